@@ -1,0 +1,1 @@
+"""elman: recurrent neural networks on PyTorch."""

@@ -1,0 +1,1 @@
+"""Readers, vocabularies, batching, and the registry of corpora."""
