@@ -12,4 +12,4 @@ class ElmanError(Exception):
 
 
 class InputError(ElmanError, ValueError):
-    """An argument or a setting has a value that cannot be used (exit code 2 on the command line)."""
+    """An argument or a setting cannot be used (exit code 2 on the command line)."""

@@ -1,0 +1,24 @@
+"""The recurrences of the field: one family a file, each cell a few lines like its paper."""
+
+from elman.cells.contract import Affine, Blocks, Cell, Diagonal, Linear
+from elman.cells.gru import GRU, GRUResetBefore
+from elman.cells.lstm import LSTM, ProjectedLSTM
+from elman.cells.registry import CELLS, find, make
+from elman.cells.simple import Elman, Perceptron
+
+__all__ = [
+    "CELLS",
+    "GRU",
+    "LSTM",
+    "Affine",
+    "Blocks",
+    "Cell",
+    "Diagonal",
+    "Elman",
+    "GRUResetBefore",
+    "Linear",
+    "Perceptron",
+    "ProjectedLSTM",
+    "find",
+    "make",
+]

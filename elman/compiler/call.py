@@ -1,0 +1,44 @@
+"""What is asked of an engine, and what it answers: one cell, one direction, one sequence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Call(NamedTuple):
+    """A padded batch of sequences to run one cell over.
+
+    Attributes:
+        x: the input (T, B, M).
+        state: the state before the first step, a tensor (B, size) for each.
+        start: the state that a reset returns to, likewise.
+        reverse: run from the last step to the first.
+        lengths: the length of each sequence (B), or None where all have T steps. Steps at and
+            past a length leave the state as it is and output zeros.
+        resets: (T, B) bool; true where a sequence starts anew at that step. None: nowhere.
+        every_state: also give the states of every step.
+    """
+
+    x: Tensor
+    state: tuple[Tensor, ...]
+    start: tuple[Tensor, ...]
+    reverse: bool = False
+    lengths: Tensor | None = None
+    resets: Tensor | None = None
+    every_state: bool = False
+
+
+class Result(NamedTuple):
+    """What a run gives.
+
+    Attributes:
+        y: the output (T, B, S), the first state of every step; zero past a sequence's end.
+        state: the state after the last step, (B, size) for each.
+        states: the states of every step, (T, B, size) for each, where asked for.
+    """
+
+    y: Tensor
+    state: tuple[Tensor, ...]
+    states: tuple[Tensor, ...] | None = None

@@ -1,0 +1,301 @@
+"""Any cell over time: stacked, in both directions, over padded batches, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import PackedSequence
+
+from elman.cells.contract import Cell
+from elman.compiler import engine
+from elman.compiler.call import Call
+from elman.errors import InputError
+from elman.layers.dropout import between_layers
+from elman.layers.sequences import Sequences
+from elman.layers.states import States
+
+LINKS = (None, "residual", "highway")
+
+
+class Recurrent(nn.Module):
+    """A recurrent network of any cell.
+
+    Layer l computes h_t^(l) = step(x_t^(l), h_{t−1}^(l)) with x_t^(1) the input and, for l > 1,
+    x_t^(l) = h_t^(l−1). In both directions, h_t is the forward and the backward output side by
+    side. With ``skip="residual"`` a layer's output is x + F(x); with ``skip="highway"`` it is
+    T ⊙ F(x) + (1 − T) ⊙ x, T = σ(W_T x + b_T) (Srivastava et al., 2015). Layers whose input and
+    output differ in width, as the first mostly does, have no such link.
+
+    Every cell's weights are named as in ``torch.nn``: ``weight_ih_l0``, ``weight_hh_l1_reverse``.
+
+    Args:
+        cell: the cell of the first layer. The deeper layers are made like it.
+        layers: how many layers.
+        bidirectional: also run from the end to the start, with a cell of its own.
+        batch_first: batches are (B, T, …) in place of (T, B, …). States are not affected.
+        dropout: probability to drop an output between two layers, while training.
+        variational: drop the same units at every step of a sequence (Gal & Ghahramani, 2016).
+        hidden_sizes: the width of each layer, in place of ``layers`` equal ones.
+        skip: ``None``, ``"residual"`` or ``"highway"``.
+        learn_initial_state: the state that sequences start from is learned; otherwise it is zero.
+        forget_bias: what the bias of the blocks called ``f`` starts at.
+        return_states: ``"last"``, or ``"all"`` for the states of every step.
+
+    Raises:
+        InputError: an argument has a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        variational: bool = False,
+        hidden_sizes: Sequence[int] | None = None,
+        skip: str | None = None,
+        learn_initial_state: bool = False,
+        forget_bias: float | None = None,
+        return_states: str = "last",
+    ):
+        super().__init__()
+        _check(layers, dropout, hidden_sizes, skip, return_states)
+        sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
+        self.input_size, self.hidden_size, self.num_layers = cell.input_size, sizes[-1], len(sizes)
+        self.bidirectional, self.batch_first = bidirectional, batch_first
+        self.dropout, self.variational, self.skip = float(dropout), variational, skip
+        self.learn_initial_state, self.return_states = learn_initial_state, return_states
+        self.num_directions = 2 if bidirectional else 1
+        self._cells: list[Cell] = []
+        width = cell.input_size
+        for layer, size in enumerate(sizes):
+            for direction in range(self.num_directions):
+                given = layer == direction == 0 and size == cell.hidden_size
+                self._add(cell if given else cell.resized(width, size), forget_bias)
+            self._add_link(layer, width)
+            width = self._cells[-1].state_sizes[0] * self.num_directions
+        self.output_size = width
+
+    def _add(self, cell: Cell, forget_bias: float | None) -> None:
+        if forget_bias is not None:
+            cell.fill_bias("f", forget_bias)
+        end = self._suffix(len(self._cells))
+        for name, parameter in cell.named_parameters():
+            if "." in name:
+                raise InputError(
+                    f"{type(cell).__name__} holds the module {name.split('.')[0]!r}: declare a "
+                    "cell's weights as Affine, Linear or Diagonal in place of torch modules."
+                )
+            self.register_parameter(name + end, parameter)
+        if self.learn_initial_state:
+            for name, size in zip(cell.state, cell.state_sizes, strict=True):
+                like = next(cell.parameters())
+                self.register_parameter(
+                    f"initial_{name}{end}",
+                    nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
+                )
+        self._cells.append(cell.bind({}))
+
+    def _add_link(self, layer: int, width: int) -> None:
+        cell = self._cells[-1]
+        self._linked = [*getattr(self, "_linked", []), False]
+        if self.skip is None or width != cell.state_sizes[0] * self.num_directions:
+            return
+        self._linked[layer] = True
+        if self.skip == "highway":
+            like = self._parameters[f"weight_ih{self._suffix(0)}"]
+            assert like is not None
+            weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
+            nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
+            self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
+            # Starting at −1 the link mostly carries, so that deep stacks learn at all.
+            self.register_parameter(
+                f"bias_highway_l{layer}", nn.Parameter(weight.new_full((width,), -1.0))
+            )
+
+    # -- running ------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        x: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        return_states: str | None = None,
+    ) -> tuple[Any, Any]:
+        """Run over whole sequences.
+
+        Args:
+            x: (T, B, M); (B, T, M) with ``batch_first``; (T, M) for one sequence without a
+                batch; or a PackedSequence.
+            state: what an earlier call returned, to go on from; the start where it is None. One
+                tensor (layers · directions, B, S) for a cell with one state, a tuple of them for
+                more; with layers of different widths, a tuple over layers in place of each.
+            lengths: the length of each sequence (B); steps past it change nothing and give zeros.
+            resets: (T, B) bool, or (B, T) with ``batch_first``: true where the state goes back
+                to its start before that step is read.
+            return_states: overrides the constructor's.
+
+        Returns:
+            ``y, state``: y is (T, B, S · directions), laid out (and packed) as x was; ``state``
+            is that after each sequence's last step, or with ``"all"`` that after every step, with
+            the time as its first axis: (T, layers · directions, B, S).
+
+        Raises:
+            InputError: a shape or a length does not fit.
+        """
+        every = (
+            _one_of("return_states", return_states or self.return_states, ("last", "all")) == "all"
+        )
+        batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
+        start = self._start(batch.size)
+        before = start if state is None else self._states.split(batch.state_in(state), batch.size)
+        y, finals, histories = batch.x, [], []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(self.num_directions):
+                k = layer * self.num_directions + direction
+                call = Call(
+                    y, before[k], start[k], direction == 1, batch.lengths, batch.resets, every
+                )
+                result = engine.run(self._cells[k], self.weights(k), call)
+                outputs.append(result.y)
+                finals.append(result.state)
+                histories.append(result.states)
+            y = self._link(layer, y, outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1))
+            if layer + 1 < self.num_layers:
+                y = between_layers(y, self.dropout, self.variational, self.training)
+        new = self._states.join(histories if every else finals)
+        return batch.out(y), batch.state_out(new)
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
+
+        Args:
+            x: (B, M), or (M) for one stream.
+            state: what the last step returned, or None to start.
+
+        Returns:
+            ``y, state``: y is (B, S), or (S) for one stream.
+
+        Raises:
+            InputError: the network is bidirectional, or a shape does not fit.
+        """
+        if self.bidirectional:
+            raise InputError(
+                "a bidirectional network cannot run step by step, because it reads the future: "
+                "use forward, or a network in one direction."
+            )
+        if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
+            raise InputError(
+                f"step expects x of shape (B, {self.input_size}) or ({self.input_size}), "
+                f"received {tuple(x.shape)}."
+            )
+        batch = Sequences.of(x.unsqueeze(0), None, None, self.input_size, False)
+        size = batch.size
+        before = (
+            self._start(size) if state is None else self._states.split(batch.state_in(state), size)
+        )
+        y, new = batch.x[0], []
+        for layer, cell in enumerate(self._cells):
+            states = cell.bind(self.weights(layer))(y, *before[layer])
+            y = self._link(layer, y, states[0])
+            if layer + 1 < self.num_layers:
+                y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
+            new.append(states)
+        return batch.out(y.unsqueeze(0))[0], batch.state_out(self._states.join(new))
+
+    def initial_state(self, batch: int | None = None) -> Any:
+        """The state that ``batch`` sequences start from, or one sequence without a batch."""
+        state = self._states.join(self._start(batch or 1))
+        return state if batch else States.map(lambda s: s.squeeze(1), state)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that runs this network where nothing stands in its way."""
+        return engine.usual(self._cells[0])
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells with their present weights, by layer, in each layer by direction."""
+        return tuple(cell.bind(self.weights(k)) for k, cell in enumerate(self._cells))
+
+    def weights(self, k: int) -> dict[str, Tensor]:
+        """The weights of the k-th cell, by the cell's own names."""
+        cell, end = self._cells[k], self._suffix(k)
+        names = (name for declared in type(cell).maps() for name in declared.shapes(cell))
+        return {name: getattr(self, name + end) for name in names}
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: here so that code written for ``torch.nn`` runs."""
+
+    def extra_repr(self) -> str:
+        """Cell, sizes and engine, for ``repr``."""
+        sizes = [c.hidden_size for c in self._cells[:: self.num_directions]]
+        both = ", bidirectional" if self.bidirectional else ""
+        cell = type(self._cells[0]).__name__
+        return f"{cell} {self.input_size} → {sizes}{both}, engine={self.engine!r}"
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _states(self) -> States:
+        return States(self._cells)
+
+    def _suffix(self, k: int) -> str:
+        layer, direction = divmod(k, self.num_directions)
+        return f"_l{layer}" + ("_reverse" if direction else "")
+
+    def _start(self, batch: int) -> list[tuple[Tensor, ...]]:
+        starts = []
+        for k, cell in enumerate(self._cells):
+            end = self._suffix(k)
+            like = next(iter(self.parameters()))
+            starts.append(
+                tuple(
+                    getattr(self, f"initial_{name}{end}").expand(batch, size)
+                    if self.learn_initial_state
+                    else like.new_zeros(batch, size)
+                    for name, size in zip(cell.state, cell.state_sizes, strict=True)
+                )
+            )
+        return starts
+
+    def _link(self, layer: int, x: Tensor, y: Tensor) -> Tensor:
+        if not self._linked[layer]:
+            return y
+        if self.skip == "residual":
+            return x + y
+        weight, bias = (getattr(self, f"{name}_highway_l{layer}") for name in ("weight", "bias"))
+        gate = torch.sigmoid(linear(x, weight, bias))
+        return gate * y + (1 - gate) * x
+
+
+def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+    if value not in allowed:
+        raise InputError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, received {value!r}."
+        )
+    return value
+
+
+def _check(
+    layers: int, dropout: float, hidden_sizes: Sequence[int] | None, skip: Any, states: Any
+) -> None:
+    if not isinstance(layers, int) or layers < 1:
+        raise InputError(f"the number of layers must be a positive integer, received {layers!r}.")
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout must lie in [0, 1), received {dropout!r}.")
+    if hidden_sizes is not None and not hidden_sizes:
+        raise InputError("hidden_sizes must name the width of at least one layer, received none.")
+    _one_of("skip", skip, LINKS)
+    _one_of("return_states", states, ("last", "all"))

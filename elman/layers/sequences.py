@@ -1,0 +1,138 @@
+"""The shapes that sequences arrive in: batched or not, batch first or not, padded or packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from elman.errors import InputError
+from elman.layers.states import States
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A batch as the engines take it, and the way back to what the user gave.
+
+    Attributes:
+        x: (T, B, M), zero past the end of each sequence.
+        lengths: (B) int64, or None.
+        resets: (T, B) bool, or None.
+        packed: the PackedSequence that it came from, or None.
+        batched: whether what came had a batch.
+        batch_first: whether what came was (B, T, …).
+    """
+
+    x: Tensor
+    lengths: Tensor | None
+    resets: Tensor | None
+    packed: PackedSequence | None
+    batched: bool
+    batch_first: bool
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor | PackedSequence,
+        lengths: Tensor | Sequence[int] | None,
+        resets: Tensor | None,
+        width: int,
+        batch_first: bool,
+    ) -> Self:
+        """Check what the user gave and bring it to (T, B, M)."""
+        if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise InputError(
+                    "lengths and a PackedSequence were both given: "
+                    "a PackedSequence has its lengths, so leave out lengths."
+                )
+            padded, sizes = pad_packed_sequence(x)
+            _check_width(padded, width)
+            resets = _check_resets(resets, padded, batch_first, True)
+            return cls(padded, sizes.to(padded.device), resets, x, True, batch_first)
+        if x.dim() not in (2, 3):
+            raise InputError(
+                f"x must have 3 axes (time, batch, {width}), or 2 without a batch, "
+                f"received the shape {tuple(x.shape)}."
+            )
+        _check_width(x, width)
+        batched = x.dim() == 3
+        x = x.unsqueeze(1) if not batched else x.transpose(0, 1) if batch_first else x
+        resets = _check_resets(resets, x, batch_first, batched)
+        if lengths is not None:
+            lengths = _check_lengths(lengths, x)
+            inside = torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
+            # Whatever the padding holds, infinities and NaN too, reaches no gradient.
+            x = torch.where(inside.unsqueeze(-1), x, 0)
+        return cls(x, lengths, resets, None, batched, batch_first)
+
+    @property
+    def size(self) -> int:
+        """B, the number of sequences."""
+        return self.x.shape[1]
+
+    def state_in(self, state: Any) -> Any:
+        """The user's state, with a batch axis."""
+        return state if self.batched else States.map(lambda s: s.unsqueeze(-2), state)
+
+    def state_out(self, state: Any) -> Any:
+        """A state as the user expects it, without the batch axis that was added."""
+        return state if self.batched else States.map(lambda s: s.squeeze(-2), state)
+
+    def out(self, y: Tensor) -> Any:
+        """An output (T, B, S) laid out as x came."""
+        if self.packed is not None:
+            order, lengths = self.packed.sorted_indices, self.lengths
+            assert lengths is not None
+            if order is not None:
+                y, lengths = y.index_select(1, order), lengths[order]
+            return self.packed._replace(data=pack_padded_sequence(y, lengths.cpu()).data)
+        if not self.batched:
+            return y.squeeze(1)
+        return y.transpose(0, 1) if self.batch_first else y
+
+
+def _check_width(x: Tensor, width: int) -> None:
+    if x.shape[-1] != width:
+        raise InputError(
+            f"x must have {width} features (the network's input_size), received {x.shape[-1]} "
+            f"in the shape {tuple(x.shape)}."
+        )
+
+
+def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
+    lengths = torch.as_tensor(lengths, device=x.device)
+    steps, batch = x.shape[:2]
+    if lengths.shape != (batch,) or lengths.is_floating_point():
+        raise InputError(
+            f"lengths must be {batch} integers, one a sequence, received "
+            f"{lengths.dtype} of shape {tuple(lengths.shape)}."
+        )
+    if batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+        raise InputError(
+            f"lengths must lie between 0 and {steps}, the number of steps, received values "
+            f"from {int(lengths.min())} to {int(lengths.max())}."
+        )
+    return lengths.long()
+
+
+def _check_resets(
+    resets: Tensor | None, x: Tensor, batch_first: bool, batched: bool
+) -> Tensor | None:
+    if resets is None:
+        return None
+    steps, batch = x.shape[:2]
+    shape = (steps,) if not batched else (batch, steps) if batch_first else (steps, batch)
+    if resets.shape != shape or resets.dtype != torch.bool:
+        raise InputError(
+            f"resets must be bool of shape {shape}, received {resets.dtype} of shape "
+            f"{tuple(resets.shape)}."
+        )
+    resets = (
+        resets.unsqueeze(1) if not batched else resets.transpose(0, 1) if batch_first else resets
+    )
+    return resets.to(x.device)

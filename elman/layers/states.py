@@ -1,0 +1,65 @@
+"""How the states of a stack are handed over: as ``torch.nn`` lays them out, for any cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.cells.contract import Cell
+from elman.errors import InputError
+
+
+class States:
+    """Between one tuple of states a cell and the user's (h, c), stacked over the cells.
+
+    A cell with one state hands over a tensor, others a tuple with a tensor for each state. Each
+    is (cells, B, S); where the cells of a stack differ in S it is a tuple (B, S) over the cells.
+    """
+
+    def __init__(self, cells: Sequence[Cell]):
+        self.names = cells[0].state
+        self.sizes = [cell.state_sizes for cell in cells]
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """From the states of each cell, ((T,) B, S), to what the user holds."""
+        joined = []
+        for column in zip(*states, strict=True):
+            alike = len({s.shape[-1] for s in column}) == 1
+            joined.append(torch.stack(column, dim=-3) if alike else tuple(column))
+        return joined[0] if len(joined) == 1 else tuple(joined)
+
+    def split(self, state: Any, batch: int) -> list[tuple[Tensor, ...]]:
+        """From what the user holds to the states of each cell, with every shape checked."""
+        states = (state,) if len(self.names) == 1 else state
+        if isinstance(states, Tensor) or len(states) != len(self.names):
+            raise InputError(
+                f"the state must be the {len(self.names)} tensors ({', '.join(self.names)}), "
+                f"received {_describe(state)}."
+            )
+        columns = []
+        for k, (name, given) in enumerate(zip(self.names, states, strict=True)):
+            expected = [(batch, sizes[k]) for sizes in self.sizes]
+            received = [tuple(s.shape) for s in given]
+            if received != expected:
+                want = (len(expected), *expected[0]) if len(set(expected)) == 1 else expected
+                raise InputError(
+                    f"the state {name} must have the shape {want}, received {_describe(given)}."
+                )
+            columns.append(tuple(given))
+        return list(zip(*columns, strict=True))
+
+    @staticmethod
+    def map(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+        """``function`` of every tensor of a state, in the same structure."""
+        if isinstance(state, Tensor):
+            return function(state)
+        return tuple(States.map(function, part) for part in state)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"{len(value)} of them" if isinstance(value, (tuple, list)) else repr(value)
