@@ -13,18 +13,11 @@ from elman.errors import InputError
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
-class Elman(Cell):
-    """The simple recurrent network (Elman, 1990).
-
-    h' = φ(W x + U h + b), with φ = tanh, relu or the logistic sigmoid.
-
-    Args:
-        nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
-    """
+class _Activated(Cell):
+    """What both have in common: one nonlinearity φ, chosen by name."""
 
     state = ("h",)
     nonlinearity: str
-    net = Affine()
 
     def __init__(
         self, input_size: int, hidden_size: int, nonlinearity: str = "tanh", **options: Any
@@ -37,12 +30,24 @@ class Elman(Cell):
         self.nonlinearity = nonlinearity
         super().__init__(input_size, hidden_size, **options)
 
+
+class Elman(_Activated):
+    """The simple recurrent network (Elman, 1990).
+
+    h' = φ(W x + U h + b), with φ = tanh, relu or the logistic sigmoid.
+
+    Args:
+        nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
+    """
+
+    net = Affine()
+
     def step(self, z: Tensor, h: Tensor) -> Tensor:
         """One step."""
         return NONLINEARITIES[self.nonlinearity](z)
 
 
-class Perceptron(Cell):
+class Perceptron(_Activated):
     """The multilayer perceptron: no memory, the baseline for every recurrence.
 
     h' = φ(W x + b): its one state is its output, which the next step does not read.
@@ -51,11 +56,7 @@ class Perceptron(Cell):
         nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
     """
 
-    state = ("h",)
-    nonlinearity: str
     net = Linear(of="x", bias=True)
-
-    __init__ = Elman.__init__
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One step."""
