@@ -17,7 +17,8 @@ class Call(NamedTuple):
         reverse: run from the last step to the first.
         lengths: the length of each sequence (B), or None where all have T steps. Steps at and
             past a length leave the state as it is and output zeros.
-        resets: (T, B) bool; true where a sequence starts anew at that step. None: nowhere.
+        resets: (T, B) bool; true where a sequence starts anew at that step, false at and past its
+            length. None: nowhere.
         every_state: also give the states of every step.
     """
 

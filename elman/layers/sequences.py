@@ -21,7 +21,7 @@ class Sequences:
     Attributes:
         x: (T, B, M), zero past the end of each sequence.
         lengths: (B) int64, or None.
-        resets: (T, B) bool, or None.
+        resets: (T, B) bool, false past the end of each sequence, or None.
         packed: the PackedSequence that it came from, or None.
         batched: whether what came had a batch.
         batch_first: whether what came was (B, T, …).
@@ -53,7 +53,8 @@ class Sequences:
             padded, sizes = pad_packed_sequence(x)
             _check_width(padded, width)
             resets = _check_resets(resets, padded, batch_first, True)
-            return cls(padded, sizes.to(padded.device), resets, x, True, batch_first)
+            lengths = sizes.to(padded.device)
+            return cls(padded, lengths, _within(resets, lengths), x, True, batch_first)
         if x.dim() not in (2, 3):
             raise InputError(
                 f"x must have 3 axes (time, batch, {width}), or 2 without a batch, "
@@ -65,9 +66,9 @@ class Sequences:
         resets = _check_resets(resets, x, batch_first, batched)
         if lengths is not None:
             lengths = _check_lengths(lengths, x)
-            inside = torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
             # Whatever the padding holds, infinities and NaN too, reaches no gradient.
-            x = torch.where(inside.unsqueeze(-1), x, 0)
+            x = torch.where(_inside(x, lengths).unsqueeze(-1), x, 0)
+            resets = _within(resets, lengths)
         return cls(x, lengths, resets, None, batched, batch_first)
 
     @property
@@ -94,6 +95,16 @@ class Sequences:
         if not self.batched:
             return y.squeeze(1)
         return y.transpose(0, 1) if self.batch_first else y
+
+
+def _inside(x: Tensor, lengths: Tensor) -> Tensor:
+    """Which steps of x (T, B, …) lie within their sequence: (T, B) bool."""
+    return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
+
+
+def _within(resets: Tensor | None, lengths: Tensor) -> Tensor | None:
+    """Resets without those in the padding, which would touch a state that is already final."""
+    return None if resets is None else resets & _inside(resets, lengths)
 
 
 def _check_width(x: Tensor, width: int) -> None:
