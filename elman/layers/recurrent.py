@@ -109,8 +109,7 @@ class Recurrent(nn.Module):
             return
         self._linked[layer] = True
         if self.skip == "highway":
-            like = self._parameters[f"weight_ih{self._suffix(0)}"]
-            assert like is not None
+            like = next(self.parameters())
             weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
             self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
