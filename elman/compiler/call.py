@@ -37,7 +37,8 @@ class Result(NamedTuple):
     Attributes:
         y: the output (T, B, S), the first state of every step; zero past a sequence's end.
         state: the state after the last step, (B, size) for each.
-        states: the states of every step, (T, B, size) for each, where asked for.
+        states: the states of every step, (T, B, size) for each, where asked for; past a sequence's
+            end the state stays as it is.
     """
 
     y: Tensor
