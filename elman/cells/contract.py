@@ -324,10 +324,14 @@ class Cell(nn.Module):
     def resized(self, input_size: int, hidden_size: int) -> Self:
         """A new cell of the same kind and options for other sizes, freshly initialised."""
         args, kwargs = self._options
-        given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        sizes = list(given.signature.parameters)[1:3]
-        given.arguments.update(zip(sizes, (input_size, hidden_size), strict=True))
-        return type(self)(*given.args[1:], **given.kwargs)
+        # The sizes come first, by position or by name; the rest is passed on as it was given.
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][:2]
+        sizes = {"input_size", "hidden_size", *named}
+        options = {name: value for name, value in kwargs.items() if name not in sizes}
+        cell = type(self)(input_size, hidden_size, *args[2:], **options)
+        like = next(self.parameters(), None)
+        return cell if like is None else cell.to(like)
 
     def blocks_of(self, parameter: str) -> tuple[str, ...]:
         """The names of the blocks that the rows of ``parameter`` are cut into, or nothing."""
