@@ -156,10 +156,8 @@ def gradients() -> Callable[[Any, Sequence[Tensor]], list[Tensor]]:
         for k, output in enumerate(_leaves(outputs)):
             weight = torch.cos(torch.arange(output.numel()) + 0.7 * k).reshape(output.shape)
             loss = loss + (weight * output).sum()
-        found = torch.autograd.grad(loss, inputs, allow_unused=True)
-        return [
-            torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True)
-        ]
+        found = torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=True)
+        return [torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True)]
 
     return compute
 

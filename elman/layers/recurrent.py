@@ -213,8 +213,9 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
-        state = self._states.join(self._start(batch or 1))
-        return state if batch else States.map(lambda s: s.squeeze(1), state)
+        if batch is None:
+            return States.map(lambda s: s.squeeze(-2), self.initial_state(1))
+        return self._states.join(self._start(batch))
 
     # -- looking ------------------------------------------------------------------------------
 

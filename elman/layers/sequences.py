@@ -118,7 +118,8 @@ def _check_width(x: Tensor, width: int) -> None:
 def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
     lengths = torch.as_tensor(lengths, device=x.device)
     steps, batch = x.shape[:2]
-    if lengths.shape != (batch,) or lengths.is_floating_point():
+    whole = not lengths.is_floating_point() or lengths.numel() == 0  # an empty list is float
+    if lengths.shape != (batch,) or not whole:
         raise InputError(
             f"lengths must be {batch} integers, one a sequence, received "
             f"{lengths.dtype} of shape {tuple(lengths.shape)}."

@@ -6,6 +6,7 @@ whole sequence = chunks = steps; padded = unpadded; reset = two sequences; rever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,7 +113,7 @@ def test_whole_is_chunks_is_steps(kind, plan, cuts, agree, gradients, leaves):
 
     def chunks(**given: Tensor) -> tuple[Tensor, Any]:
         ys, s = [], state
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+        for a, b in pairwise(bounds):
             part: dict[str, Tensor] = {}
             if given:
                 part["lengths"] = (given["lengths"] - a).clamp(0, b - a)
@@ -206,7 +207,7 @@ def test_reset_is_separate_sequences(kind, plan, share, agree, gradients, leaves
             inner = [t for t in range(1, plan.steps) if resets[t, b]]
             bounds = [0, *inner, plan.steps]
             parts, ends = [], []
-            for k, (a, e) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+            for k, (a, e) in enumerate(pairwise(bounds)):
                 # The forward direction enters at the first step, the backward one at the last.
                 before = by_direction(
                     own if k == 0 and not resets[0, b] else start,

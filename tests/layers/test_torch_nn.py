@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import elman
+from elman.layers.states import States
 
 LAYERS = {"LSTM": (elman.LSTM, nn.LSTM), "GRU": (elman.GRU, nn.GRU), "RNN": (elman.RNN, nn.RNN)}
 
@@ -72,9 +73,7 @@ def test_outputs_states_and_gradients(
     state = None
     if own:
         state = ours.initial_state(None if form == "unbatched" else batch)
-        state = elman.layers.states.States.map(
-            lambda s: torch.randn_like(s).requires_grad_(), state
-        )
+        state = States.map(lambda s: torch.randn_like(s).requires_grad_(), state)
 
     given_ours: Any = x
     given_theirs: Any = x
@@ -192,8 +191,8 @@ def test_single_precision(name, engine, arguments, padded, agree, gradients):
 def test_signatures_begin_as_in_torch(name):
     """The order of what torch.nn documents; what elman adds comes after."""
     documented = {
-        "LSTM": "input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size "
-        "device dtype",
+        "LSTM": "input_size hidden_size num_layers bias batch_first dropout bidirectional "
+        "proj_size device dtype",
         "GRU": "input_size hidden_size num_layers bias batch_first dropout bidirectional device "
         "dtype",
         "RNN": "input_size hidden_size num_layers nonlinearity bias batch_first dropout "
@@ -205,6 +204,6 @@ def test_signatures_begin_as_in_torch(name):
 def test_initial_state_of_another_dtype_is_not_converted_silently(name):
     """torch.nn refuses a float32 state for float64 weights; so must the drop-in."""
     ours, _ = pair(name, BASE)
-    state = elman.layers.states.States.map(lambda s: s.float(), ours.initial_state(2))
+    state = States.map(lambda s: s.float(), ours.initial_state(2))
     with pytest.raises((RuntimeError, ValueError), match="dtype"):
         ours(torch.randn(3, 2, 3, dtype=torch.float64), state)
