@@ -313,7 +313,14 @@ class Cell(nn.Module):
             affine = next(m for m in cls.maps() if isinstance(m, Affine))
             x = affine.bind(self)(x, states[0])
         new = self.step(x, *states)
-        return (new,) if isinstance(new, Tensor) else tuple(new)
+        if isinstance(new, Tensor):
+            return (new,)
+        if not isinstance(new, (tuple, list)):
+            raise InputError(
+                f"{cls.__name__}.step returned {type(new).__name__}; expected a tensor for each "
+                f"state ({', '.join(self.state)})."
+            )
+        return tuple(new)
 
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
         """This cell computing with ``weights``, by parameter name, in place of its own."""
@@ -357,6 +364,24 @@ class Cell(nn.Module):
         if not filled:
             raise InputError(f"{type(self).__name__} has no block {block!r} with a bias to set.")
 
+    def check_weights(self) -> None:
+        """Raise what is wrong with the cell's weights: each must be one that its class declares."""
+        label, declare = (
+            type(self).__name__,
+            "declare a cell's weights as Affine, Linear or Diagonal",
+        )
+        names = [name for name, _ in self.named_parameters()]
+        if not names:
+            raise InputError(f"{label} has no weight: {declare}.")
+        declared = {name for each in type(self).maps() for name in each.shapes(self)}
+        for name in names:
+            holder, inside, _ = name.partition(".")
+            if name not in declared:
+                what = "module" if inside else "parameter"
+                raise InputError(
+                    f"{label} holds the {what} {holder!r}, which nothing declares: {declare}."
+                )
+
     def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Raise what is wrong with ``new``, the states that a step made of ``x`` and ``states``."""
         name = f"{type(self).__name__}.step"
@@ -366,6 +391,10 @@ class Cell(nn.Module):
                 f"one for each state ({', '.join(self.state)})."
             )
         for label, before, after in zip(self.state, states, new, strict=True):
+            if not isinstance(after, Tensor):
+                raise InputError(
+                    f"{name} returned {label} as {type(after).__name__}; expected a tensor."
+                )
             if after.shape != before.shape:
                 raise InputError(
                     f"{name} returned {label} of shape {tuple(after.shape)}; expected "
@@ -379,8 +408,17 @@ class Cell(nn.Module):
     def _check_contract(self) -> None:
         cls, maps = type(self), type(self).maps()
         label = cls.__name__
+        if isinstance(self.state, str):
+            raise InputError(
+                f"{label}.state must be a tuple of names, such as ('h',), received {self.state!r}."
+            )
         if not self.state or len(set(self.state)) != len(self.state):
             raise InputError(f"{label}.state must name each state once, received {self.state!r}.")
+        if len(self.state_sizes) != len(self.state):
+            raise InputError(
+                f"{label}.state_sizes has {len(self.state_sizes)} values; expected "
+                f"{len(self.state)}, one for each of {', '.join(self.state)}."
+            )
         parameters = list(inspect.signature(cls.step).parameters.values())[1:]
         if not parameters or parameters[0].name not in ("x", "z"):
             received = parameters[0].name if parameters else "nothing"
