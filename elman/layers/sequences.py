@@ -55,6 +55,10 @@ class Sequences:
             resets = _check_resets(resets, padded, batch_first, True)
             lengths = sizes.to(padded.device)
             return cls(padded, lengths, _within(resets, lengths), x, True, batch_first)
+        if not isinstance(x, Tensor):
+            raise InputError(
+                f"x must be a tensor or a PackedSequence, received {type(x).__name__}."
+            )
         if x.dim() not in (2, 3):
             raise InputError(
                 f"x must have 3 axes (time, batch, {width}), or 2 without a batch, "
@@ -75,10 +79,6 @@ class Sequences:
     def size(self) -> int:
         """B, the number of sequences."""
         return self.x.shape[1]
-
-    def state_in(self, state: Any) -> Any:
-        """The user's state, with a batch axis."""
-        return state if self.batched else States.map(lambda s: s.unsqueeze(-2), state)
 
     def state_out(self, state: Any) -> Any:
         """A state as the user expects it, without the batch axis that was added."""
@@ -118,8 +118,8 @@ def _check_width(x: Tensor, width: int) -> None:
 def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
     lengths = torch.as_tensor(lengths, device=x.device)
     steps, batch = x.shape[:2]
-    whole = not lengths.is_floating_point() or lengths.numel() == 0  # an empty list is float
-    if lengths.shape != (batch,) or not whole:
+    whole = not (lengths.is_floating_point() or lengths.dtype == torch.bool)
+    if lengths.shape != (batch,) or not (whole or batch == 0):  # an empty list is float
         raise InputError(
             f"lengths must be {batch} integers, one a sequence, received "
             f"{lengths.dtype} of shape {tuple(lengths.shape)}."
@@ -139,6 +139,10 @@ def _check_resets(
         return None
     steps, batch = x.shape[:2]
     shape = (steps,) if not batched else (batch, steps) if batch_first else (steps, batch)
+    if not isinstance(resets, Tensor):
+        raise InputError(
+            f"resets must be a tensor, bool of shape {shape}, received {type(resets).__name__}."
+        )
     if resets.shape != shape or resets.dtype != torch.bool:
         raise InputError(
             f"resets must be bool of shape {shape}, received {resets.dtype} of shape "

@@ -31,7 +31,7 @@ def test_states_of_every_step_are_those_of_stepping(
     )
     x = torch.randn(steps, batch, 2, dtype=F64, requires_grad=True)
     with elman.engine(engine):
-        y, every = rnn(x.transpose(0, 1) if batch_first else x)
+        _, every = rnn(x.transpose(0, 1) if batch_first else x)
         _, last = rnn(x.transpose(0, 1) if batch_first else x, return_states="last")
     stepped, s = [], None
     for t in range(steps):
