@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from elman.data.normalization import whole_words
-from elman.data.vocabulary import Decoder, Vocabulary
+from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
 
 DEFAULT_SIZE = 4096
@@ -28,10 +28,12 @@ class BytePairVocabulary(Vocabulary):
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        size = tokenizer.get_vocab_size()
-        self.tokens = [tokenizer.id_to_token(id) for id in range(size)]
-        letters = _byte_letters()
-        self._bytes = [bytes(letters[letter] for letter in token) for token in self.tokens]
+        ids = tokenizer.get_vocab()
+        self.tokens = sorted(ids, key=ids.__getitem__)
+        if not _byte_letters().keys() <= ids.keys() or not _byte_letters().keys() >= set(
+            "".join(ids)
+        ):
+            raise ValueError("its tokens are not made of the 256 bytes")
 
     @classmethod
     def _build(cls, blocks: Iterable[str], size: int | None, min_count: int) -> Vocabulary:
@@ -63,37 +65,21 @@ class BytePairVocabulary(Vocabulary):
                 "restore the file from the run that wrote it."
             ) from error
 
-    def encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+    def _encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         for piece in _pieces(blocks):
             yield np.array(self._tokenizer.encode(piece).ids, np.int32)
 
-    def decoder(self) -> Decoder:
-        return _ByteDecoder(self)
-
-    def bytes_of(self, id: int) -> bytes:
-        """Return the bytes that a token stands for; they may be a part of a character.
-
-        Raises:
-            InputError: there is no such id.
-        """
-        self.token(id)
-        return self._bytes[id]
-
-    def unseen(self, text: str) -> list[str]:
-        return []
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokenizer": json.loads(self._tokenizer.to_str())}
-
-
-class _ByteDecoder:
-    def __init__(self, vocabulary: BytePairVocabulary) -> None:
-        self._vocabulary = vocabulary
+    def _decode_one(self) -> Callable[[int], str]:
         # A model may well generate bytes that are no UTF-8: they show as U+FFFD.
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        letters = _byte_letters()
+        return lambda id: utf8.decode(bytes(letters[letter] for letter in self.token(id)))
 
-    def push(self, id: int) -> str:
-        return self._utf8.decode(self._vocabulary.bytes_of(id))
+    def _unseen(self, text: str) -> Iterable[str]:
+        return ()
+
+    def _content(self) -> dict[str, Any]:
+        return {"tokenizer": json.loads(self._tokenizer.to_str())}
 
 
 def _pieces(blocks: Iterable[str]) -> Iterator[str]:

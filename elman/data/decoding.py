@@ -1,4 +1,4 @@
-"""Reads a text file as a stream of blocks, and says plainly what is wrong with one it cannot read."""
+"""Reads a text file as a stream of blocks, and says what is wrong with one it cannot read."""
 
 from __future__ import annotations
 

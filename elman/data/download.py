@@ -70,9 +70,9 @@ def _download_one(
             downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
         )
     except HTTPError as error:
-        status = f"{error.response.status_code} {error.response.reason}"
+        answer = str(error).partition(" for url")[0]
         raise ElmanError(
-            f"{failed} (the server answered {status}), expected {entry.size:,} bytes; try again "
+            f"{failed} (the server answered {answer}), expected {entry.size:,} bytes; try again "
             f"later, {instead}."
         ) from error
     except RequestException as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,11 +23,19 @@ from elman.errors import ElmanError, InputError
 KINDS = ("character", "word", "whitespace", "bpe")
 
 
-class Decoder(Protocol):
+class Decoder:
     """Turns ids into text one at a time; what it returns, put together, is the decoded text."""
 
+    def __init__(self, push: Callable[[int], str]) -> None:
+        self._push = push
+
     def push(self, id: int) -> str:
-        """Return the text that this id adds; may be empty inside a character of many bytes."""
+        """Return the text that this id adds; may be empty inside a character of many bytes.
+
+        Raises:
+            InputError: the id is outside the vocabulary.
+        """
+        return self._push(int(id))
 
 
 class Vocabulary(ABC):
@@ -90,8 +98,6 @@ class Vocabulary(ABC):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.to_json() == other.to_json()
 
-    __hash__ = None  # type: ignore[assignment]
-
     def encode_text(self, text: str) -> np.ndarray:
         """Return the ids of a whole text, int32 (N)."""
         return np.concatenate([np.zeros(0, np.int32), *self.encode([text])])
@@ -103,7 +109,23 @@ class Vocabulary(ABC):
             InputError: an id is outside the vocabulary.
         """
         decoder = self.decoder()
-        return "".join(decoder.push(int(id)) for id in ids)
+        return "".join(map(decoder.push, ids))
+
+    def encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yield the ids of the text, int32 arrays (N), the same however the blocks are cut."""
+        return (ids for ids in self._encode(blocks) if len(ids))
+
+    def decoder(self) -> Decoder:
+        """Return a decoder for ids that arrive one at a time."""
+        return Decoder(self._decode_one())
+
+    def unseen(self, text: str) -> list[str]:
+        """Return the characters or words of a text that have no id, in order, each once."""
+        return list(dict.fromkeys(self._unseen(text)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the vocabulary as plain JSON content."""
+        return {"kind": self.kind, **self._content()}
 
     def token(self, id: int) -> str:
         """Return the token with this id.
@@ -127,20 +149,16 @@ class Vocabulary(ABC):
     def _restore(cls, content: Mapping[str, Any]) -> Vocabulary: ...
 
     @abstractmethod
-    def encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
-        """Yield the ids of the text, int32 arrays (N), however the blocks are cut."""
+    def _encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]: ...
 
     @abstractmethod
-    def decoder(self) -> Decoder:
-        """Return a decoder for ids that arrive one at a time."""
+    def _decode_one(self) -> Callable[[int], str]: ...
 
     @abstractmethod
-    def unseen(self, text: str) -> list[str]:
-        """Return the characters or words of a text that have no id, in order, each once."""
+    def _unseen(self, text: str) -> Iterable[str]: ...
 
     @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """Return the vocabulary as plain JSON content."""
+    def _content(self) -> dict[str, Any]: ...
 
 
 class _Listed(Vocabulary):
@@ -187,11 +205,14 @@ class _Listed(Vocabulary):
     def _is_token(cls, token: str) -> bool:
         return bool(token)
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokens": list(self.tokens)}
+    def _content(self) -> dict[str, Any]:
+        return {"tokens": list(self.tokens)}
 
-    def _without_id(self, tokens: Iterable[str]) -> list[str]:
-        return [token for token in dict.fromkeys(tokens) if token not in self._ids]
+    def _split(self, text: str) -> Sequence[str]:
+        return text
+
+    def _unseen(self, text: str) -> Iterable[str]:
+        return (token for token in self._split(text) if token not in self._ids)
 
 
 class CharacterVocabulary(_Listed):
@@ -218,16 +239,13 @@ class CharacterVocabulary(_Listed):
     def _is_token(cls, token: str) -> bool:
         return len(token) == 1 or token == UNKNOWN
 
-    def encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+    def _encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         # The table's last place is 0, <unk>, and stands for all characters beyond it.
         for block in blocks:
             yield self._table[np.minimum(_code_points(block), len(self._table) - 1)]
 
-    def decoder(self) -> Decoder:
-        return _TokenDecoder(self, str)
-
-    def unseen(self, text: str) -> list[str]:
-        return self._without_id(text)
+    def _decode_one(self) -> Callable[[int], str]:
+        return self.token
 
 
 class WordVocabulary(_Listed):
@@ -236,9 +254,9 @@ class WordVocabulary(_Listed):
     kind = "word"
     special = (UNKNOWN, END)
 
-    @staticmethod
-    def _split(text: str) -> list[str]:
-        return split_words(text)
+    # A method of the class: building needs it before there is a vocabulary.
+    _split = staticmethod(split_words)
+    _joiner: ClassVar[type[WordJoiner | SpacedJoiner]] = WordJoiner
 
     @classmethod
     def _build(cls, blocks: Iterable[str], size: int | None, min_count: int) -> Vocabulary:
@@ -247,56 +265,34 @@ class WordVocabulary(_Listed):
             counts.update(cls._split(piece))
         return cls._most_frequent(counts, size, min_count)
 
-    def encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
-        for ids in self._encode(blocks):
-            if ids:
-                yield np.array(ids, np.int32)
-
-    def _encode(self, blocks: Iterable[str]) -> Iterator[list[int]]:
-        # Empty lines leave nothing, also those at the start and those a block boundary splits.
+    def _encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         line_start = True
         for ids in self._encode_pieces(blocks):
-            if line_start and ids and ids[0] == 1:
-                del ids[0]
-            if ids:
-                line_start = ids[-1] == 1
-            yield ids
+            # Empty lines leave nothing: neither at the start nor where two pieces meet.
+            kept = ids[1:] if line_start and ids[:1] == [1] else ids
+            if kept:
+                line_start = kept[-1] == 1
+            yield np.array(kept, np.int32)
 
     def _encode_pieces(self, blocks: Iterable[str]) -> Iterator[list[int]]:
         known = self._ids.get
         for piece in whole_words(blocks):
             yield [known(token, 0) for token in self._split(piece)]
 
-    def decoder(self) -> Decoder:
-        return _TokenDecoder(self, WordJoiner().push)
-
-    def unseen(self, text: str) -> list[str]:
-        return self._without_id(self._split(text))
+    def _decode_one(self) -> Callable[[int], str]:
+        joiner = self._joiner()
+        return lambda id: joiner.push(self.token(id))
 
 
 class WhitespaceVocabulary(WordVocabulary):
     """Whatever stands between white space, and ``<eos>`` at the end of every line."""
 
     kind = "whitespace"
+    _split = staticmethod(split_spaces)
+    _joiner = SpacedJoiner
 
-    @staticmethod
-    def _split(text: str) -> list[str]:
-        return split_spaces(text)
-
-    def _encode(self, blocks: Iterable[str]) -> Iterator[list[int]]:
-        return self._encode_pieces(blocks)
-
-    def decoder(self) -> Decoder:
-        return _TokenDecoder(self, SpacedJoiner().push)
-
-
-class _TokenDecoder:
-    def __init__(self, vocabulary: Vocabulary, join: Callable[[str], str]) -> None:
-        self._vocabulary = vocabulary
-        self._join = join
-
-    def push(self, id: int) -> str:
-        return self._join(self._vocabulary.token(id))
+    def _encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        return (np.array(ids, np.int32) for ids in self._encode_pieces(blocks))
 
 
 def _subclass(kind: str) -> type[Vocabulary]:
