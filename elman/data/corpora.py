@@ -65,7 +65,7 @@ class Corpus:
         missing = {path: self.files[path] for path, place in found.items() if place is None}
         cache = cache_folder() / self.folder
         if missing:
-            download(self.name, self.base, missing, cache)
+            download(self.name, self.base, missing, self.folder)
         return [place or cache / path for path, place in found.items()]
 
     def blocks(self) -> Iterator[str]:
@@ -120,7 +120,9 @@ def find(name: str) -> Corpus:
 
 def did_you_mean(word: str, candidates: Mapping[str, object] | Sequence[str]) -> str:
     """Return " (did you mean …?)" with the candidates that come close, or nothing."""
-    close = difflib.get_close_matches(word.lower(), list(candidates), n=3)
+    names = list(candidates)
+    holding = [name for name in names if len(word) > 2 and word.lower() in name.lower()]
+    close = [*dict.fromkeys(holding + difflib.get_close_matches(word.lower(), names))][:3]
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 

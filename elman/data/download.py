@@ -21,33 +21,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
 
 
-def download(name: str, base: str, files: Mapping[str, Entry], folder: Path) -> None:
+def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> None:
     """Download the files of a corpus; a file appears under its name only once it is whole.
 
     Args:
         name: the corpus, for messages.
         base: the address that the files' paths are relative to.
         files: file path → size and SHA-256.
-        folder: where the files go.
+        folder: the corpus's place under the cache folder, and under ``ELMAN_DATA``.
 
     Raises:
         ElmanError: pooch is not installed, an address cannot be reached, what came is not what
             was expected, or the folder cannot be written to.
     """
-    pooch = _import_pooch(name)
+    instead = f"or put the files in FOLDER/{folder} and set ELMAN_DATA to FOLDER"
+    pooch = _import_pooch(name, instead)
     with _Bar(name, sum(entry.size for entry in files.values())) as bar:
         for path, entry in files.items():
-            _download_one(pooch, name, quote(base + path, safe=":/"), folder / path, entry, bar)
+            url = quote(base + path, safe=":/")
+            _download_one(pooch, url, cache_folder() / folder / path, entry, instead, bar)
 
 
-def _import_pooch(name: str) -> ModuleType:
+def _import_pooch(name: str, instead: str) -> ModuleType:
     try:
         import pooch
     except ImportError:
         raise ElmanError(
             f"{name} is not on this machine and downloading it needs pooch, which is not "
-            'installed; run `pip install "elman[data]"` or name a folder that holds the corpus '
-            "in ELMAN_DATA."
+            f'installed; run `pip install "elman[data]"`, {instead}.'
         ) from None
     # pooch announces every file on its own; the bar says it once.
     pooch.get_logger().setLevel("WARNING")
@@ -55,12 +56,11 @@ def _import_pooch(name: str) -> ModuleType:
 
 
 def _download_one(
-    pooch: ModuleType, name: str, url: str, target: Path, entry: Entry, bar: _Bar
+    pooch: ModuleType, url: str, target: Path, entry: Entry, instead: str, bar: _Bar
 ) -> None:
     from requests import HTTPError, RequestException
 
     failed = f"{url} could not be downloaded"
-    instead = f"or put the files of {name} in a folder and name that folder in ELMAN_DATA"
     try:
         pooch.retrieve(
             url,

@@ -84,7 +84,10 @@ def test_a_damaged_file_in_the_cache_is_downloaded_anew(corpus):
 
 def test_a_wrong_checksum_keeps_nothing(corpus, served, tmp_path):
     (served[0] / "verse.txt").write_bytes(b"something else")
-    with pytest.raises(ElmanError, match=r"/verse\.txt sent a file whose SHA-256.*ELMAN_DATA\.$"):
+    with pytest.raises(
+        ElmanError,
+        match=r"/verse\.txt sent a file whose SHA-256.*FOLDER/two and set ELMAN_DATA to FOLDER\.$",
+    ):
         corpus.paths()
     assert [path.name for path in cached(tmp_path)] == ["poem.txt"]
 
@@ -92,7 +95,8 @@ def test_a_wrong_checksum_keeps_nothing(corpus, served, tmp_path):
 def test_a_missing_address_names_itself_percent_encoded(corpus, served, tmp_path):
     (served[0] / "诗" / "poem.txt").unlink()
     with pytest.raises(
-        ElmanError, match=r"http://127\S+/%E8%AF%97/poem\.txt could not .*404.*ELMAN_DATA\.$"
+        ElmanError,
+        match=r"http://127\S+/%E8%AF%97/poem\.txt could not .*404.*ELMAN_DATA to FOLDER\.$",
     ):
         corpus.paths()
     assert cached(tmp_path) == []
@@ -103,7 +107,10 @@ def test_a_refused_connection(corpus, tmp_path):
         free.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{free.getsockname()[1]}/"
         offline = dataclasses.replace(corpus, base=base)
-        with pytest.raises(ElmanError, match=rf"{base}.*ConnectionError.*network.*ELMAN_DATA\.$"):
+        with pytest.raises(
+            ElmanError,
+            match=rf"{base}.*ConnectionError.*network.*FOLDER/two and set ELMAN_DATA to FOLDER\.$",
+        ):
             offline.paths()
     assert cached(tmp_path) == []
 
@@ -159,6 +166,8 @@ def test_the_shipped_corpus_needs_nothing(monkeypatch):
 def test_an_unknown_name_lists_what_comes_close():
     with pytest.raises(InputError, match=r"'shakespeare' .*did you mean tiny-shakespeare.*`elman"):
         find("shakespeare")
+    with pytest.raises(InputError, match="did you mean tang-poems"):
+        find("Tang")
 
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA)
