@@ -78,17 +78,18 @@ class TokenFile:
 
 
 class Stream:
-    """A text cut into ``batch`` rows of equal length, and the rows into windows of ``steps``.
+    """A text cut into ``batch`` rows of equal length, and the rows into windows.
 
     Row b of a window continues row b of the window before it, so a recurrent network carries its
-    state from one to the next (Williams & Peng, 1990). What is left over at the end of the rows
-    is shorter than a window and is not trained on; a different offset in every epoch moves the
-    cuts.
+    state from one to the next (Williams & Peng, 1990). The windows of a row are of equal length,
+    give or take one step, and as few as ``steps`` allows: so every token of the rows is learned
+    from, and no window is too short to give a good gradient. Fewer than ``batch`` tokens are left
+    over at the end of the text; a different offset in every epoch moves the cuts.
 
     Args:
         tokens: the text's ids (N).
         batch: rows, B.
-        steps: time steps a window, T.
+        steps: time steps a window at the most, T.
 
     Raises:
         InputError: an argument is below 1, or the text is shorter than one window.
@@ -116,7 +117,7 @@ class Stream:
 
     def windows(self, offset: int = 0) -> int:
         """Return the number of windows when the first ``offset`` tokens are left out."""
-        return self._row(offset) // self.steps
+        return -(-self._row(offset) // self.steps)
 
     def batches(self, offset: int = 0, start: int = 0) -> Iterator[Window]:
         """Yield the windows in order.
@@ -129,7 +130,7 @@ class Stream:
             InputError: an argument is negative or past the end.
         """
         windows = self.windows(offset)
-        if windows < 1:
+        if offset >= self.offsets:
             raise InputError(
                 f"offset is {offset}, expected 0 to {self.offsets - 1} for a text of "
                 f"{len(self.tokens):,} tokens; lower it."
@@ -145,8 +146,9 @@ class Stream:
         count = self.batch * row
         inputs = self.tokens[offset : offset + count].reshape(self.batch, row)
         targets = self.tokens[offset + 1 : offset + 1 + count].reshape(self.batch, row)
+        windows = self.windows(offset)
         for number in numbers:
-            span = slice(number * self.steps, (number + 1) * self.steps)
+            span = slice(row * number // windows, row * (number + 1) // windows)
             yield Window(_by_time(inputs[:, span]), _by_time(targets[:, span]))
 
     def _row(self, offset: int) -> int:
