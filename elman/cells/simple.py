@@ -13,11 +13,8 @@ from elman.errors import InputError
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
-class _Activated(Cell):
-    """What both have in common: one nonlinearity φ, chosen by name."""
-
-    state = ("h",)
-    nonlinearity: str
+class _Simple(Cell):
+    """A cell of one non-linearity, φ."""
 
     def __init__(
         self, input_size: int, hidden_size: int, nonlinearity: str = "tanh", **options: Any
@@ -27,11 +24,15 @@ class _Activated(Cell):
                 f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, "
                 f"received {nonlinearity!r}."
             )
-        self.nonlinearity = nonlinearity
+        self.nonlinearity: str = nonlinearity
         super().__init__(input_size, hidden_size, **options)
 
+    def phi(self, z: Tensor) -> Tensor:
+        """φ(z)."""
+        return NONLINEARITIES[self.nonlinearity](z)
 
-class Elman(_Activated):
+
+class Elman(_Simple):
     """The simple recurrent network (Elman, 1990).
 
     h' = φ(W x + U h + b), with φ = tanh, relu or the logistic sigmoid.
@@ -40,14 +41,15 @@ class Elman(_Activated):
         nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
     """
 
+    state = ("h",)
     net = Affine()
 
     def step(self, z: Tensor, h: Tensor) -> Tensor:
         """One step."""
-        return NONLINEARITIES[self.nonlinearity](z)
+        return self.phi(z)
 
 
-class Perceptron(_Activated):
+class Perceptron(_Simple):
     """The multilayer perceptron: no memory, the baseline for every recurrence.
 
     h' = φ(W x + b): its one state is its output, which the next step does not read.
@@ -56,8 +58,9 @@ class Perceptron(_Activated):
         nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
     """
 
+    state = ("h",)
     net = Linear(of="x", bias=True)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One step."""
-        return NONLINEARITIES[self.nonlinearity](self.net(x))
+        return self.phi(self.net(x))

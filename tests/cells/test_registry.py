@@ -57,7 +57,10 @@ def test_every_entry_is_described(name):
     """What ``elman cells`` prints: a cell, its source, its equations."""
     entry = cells.find(name)
     assert entry.name == name
-    assert entry.summary.endswith(".")
+    assert entry.summary
+    assert "\n" not in entry.summary
+    others = [other.summary for other in cells.CELLS.values() if other.name != name]
+    assert entry.summary not in others, "entries of one cell must differ by their options"
     assert any("h' = " in line for line in entry.equations)
     cell = cells.make(name, 3, 6, biases=2)
     assert isinstance(cell, entry.cell)
@@ -74,7 +77,7 @@ def test_made_with_their_options():
 def test_cell_of_a_file(file, agree):
     """With a dataclass in it, which looks its own module up while it is made."""
     entry = cells.find(f"{file}:Leaky")
-    assert entry.summary == "Leaky integrator (Jaeger, 2007)."
+    assert entry.summary == "Leaky integrator (Jaeger, 2007)"
     assert entry.equations == ["h' = (1 − a) h + a tanh(W x + U h + b)"]
     cell = cells.make(f"{file}:Leaky", 2, 3)
     x, h = torch.randn(4, 2), torch.randn(4, 3)
