@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 # Derandomised: a failure is the code's, and is there again on the next run.
 hypothesis.settings.register_profile(
-    "elman", derandomize=True, deadline=None, max_examples=12, database=None
+    "elman", derandomize=True, deadline=None, max_examples=25, database=None
 )
 hypothesis.settings.load_profile("elman")
 
