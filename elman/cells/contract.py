@@ -366,10 +366,8 @@ class Cell(nn.Module):
 
     def check_weights(self) -> None:
         """Raise what is wrong with the cell's weights: each must be one that its class declares."""
-        label, declare = (
-            type(self).__name__,
-            "declare a cell's weights as Affine, Linear or Diagonal",
-        )
+        label = type(self).__name__
+        declare = "declare a cell's weights as Affine, Linear or Diagonal"
         names = [name for name, _ in self.named_parameters()]
         if not names:
             raise InputError(f"{label} has no weight: {declare}.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import elman
 from elman import cells
+from elman.layers.sequences import Sequences
 
 F64 = torch.float64
 ENGINES = ["auto", "reference"]
@@ -77,6 +80,16 @@ def test_cells_are_not_submodules(kind):
     assert list(rnn.children()) == []
     names = [name for name, _ in rnn.named_parameters()]
     assert len(names) == len(set(names)) == len(rnn.state_dict())
+
+
+def test_replaced_weights_are_let_go(kind, agree):
+    """A cell that kept the weights it was made with would hold them in memory for good."""
+    rnn, other, x = network(kind), network(kind), data(4, 2, 3)
+    former = [weakref.ref(parameter) for parameter in rnn.parameters()]
+    rnn.load_state_dict(other.state_dict(), assign=True)
+    agree(rnn(x), other(x), 0.0)
+    gc.collect()
+    assert not any(reference() is not None for reference in former)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -268,12 +281,13 @@ def test_inputs_and_states_that_are_not_contiguous(kind, engine, agree, leaves):
     )
 
 
-@pytest.mark.parametrize("kindness", [list, tuple, torch.tensor, "int32"])
-def test_lengths_as_they_come(kindness, agree):
-    rnn, x = elman.GRU(3, 4, dtype=F64), data(5, 3, 3)
-    values = [2, 5, 3]
-    lengths = torch.tensor(values, dtype=torch.int32) if kindness == "int32" else kindness(values)
-    agree(rnn(x, lengths=lengths), rnn(x, lengths=torch.tensor(values)), 0.0)
+@pytest.mark.parametrize("form", [list, tuple, torch.IntTensor, torch.ByteTensor])
+def test_lengths_as_they_come(form, agree):
+    rnn, x = elman.GRU(3, 4, bidirectional=True, dtype=F64), data(5, 3, 3)
+    values = [2, 5, 0]
+    agree(rnn(x, lengths=form(values)), rnn(x, lengths=torch.tensor(values)), 0.0)
+    # The engines are promised int64: unsigned lengths would wrap where one is subtracted.
+    assert Sequences.of(x, form(values), None, 3, False).lengths.dtype == torch.int64
 
 
 @pytest.mark.filterwarnings("ignore::elman.EngineWarning")

@@ -207,3 +207,14 @@ def test_initial_state_of_another_dtype_is_not_converted_silently(name):
     state = States.map(lambda s: s.float(), ours.initial_state(2))
     with pytest.raises((RuntimeError, ValueError), match="dtype"):
         ours(torch.randn(3, 2, 3, dtype=torch.float64), state)
+
+
+def test_the_other_convention_of_the_gru(agree):
+    """Loading one convention's weights into the other would go unseen, were the names alike."""
+    rnn = elman.GRU(3, 4, 2, reset_after=False, dtype=torch.float64)
+    same = elman.Recurrent(elman.cells.GRUResetBefore(3, 4, biases=2, dtype=torch.float64), 2)
+    same.load_state_dict(rnn.state_dict(), strict=True)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    agree(rnn(x), same(x), 0.0)
+    with pytest.raises(RuntimeError, match="weight_ih_candidate_l0"):
+        rnn.load_state_dict(nn.GRU(3, 4, 2).state_dict())
