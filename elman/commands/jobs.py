@@ -12,6 +12,7 @@ import typer
 from elman.commands.options import gather, numbers, with_settings
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS
+from elman.training.device import pick
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
@@ -84,6 +85,7 @@ def _train(task: type[Task]) -> Any:
             folder.reconfigure(settings.to_json())
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))
+            pick(settings.device)
             job = task.prepare(sources, settings)
             name = f"{task.name}-{'-'.join(Path(s).stem for s in sources)}"
             config = {"task": task.name, "data": job.data, "settings": settings.to_json()}
@@ -184,6 +186,7 @@ def _compare(task: type[Task]) -> Any:
         from elman.training.comparison import compare_models
 
         sources, settings = gather(task.Settings, recipe, given, list(data or []))
+        pick(settings.device)
         name = f"compare-{task.name}-{'-'.join(Path(s).stem for s in sources)}"
         variants = [
             {"cell": c.strip(), "hidden": h}
@@ -200,8 +203,6 @@ def _compare(task: type[Task]) -> Any:
 
 def _open(path: Path, device: str, cell: str | None) -> Task:
     """The job of a run, with its weights, on a device."""
-    from elman.training.device import pick
-
     run = Run.open(path)
     job = _restore(run, cell)
     _load_weights(job, run)
@@ -243,16 +244,15 @@ def _print(figures: dict[str, Any], as_json: bool, sample: str | None = None) ->
         return
     for name, value in figures.items():
         if not isinstance(value, dict):
-            shown = (
-                f"{value:,.4f}"
-                if isinstance(value, float)
-                else f"{value:,}"
-                if isinstance(value, int)
-                else value
-            )
-            print(f"{name.replace('_', ' '):<20} {shown}")
+            print(f"{name.replace('_', ' '):<20} {_shown(value)}")
         elif len(value) > 1:
             for source, measures in value.items():
-                print(f"  {source:<18} perplexity {measures['perplexity']:,.4f}")
+                print(f"  {source:<18} {_shown(next(iter(measures.values())))}")
     if sample:
         print(f"\n{sample}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4f}" if abs(value) < 1e6 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from elman.errors import ElmanError, InputError
+from elman.errors import ElmanError
 from elman.learning import (
     EarlyStopping,
     Schedule,
@@ -21,6 +21,7 @@ from elman.learning import (
     make_optimizer,
 )
 from elman.training.curves import draw_curves
+from elman.training.device import pick
 from elman.training.interrupt import Interrupt
 from elman.training.progress import Report
 from elman.training.run import Run
@@ -267,24 +268,13 @@ class Trainer:
 
 
 def _fabric(settings: TrainingSettings) -> Fabric:
-    """One device and its arithmetic.
-
-    Raises:
-        InputError: this machine has no such device.
-    """
-    kind, _, index = settings.device.partition(":")
-    try:
-        fabric = Fabric(
-            accelerator="gpu" if kind == "cuda" else kind,
-            devices=[int(index)] if index else 1,
-            precision=settings.precision,  # type: ignore[arg-type] # its choices are checked
-        )
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"device {settings.device!r} cannot be used ({reason}): "
-            "see elman doctor for those that can."
-        ) from None
+    """One device and its arithmetic."""
+    device = pick(settings.device)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=settings.precision,  # type: ignore[arg-type] # its choices are checked
+    )
     fabric.launch()
     return fabric
 
