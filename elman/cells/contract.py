@@ -313,7 +313,14 @@ class Cell(nn.Module):
             affine = next(m for m in cls.maps() if isinstance(m, Affine))
             x = affine.bind(self)(x, states[0])
         new = self.step(x, *states)
-        return (new,) if isinstance(new, Tensor) else tuple(new)
+        if isinstance(new, Tensor):
+            return (new,)
+        if not isinstance(new, (tuple, list)):
+            raise InputError(
+                f"{cls.__name__}.step returned {type(new).__name__}; expected a tensor for each "
+                f"state ({', '.join(self.state)})."
+            )
+        return tuple(new)
 
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
         """This cell computing with ``weights``, by parameter name, in place of its own."""
@@ -324,10 +331,14 @@ class Cell(nn.Module):
     def resized(self, input_size: int, hidden_size: int) -> Self:
         """A new cell of the same kind and options for other sizes, freshly initialised."""
         args, kwargs = self._options
-        given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        sizes = list(given.signature.parameters)[1:3]
-        given.arguments.update(zip(sizes, (input_size, hidden_size), strict=True))
-        return type(self)(*given.args[1:], **given.kwargs)
+        # The sizes come first, by position or by name; the rest is passed on as it was given.
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][:2]
+        sizes = {"input_size", "hidden_size", *named}
+        options = {name: value for name, value in kwargs.items() if name not in sizes}
+        cell = type(self)(input_size, hidden_size, *args[2:], **options)
+        like = next(self.parameters(), None)
+        return cell if like is None else cell.to(like)
 
     def blocks_of(self, parameter: str) -> tuple[str, ...]:
         """The names of the blocks that the rows of ``parameter`` are cut into, or nothing."""
@@ -353,6 +364,24 @@ class Cell(nn.Module):
         if not filled:
             raise InputError(f"{type(self).__name__} has no block {block!r} with a bias to set.")
 
+    def check_weights(self) -> None:
+        """Raise what is wrong with the cell's weights: each must be one that its class declares."""
+        label, declare = (
+            type(self).__name__,
+            "declare a cell's weights as Affine, Linear or Diagonal",
+        )
+        names = [name for name, _ in self.named_parameters()]
+        if not names:
+            raise InputError(f"{label} has no weight: {declare}.")
+        declared = {name for each in type(self).maps() for name in each.shapes(self)}
+        for name in names:
+            holder, inside, _ = name.partition(".")
+            if name not in declared:
+                what = "module" if inside else "parameter"
+                raise InputError(
+                    f"{label} holds the {what} {holder!r}, which nothing declares: {declare}."
+                )
+
     def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Raise what is wrong with ``new``, the states that a step made of ``x`` and ``states``."""
         name = f"{type(self).__name__}.step"
@@ -362,6 +391,10 @@ class Cell(nn.Module):
                 f"one for each state ({', '.join(self.state)})."
             )
         for label, before, after in zip(self.state, states, new, strict=True):
+            if not isinstance(after, Tensor):
+                raise InputError(
+                    f"{name} returned {label} as {type(after).__name__}; expected a tensor."
+                )
             if after.shape != before.shape:
                 raise InputError(
                     f"{name} returned {label} of shape {tuple(after.shape)}; expected "
@@ -375,8 +408,17 @@ class Cell(nn.Module):
     def _check_contract(self) -> None:
         cls, maps = type(self), type(self).maps()
         label = cls.__name__
+        if isinstance(self.state, str):
+            raise InputError(
+                f"{label}.state must be a tuple of names, such as ('h',), received {self.state!r}."
+            )
         if not self.state or len(set(self.state)) != len(self.state):
             raise InputError(f"{label}.state must name each state once, received {self.state!r}.")
+        if len(self.state_sizes) != len(self.state):
+            raise InputError(
+                f"{label}.state_sizes has {len(self.state_sizes)} values; expected "
+                f"{len(self.state)}, one for each of {', '.join(self.state)}."
+            )
         parameters = list(inspect.signature(cls.step).parameters.values())[1:]
         if not parameters or parameters[0].name not in ("x", "z"):
             received = parameters[0].name if parameters else "nothing"
