@@ -17,6 +17,7 @@ from elman.tasks.network import NetworkSettings
 from elman.training.settings import Settings, TrainingSettings, default_of, read_recipe
 
 _SINGULAR = {"prompts": "prompt"}
+_NAMES = {int: "<int>", float: "<number>", str: "<text>"}
 
 
 def with_settings(
@@ -75,8 +76,8 @@ def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
     listed = plain is list
     inner = typing.get_args(_without_none(kind))[0] if listed else plain
     repeated = listed and inner is str
-    # Where no value can be drawn from the type, a list of numbers say, elman parses the text.
-    annotation = bool | None if plain is bool else list[str] if repeated else _scalar(plain) | None
+    # Numbers arrive as text, so that elman says what is wrong with them as it does for a recipe.
+    annotation = bool | None if plain is bool else list[str] if repeated else str | None
     flags = f"--{name}/--no-{name}" if plain is bool else f"--{name}"
     choices = declared.metadata["choices"]
     described = declared.metadata["help"]
@@ -87,7 +88,7 @@ def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
         help=f"{described} \\[{_shown(declared)}]",
         show_default=False,
         rich_help_panel=_panel(declared.name),
-        metavar="A,B,…" if listed and not repeated else None,
+        metavar=None if plain is bool else "A,B,…" if listed and not repeated else _NAMES[inner],
     )
     return inspect.Parameter(
         declared.name,
@@ -98,9 +99,15 @@ def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
 
 
 def _value(declared: Field[Any], kind: Any, given: Any) -> Any:
-    """What was given on the command line, as the setting's type."""
-    if _plain(kind) is list and isinstance(given, str):
+    """What was given on the command line, as the setting's type where it can be."""
+    plain = _plain(kind)
+    if plain is list and isinstance(given, str):
         return numbers(f"--{declared.name.replace('_', '-')}", given)
+    if plain in (int, float):
+        try:
+            return plain(given)
+        except ValueError:
+            return given
     return given
 
 
@@ -127,10 +134,6 @@ def _without_none(kind: Any) -> Any:
 def _plain(kind: Any) -> type:
     kind = _without_none(kind)
     return typing.get_origin(kind) or kind
-
-
-def _scalar(plain: type) -> type:
-    return str if plain is list else plain
 
 
 def _shown(declared: Field[Any]) -> str:

@@ -209,6 +209,13 @@ class Evaluation:
         return -(-self.targets // self.rows)
 
 
+def blocks_of(*parts: Tokens, size: int = 1 << 20) -> Iterator[np.ndarray]:
+    """Yield the ids of several texts, one after the other, in blocks that fit into memory."""
+    for part in parts:
+        for begin in range(0, len(part), size):
+            yield part[begin : begin + size]
+
+
 def split(tokens: Tokens, validation: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the first part of a text, to train on, and its last part, to validate on.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, split
+from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, blocks_of, split
 from elman.data.text import open_text
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.errors import ElmanError, InputError
@@ -134,7 +134,6 @@ class LanguageModeling(Task):
         self, data: list[str], settings: LanguageModelSettings, vocabulary: Vocabulary | None
     ):
         self.data, self.settings = data, settings
-        self.holds_out = settings.validation > 0
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
         torch.manual_seed(settings.seed)
         self.model = LanguageModel(len(self.vocabulary), settings)
@@ -190,7 +189,8 @@ class LanguageModeling(Task):
             ElmanError: a text is no longer what the run was trained on.
         """
         if self._sources is None:
-            self._sources = [self._read(name) for name in self.data]
+            share = self.settings.validation
+            self._sources = [self._read(name, share) for name in self.data]
             now = [source.checksum for source in self._sources]
             if self._checksums is not None and now != self._checksums:
                 changed = [
@@ -211,7 +211,7 @@ class LanguageModeling(Task):
             parts = [source.train for source in self.sources]
             tokens = parts[0]
             if len(parts) > 1:
-                tokens = TokenFile((part[:] for part in parts), len(self.vocabulary))
+                tokens = TokenFile(blocks_of(*parts), len(self.vocabulary))
             self._stream = Stream(tokens, self.settings.batch, self.settings.steps)
         return self._stream
 
@@ -223,7 +223,7 @@ class LanguageModeling(Task):
     def _blocks(self, name: str) -> Iterator[str]:
         return open_text(name).blocks(self.settings.normalize, self.settings.limit)
 
-    def _read(self, name: str) -> Source:
+    def _read(self, name: str, held_out_share: float) -> Source:
         checksum = 0
 
         def counted() -> Iterator[np.ndarray]:
@@ -233,7 +233,7 @@ class LanguageModeling(Task):
                 yield ids
 
         tokens = TokenFile(counted(), len(self.vocabulary))
-        train, held_out = split(tokens, self.settings.validation)
+        train, held_out = split(tokens, held_out_share)
         label = Path(name).stem if os.path.exists(name) else name
         return Source(label, train, held_out, checksum)
 
@@ -281,7 +281,7 @@ class LanguageModeling(Task):
                 trained on.
         """
         if data:
-            texts = [(s.name, s.train) for s in (self._whole(name) for name in data)]
+            texts = [(s.name, s.train) for s in (self._read(name, 0.0) for name in data)]
         elif held_out := self._held_out():
             texts = [(s.name, s.held_out) for s in held_out]
         else:
@@ -316,15 +316,11 @@ class LanguageModeling(Task):
         return total, evaluation.targets
 
     def _held_out(self) -> list[Source]:
-        return [s for s in self.sources if len(s.held_out) > 1] if self.holds_out else []
-
-    def _whole(self, name: str) -> Source:
-        source = self._read(name)
-        # The settings' split is for training: a text that is given here is judged as a whole.
-        joined = TokenFile((source.train[:], source.held_out[:]), len(self.vocabulary))
-        return Source(source.name, joined, source.held_out, source.checksum)
+        return [source for source in self.sources if len(source.held_out) > 1]
 
     def _characters(self, tokens: Tokens) -> int:
+        if self.vocabulary.kind == "character":
+            return len(tokens) - 1
         decoder = self.vocabulary.decoder()
         return sum(len(decoder.push(int(i))) for i in tokens[1:])
 
