@@ -198,6 +198,10 @@ class Cell(nn.Module):
         label = type(self).__name__
         declare = "declare a cell's weights as Affine, Linear or Diagonal"
         names = [name for name, _ in self.named_parameters()]
+        if buffers := [name for name, _ in self.named_buffers()]:
+            raise InputError(
+                f"{label} holds the buffer {buffers[0]!r}, which nothing declares: {declare}."
+            )
         if not names:
             raise InputError(f"{label} has no weight: {declare}.")
         declared = {name for each in type(self).maps() for name in each.shapes(self)}

@@ -43,8 +43,8 @@ class Entry:
 
 
 def _description(cell: type[Cell]) -> str:
-    """A cell's docstring; its base's where it has none."""
-    return inspect.getdoc(cell) or cell.__name__
+    """A cell's own docstring, or its name where it has none."""
+    return inspect.cleandoc(cell.__doc__ or cell.__name__)
 
 
 def _entry(name: str, cell: type[Cell], **options: Any) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -74,6 +75,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     if why is None:
         return ENGINES[wanted].run(cell, weights, call)
     label = type(cell).__name__
+    if call.x.shape[0] == 0:
+        return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
     if _forced.get():
         raise InputError(
             f"the {wanted} engine cannot run {label}: {why}; use elman.engine('auto')."
@@ -83,6 +86,14 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         warnings.warn(
             f"{label} runs on the reference engine, which is slower: {why}.",
             EngineWarning,
-            stacklevel=2,
+            stacklevel=_callers_level(),
         )
     return reference.run(cell, weights, call)
+
+
+def _callers_level() -> int:
+    """How far up the stack the code stands that called elman's layers, for a warning to name."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("elman.", "torch.")):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -44,19 +44,17 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     hx = state if len(state) > 1 else state[0]
     # cuDNN keeps what its backward reads only where it is told that it trains.
     train = torch.is_grad_enabled()
+    kernel, flat, biased = _kernel(cell), _flat(weights), cell.biases > 0
     if lengths is None:
-        y, *final = _kernel(cell)(
-            x, hx, _flat(weights), cell.biases > 0, 1, 0.0, train, False, False
-        )
+        y, *final = kernel(x, hx, flat, biased, 1, 0.0, train, False, False)
     else:
         # PyTorch packs no empty sequence: run one step of it, and keep none of its results.
         packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
         order, back = packed.sorted_indices, packed.unsorted_indices
         hx = tuple(s[:, order] for s in state) if len(state) > 1 else state[0][:, order]
-        data, *final = _kernel(cell)(
-            packed.data, packed.batch_sizes, hx, _flat(weights), cell.biases > 0, 1, 0.0,
-            train, False,
-        )  # fmt: skip
+        data, *final = kernel(
+            packed.data, packed.batch_sizes, hx, flat, biased, 1, 0.0, train, False
+        )
         y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
         some = (lengths > 0).unsqueeze(-1)
         final = [torch.where(some, f[:, back], s) for f, s in zip(final, state, strict=True)]

@@ -261,3 +261,19 @@ def test_the_reference_does_not_warn_for_the_cells_it_usually_runs(kind, monkeyp
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rnn(torch.randn(3, 2, 2, dtype=torch.float64))
+
+
+def test_the_warning_names_the_callers_line(monkeypatch):
+    monkeypatch.setattr("elman.compiler.engine._warned", set())
+    rnn = elman.GRU(3, 4)
+    resets = torch.zeros(2, 1, dtype=torch.bool)
+    with pytest.warns(elman.EngineWarning) as caught:
+        rnn(torch.zeros(2, 1, 3), resets=resets)
+    assert caught[0].filename == __file__
+
+
+def test_an_empty_sequence_is_no_reason_to_warn(monkeypatch):
+    monkeypatch.setattr("elman.compiler.engine._warned", set())
+    y, state = elman.LSTM(3, 4)(torch.zeros(0, 2, 3))
+    assert y.shape == (0, 2, 4)
+    assert state[0].shape == (1, 2, 4)
