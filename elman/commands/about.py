@@ -146,11 +146,15 @@ def _findings() -> dict[str, Any]:
     from elman import __version__
     from elman.compiler.engine import ENGINES
     from elman.data.corpora import CORPORA, status
+    from elman.errors import ElmanError
 
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     folder = os.environ.get("ELMAN_DATA")
-    here = [c.name for c in CORPORA.values() if not status(c).startswith("to download")]
+    try:
+        here = [c.name for c in CORPORA.values() if not status(c).startswith("to download")]
+    except ElmanError as error:
+        here = [f"none can be read: {error}"]
     return {
         "elman": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
