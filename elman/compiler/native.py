@@ -1,0 +1,138 @@
+"""The ``native`` engine: any cell, compiled into fused kernels for this processor."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.cells.contract import Cell
+from elman.compiler import build, operator, reference
+from elman.compiler.call import Call, Result
+from elman.compiler.kernels import REALS, Compiled
+from elman.compiler.trace import Unsupported, trace
+
+_known: dict[Any, str] = {}
+"""The name of a compiled cell, or why there is none (after a question mark)."""
+_by_object: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()
+
+
+def knows(cell: Cell) -> bool:
+    """Whether this engine usually runs ``cell``."""
+    return not _name(cell).startswith("?")
+
+
+def unsupported(cell: Cell, call: Call) -> str | None:
+    """Why this engine cannot take this call, or None where it can."""
+    if call.x.device.type != "cpu":
+        return f"the native engine runs on the CPU, received tensors on {call.x.device}"
+    name = _name(cell)
+    if name.startswith("?"):
+        return name[1:]
+    return None
+
+
+def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
+    """Run ``cell`` over time in one kernel; what depends on the input alone runs before it."""
+    steps, batch = call.x.shape[:2]
+    if steps == 0 or batch == 0:
+        return reference.run(cell, weights, call)
+    name = _name(cell)
+    compiled = operator.COMPILED[name]
+    real = next(iter(weights.values())).dtype
+    resets = call.resets
+    if resets is not None and call.reverse:
+        # The boundary between two steps belongs, read backwards, to the earlier one.
+        resets = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
+    with torch.autocast("cpu", enabled=False):
+        flat = call.x.to(real).reshape(steps * batch, -1)
+        sequences, parameters = compiled.hoisted.run(flat, weights)
+        sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
+        states = [s.to(real) for s in call.state]
+        starts = [s.to(real) for s in call.start] if resets is not None else []
+        train = torch.is_grad_enabled() and any(
+            t.requires_grad for t in (*sequences, *parameters, *states, *starts)
+        )
+        out = torch.ops.elman.loop(
+            name, sequences, parameters, states, starts,
+            None if resets is None else resets.contiguous(), call.lengths,
+            call.reverse, call.every_state, train,
+        )  # fmt: skip
+    layout = operator.Layout(compiled, call.every_state, train)
+    y = out[0]
+    if call.lengths is not None:
+        alive = torch.arange(steps).unsqueeze(1) < call.lengths
+        y = torch.where(alive.unsqueeze(-1), y, 0)
+    every = tuple(out[: layout.states]) if call.every_state else None
+    return Result(y, tuple(out[layout.last]), every)
+
+
+def source(cell: Cell) -> str:
+    """The C++ that ``cell`` is compiled to.
+
+    Raises:
+        InputError: the native engine has no kernel for it.
+    """
+    from elman.errors import InputError
+
+    name = _name(cell)
+    if name.startswith("?"):
+        raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
+    return operator.COMPILED[name].source
+
+
+def _name(cell: Cell) -> str:
+    """The name under which ``cell``'s kernels are known, compiled on first use."""
+    if cell in _by_object:
+        return _by_object[cell]
+    key = _key(cell)
+    if key is None or key not in _known:
+        name = _compile(cell)
+        if key is not None:
+            _known[key] = name
+    else:
+        name = _known[key]
+    _by_object[cell] = name
+    return name
+
+
+def _key(cell: Cell) -> Any:
+    """What decides the kernels of a cell, or None where that cannot be told."""
+    plain = []
+    for name, value in vars(cell).items():
+        if name in ("_parameters", "_options", "training") or name.startswith("_"):
+            continue
+        if not isinstance(value, (int, float, str, bool, tuple, type(None))):
+            return None
+        plain.append((name, value))
+    shapes = tuple((k, tuple(p.shape), p.dtype) for k, p in cell.named_parameters())
+    if not shapes:
+        return None
+    return type(cell), tuple(sorted(plain)), shapes
+
+
+def _compile(cell: Cell) -> str:
+    try:
+        first = next(cell.parameters(), None)
+        if first is None:
+            return "?the cell has no weights"
+        if first.dtype not in REALS:
+            return f"the native engine computes in float32 and float64, not in {first.dtype}"
+        build.compiler()
+        compiled = Compiled(*trace(cell, _decompose))
+        compiled.kernel("forward", first.dtype)
+    except Unsupported as why:
+        return f"?{why}"
+    except build.BuildError as why:
+        return f"?{why}"
+    name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
+    operator.COMPILED[name] = compiled
+    return name
+
+
+def _decompose(function: Any) -> Callable[..., Any] | None:
+    """How PyTorch writes an operation that has no kernel in simpler ones."""
+    return None
