@@ -29,13 +29,20 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first line of the cell's description: what it is and its source."""
-        return inspect.getdoc(self.cell).splitlines()[0]  # type: ignore[union-attr]
+        options = self.make.keywords.values() if isinstance(self.make, partial) else ()
+        line = _description(self.cell).splitlines()[0].replace("``", "").rstrip(".")
+        return f"{line}, {', '.join(map(str, options))}" if options else line
 
     @property
     def equations(self) -> list[str]:
         """The cell's equations, as its description gives them."""
-        paragraphs = inspect.getdoc(self.cell).split("\n\n")  # type: ignore[union-attr]
+        paragraphs = _description(self.cell).split("\n\n")
         return [line.strip() for line in paragraphs[1].splitlines()] if len(paragraphs) > 1 else []
+
+
+def _description(cell: type[Cell]) -> str:
+    """A cell's docstring; its base's where it has none."""
+    return inspect.getdoc(cell) or cell.__name__
 
 
 def _entry(name: str, cell: type[Cell], **options: Any) -> Entry:

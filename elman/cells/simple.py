@@ -13,18 +13,8 @@ from elman.errors import InputError
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
-class Elman(Cell):
-    """The simple recurrent network (Elman, 1990).
-
-    h' = φ(W x + U h + b), with φ = tanh, relu or the logistic sigmoid.
-
-    Args:
-        nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
-    """
-
-    state = ("h",)
-    nonlinearity: str
-    net = Affine()
+class _Simple(Cell):
+    """A cell of one non-linearity, φ."""
 
     def __init__(
         self, input_size: int, hidden_size: int, nonlinearity: str = "tanh", **options: Any
@@ -34,15 +24,32 @@ class Elman(Cell):
                 f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, "
                 f"received {nonlinearity!r}."
             )
-        self.nonlinearity = nonlinearity
+        self.nonlinearity: str = nonlinearity
         super().__init__(input_size, hidden_size, **options)
 
-    def step(self, z: Tensor, h: Tensor) -> Tensor:
-        """One step."""
+    def phi(self, z: Tensor) -> Tensor:
+        """φ(z)."""
         return NONLINEARITIES[self.nonlinearity](z)
 
 
-class Perceptron(Cell):
+class Elman(_Simple):
+    """The simple recurrent network (Elman, 1990).
+
+    h' = φ(W x + U h + b), with φ = tanh, relu or the logistic sigmoid.
+
+    Args:
+        nonlinearity: ``"tanh"`` (default), ``"relu"`` or ``"sigmoid"``.
+    """
+
+    state = ("h",)
+    net = Affine()
+
+    def step(self, z: Tensor, h: Tensor) -> Tensor:
+        """One step."""
+        return self.phi(z)
+
+
+class Perceptron(_Simple):
     """The multilayer perceptron: no memory, the baseline for every recurrence.
 
     h' = φ(W x + b): its one state is its output, which the next step does not read.
@@ -52,11 +59,8 @@ class Perceptron(Cell):
     """
 
     state = ("h",)
-    nonlinearity: str
     net = Linear(of="x", bias=True)
-
-    __init__ = Elman.__init__
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One step."""
-        return NONLINEARITIES[self.nonlinearity](self.net(x))
+        return self.phi(self.net(x))

@@ -1,0 +1,41 @@
+# make demo     the main job: an LSTM learns The Time Machine and writes
+# make test     the tests
+# make check    lint, format and types
+# make recipes  the long recipes of benchmarks/, with their results
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RUN    ?= runs/demo
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check setup dev clean
+
+setup: $(VENV)/.ready
+dev: $(VENV)/.ready-dev
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@rm -rf $(RUN)
+	$(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(RUN)
+	@echo "The run is in $(RUN): curves.png shows how it learned, samples.txt what it wrote."
+
+test: dev
+	$(BIN)/python -m pytest -n auto
+
+check: dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

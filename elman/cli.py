@@ -1,0 +1,74 @@
+"""The command line: ``elman``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from elman.commands import about, jobs
+from elman.errors import ElmanError, InputError
+
+app = typer.Typer(
+    name="elman",
+    help="Recurrent neural networks: train, measure and use them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+jobs.add_to(app)
+about.add_to(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 0, 1 (failed) or 2 (wrong usage)."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Whatever goes wrong is told in one sentence on standard error. ``ELMAN_DEBUG=1`` adds the
+    traceback.
+    """
+    try:
+        result = app(args=arguments, prog_name="elman", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `elman generate … | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except InputError as error:
+        return _tell(error, str(error), 2)
+    except ElmanError as error:
+        return _tell(error, str(error), 1)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _tell(error, "interrupted.", 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(error, f"{where}{error.strerror or error}.", 1)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # what the command-line parser raises
+            return _tell(error, f"{_usage(error)}", 2)
+        kind = f"{type(error).__name__}: {error}"
+        return _tell(error, f"this is a fault in elman ({kind}); ELMAN_DEBUG=1 shows where.", 1)
+
+
+def _tell(error: BaseException, text: str, code: int) -> int:
+    if os.environ.get("ELMAN_DEBUG"):
+        traceback.print_exception(error)
+    print(f"elman: {text}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Exception) -> str:
+    text = error.format_message().strip()  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "elman"
+    return f"{text or 'no command was given.'} See {command} --help."

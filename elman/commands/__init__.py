@@ -1,0 +1,1 @@
+"""The commands of ``elman``, by what they are about."""

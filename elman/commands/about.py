@@ -1,0 +1,181 @@
+"""What there is: cells, corpora, and what this machine can do."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to ``app``."""
+    app.command(epilog="Example: elman cells lstm --input 128 --hidden 64")(cells)
+    app.command(epilog="Example: elman data tiny-shakespeare")(data)
+    app.command(epilog="Example: elman doctor")(doctor)
+
+
+def cells(
+    name: Annotated[
+        str | None, typer.Argument(help="A cell; without it, all.", show_default=False)
+    ] = None,
+    input: Annotated[int, typer.Option(help="Input size M.")] = 128,
+    hidden: Annotated[int, typer.Option(help="Hidden size H.")] = 64,
+    biases: Annotated[int, typer.Option(help="Biases of a map: 0, 1, 2 (torch.nn).")] = 1,
+    json_: Json = False,
+) -> None:
+    """List the cells, or describe one: equations, states, parameters."""
+    from elman.cells import registry
+
+    entries = [registry.find(name)] if name else list(registry.CELLS.values())
+    rows = [_cell(entry, input, hidden, biases) for entry in entries]
+    if json_:
+        print(json.dumps(rows[0] if name else rows, ensure_ascii=False))
+    elif name:
+        _describe(rows[0])
+    else:
+        table = Table(box=None, pad_edge=False)
+        for column in ("cell", "states", f"parameters ({input} → {hidden})", "what it is"):
+            table.add_column(column, justify="right" if "parameters" in column else "left")
+        for row in rows:
+            table.add_row(
+                row["cell"], ", ".join(row["states"]), f"{row['parameters']:,}", row["summary"]
+            )
+        _console().print(table)
+
+
+def _cell(entry: Any, input: int, hidden: int, biases: int) -> dict[str, Any]:
+    from elman.cells import registry
+
+    cell = registry.make(entry.name, input, hidden, biases=biases)
+    weights = {name: list(p.shape) for name, p in cell.named_parameters()}
+    return {
+        "cell": entry.name,
+        "summary": entry.summary,
+        "equations": entry.equations,
+        "states": dict(zip(cell.state, cell.state_sizes, strict=True)),
+        "input": input,
+        "hidden": hidden,
+        "biases": biases,
+        "weights": weights,
+        "parameters": sum(p.numel() for p in cell.parameters()),
+    }
+
+
+def _describe(row: dict[str, Any]) -> None:
+    print(f"{row['cell']}: {row['summary']}\n")
+    for line in row["equations"]:
+        print(f"  {line}")
+    states = ", ".join(f"{name} ({size})" for name, size in row["states"].items())
+    print(f"\nstates      {states}")
+    biases = {0: "no bias", 1: "one bias", 2: "two biases, as in torch.nn"}[row["biases"]]
+    print(f"parameters  {row['parameters']:,} ({row['input']} → {row['hidden']}, {biases})")
+    for name, shape in row["weights"].items():
+        count = 1
+        for size in shape:
+            count *= size
+        print(f"  {name:<22} {' × '.join(map(str, shape)):<12} {count:>12,}")
+
+
+def data(
+    name: Annotated[
+        str | None, typer.Argument(help="A corpus; without it, all.", show_default=False)
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """List the corpora, or fetch one and say where its files are."""
+    from elman.data.corpora import CORPORA, find, status
+
+    if name:
+        corpus = find(name)
+        paths = [str(path) for path in corpus.paths()]
+        if json_:
+            print(json.dumps({"name": name, "files": paths}, ensure_ascii=False))
+            return
+        print(f"{corpus.name}: {corpus.title}\nlicence   {corpus.licence}\nsource    {corpus.base}")
+        print("files     " + "\n          ".join(paths[:20]))
+        if len(paths) > 20:
+            print(f"          … {len(paths):,} in all")
+        return
+    rows: list[dict[str, Any]] = [
+        {
+            "name": c.name,
+            "title": c.title,
+            "licence": c.licence,
+            "size": c.size,
+            "status": status(c),
+        }
+        for c in CORPORA.values()
+    ]
+    if json_:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("corpus", "what it is", "licence", "MB", "status"):
+        table.add_column(column, justify="right" if column == "MB" else "left")
+    for row in rows:
+        table.add_row(
+            row["name"], row["title"], row["licence"], f"{row['size'] / 1e6:.1f}", row["status"]
+        )
+    _console().print(table)
+
+
+def doctor(json_: Json = False) -> None:
+    """Say what this machine has: versions, devices, threads, compiler, data."""
+    found = _findings()
+    if json_:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for name, value in found.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"{name.replace('_', ' '):<14} {shown}")
+
+
+def _findings() -> dict[str, Any]:
+    import torch
+
+    from elman import __version__
+    from elman.compiler.engine import ENGINES
+    from elman.data.corpora import CORPORA, status
+
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    folder = os.environ.get("ELMAN_DATA")
+    here = [c.name for c in CORPORA.values() if not status(c).startswith("to download")]
+    return {
+        "elman": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "torch": torch.__version__,
+        "packages": [
+            f"{p} {_version(p)}" for p in ("numpy", "lightning-fabric", "tokenizers", "pooch")
+        ],
+        "system": f"{platform.system()} {platform.machine()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "devices": ["cpu", *gpus],
+        "engines": list(ENGINES),
+        "compiler": compiler or "none found: apt-get install g++, or name one in CXX",
+        "ELMAN_DATA": folder or "not set: corpora that are not shipped are downloaded",
+        "corpora": here,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _console() -> Console:
+    """A console as wide as the terminal, or wide enough for every row where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)

@@ -1,0 +1,258 @@
+"""Training a job, and what one does with its run: evaluate, generate, compare."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.commands.options import gather, numbers, with_settings
+from elman.errors import ElmanError, InputError
+from elman.tasks import TASKS
+from elman.training.device import pick
+from elman.training.run import Run, free_folder
+from elman.training.settings import TrainingSettings
+from elman.training.task import Task
+
+Data = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files, or corpora that `elman data` lists.", show_default=False),
+]
+Recipe = Annotated[
+    Path | None, typer.Option(help="A TOML file with data and settings.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
+OwnCell = Annotated[
+    str | None,
+    typer.Option(
+        "--cell", help="Your own cell, if the run has one: file.py:ClassName.", show_default=False
+    ),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to ``app``, with a sub-command for each task."""
+    training = typer.Typer(no_args_is_help=True, help="Train a model; a sub-command for each job.")
+    comparing = typer.Typer(
+        no_args_is_help=True, help="Train several cells and sizes on the same data and compare."
+    )
+    for task in TASKS.values():
+        training.command(task.name, epilog=_EXAMPLES["train"], no_args_is_help=True)(_train(task))
+        comparing.command(task.name, epilog=_EXAMPLES["compare"], no_args_is_help=True)(
+            _compare(task)
+        )
+    app.add_typer(training, name="train")
+    app.command(epilog=_EXAMPLES["evaluate"])(evaluate)
+    app.command(epilog=_EXAMPLES["generate"])(generate)
+    app.add_typer(comparing, name="compare")
+
+
+_EXAMPLES = {
+    "train": "Example: elman train language-model time-machine --hidden 256 --layers 2 --epochs 20",
+    "evaluate": "Example: elman evaluate runs/language-model-time-machine",
+    "generate": "Example: elman generate RUN --prompt 'time traveller' --temperature 0.7",
+    "compare": "Example: elman compare language-model time-machine --cells rnn,gru,lstm --epochs 5",
+}
+
+
+def _train(task: type[Task]) -> Any:
+    @with_settings(task.Settings)
+    def train(
+        given: dict[str, Any],
+        data: Data = None,
+        recipe: Recipe = None,
+        run: Annotated[
+            Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
+        ] = None,
+        resume: Annotated[
+            Path | None,
+            typer.Option(help="Go on with the run in this folder.", show_default=False),
+        ] = None,
+        json_: Json = False,
+    ) -> None:
+        from elman.training.loop import Trainer
+
+        if resume is not None:
+            _only_training(given, data, recipe, run)
+            folder = Run.open(resume)
+            job = _restore(folder, given.pop("cell", None))
+            settings = task.Settings.of(folder.config["settings"], given)
+            folder.reconfigure(settings.to_json())
+        else:
+            sources, settings = gather(task.Settings, recipe, given, list(data or []))
+            pick(settings.device)
+            job = task.prepare(sources, settings)
+            name = f"{task.name}-{'-'.join(Path(s).stem for s in sources)}"
+            config = {"task": task.name, "data": job.data, "settings": settings.to_json()}
+            folder = Run.create(run or free_folder(name), config)
+            job.save(folder)
+        trainer = Trainer(job, folder, settings, resume=resume is not None)
+        trainer.report.say(f"{job.describe_model()} → {folder.path}")
+        trainer.train()
+        at = trainer.position
+        if trainer.interrupted:
+            raise ElmanError(
+                f"interrupted after {at.update:,} updates, all of it kept: "
+                f"go on with elman train {task.name} --resume {folder.path}"
+            )
+        _load_weights(job, folder)
+        figures = job.evaluate()
+        figures["tokens_per_second"] = round(at.units / max(1e-9, at.seconds))
+        figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
+        figures |= {"epochs": at.epoch, "run": str(folder.path)}
+        _print(figures, json_, job.sample())
+
+    train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
+    return train
+
+
+def _only_training(given: dict[str, Any], data: Any, recipe: Any, run: Any) -> None:
+    from dataclasses import fields
+
+    allowed = {f.name for f in fields(TrainingSettings)} - {"seed"} | {"cell"}
+    other = [f"--{name.replace('_', '-')}" for name in given if name not in allowed]
+    other += [n for n, v in (("DATA", data), ("--recipe", recipe), ("--run", run)) if v]
+    if other:
+        raise InputError(
+            f"{', '.join(other)} cannot change when a run is resumed: leave it out, "
+            "or train anew without --resume."
+        )
+
+
+def evaluate(
+    run: Folder,
+    data: Data = None,
+    json_: Json = False,
+    device: Device = "auto",
+    cell: OwnCell = None,
+) -> None:
+    """Measure a trained model on DATA, or on what its training held out."""
+    _print(_open(run, device, cell).evaluate(list(data or [])), json_)
+
+
+def generate(
+    run: Folder,
+    prompt: Annotated[str, typer.Option(help="What to begin with.")] = "",
+    length: Annotated[int, typer.Option(help="Tokens to write.")] = 400,
+    temperature: Annotated[float, typer.Option(help="Above 1 bolder, below 1 safer.")] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from the k likeliest only.", show_default=False)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from the likeliest that add up to p.", show_default=False),
+    ] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Fixes the draws.", show_default=False)] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="End before this text.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    cell: OwnCell = None,
+) -> None:
+    """Let a language model write; the text appears as it is written."""
+    job = _open(run, device, cell)
+    if not hasattr(job, "generate"):
+        raise InputError(f"{run} is a run of {job.name}, which writes nothing.")
+    pieces = job.generate(
+        prompt, length, temperature=0.0 if greedy else temperature,
+        top_k=top_k, top_p=top_p, seed=seed, stop=stop,
+    )  # fmt: skip
+    sys.stdout.write(prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _compare(task: type[Task]) -> Any:
+    @with_settings(task.Settings, leave_out=frozenset({"cell", "hidden"}))
+    def compare(
+        given: dict[str, Any],
+        data: Data = None,
+        cells: Annotated[str, typer.Option(help="Names that elman cells lists.")] = "rnn,gru,lstm",
+        hidden: Annotated[str, typer.Option(help="Units of a layer.")] = "256",
+        recipe: Recipe = None,
+        run: Annotated[
+            Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
+        ] = None,
+        json_: Json = False,
+    ) -> None:
+        from elman.training.comparison import compare_models
+
+        sources, settings = gather(task.Settings, recipe, given, list(data or []))
+        pick(settings.device)
+        name = f"compare-{task.name}-{'-'.join(Path(s).stem for s in sources)}"
+        variants = [
+            {"cell": c.strip(), "hidden": h}
+            for c in cells.split(",")
+            for h in numbers("--hidden", hidden)
+        ]
+        compared = compare_models(task, sources, settings, variants, run or free_folder(name))
+        if json_:
+            print(json.dumps(compared, ensure_ascii=False))
+
+    compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
+    return compare
+
+
+def _open(path: Path, device: str, cell: str | None) -> Task:
+    """The job of a run, with its weights, on a device."""
+    run = Run.open(path)
+    job = _restore(run, cell)
+    _load_weights(job, run)
+    job.model.to(pick(device))
+    return job
+
+
+def _restore(run: Run, cell: str | None) -> Task:
+    settings = run.config["settings"]
+    if cell is not None:
+        settings["cell"] = cell
+    elif ".py:" in str(settings.get("cell")):
+        raise ElmanError(
+            f"{run.path} was trained with the cell {settings['cell']}: name it again with --cell, "
+            "because opening a run executes no file on its own."
+        )
+    name = run.config["task"]
+    if name not in TASKS:
+        raise ElmanError(f"{run.path} is a run of {name!r}, which this elman does not know.")
+    try:
+        return TASKS[name].restore(run)
+    except InputError as error:
+        raise ElmanError(f"{run.path / 'config.json'} is damaged: {error}") from None
+
+
+def _load_weights(job: Task, run: Run) -> None:
+    try:
+        job.model.load_state_dict(run.load_model())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ElmanError(
+            f"{run.path / 'model.safetensors'} does not fit its config.json ({reason}): train anew."
+        ) from None
+
+
+def _print(figures: dict[str, Any], as_json: bool, sample: str | None = None) -> None:
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False))
+        return
+    for name, value in figures.items():
+        if not isinstance(value, dict):
+            print(f"{name.replace('_', ' '):<20} {_shown(value)}")
+        elif len(value) > 1:
+            for source, measures in value.items():
+                print(f"  {source:<18} {_shown(next(iter(measures.values())))}")
+    if sample:
+        print(f"\n{sample}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4f}" if abs(value) < 1e6 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,151 @@
+"""From declared settings to the options of a command, and back."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.errors import InputError
+from elman.tasks.network import NetworkSettings
+from elman.training.settings import Settings, TrainingSettings, default_of, read_recipe
+
+_SINGULAR = {"prompts": "prompt"}
+_NAMES = {int: "<int>", float: "<number>", str: "<text>"}
+
+
+def with_settings(
+    settings: type[Settings], leave_out: frozenset[str] = frozenset()
+) -> Callable[..., Any]:
+    """Give a command an option for each setting; it receives those that were given as ``given``.
+
+    Args:
+        settings: the declared settings.
+        leave_out: the names of those that the command sets itself.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = inspect.signature(command, eval_str=True)
+        kinds = typing.get_type_hints(settings)
+        declared = [f for f in fields(settings) if f.name not in leave_out]
+
+        def run(**values: Any) -> Any:
+            options = {f.name: values.pop(f.name) for f in declared}
+            given = {
+                f.name: _value(f, kinds[f.name], options[f.name])
+                for f in declared
+                if options[f.name] not in (None, [])
+            }
+            return command(**values, given=given)
+
+        parameters = [p for p in own.parameters.values() if p.name != "given"]
+        parameters += [_parameter(f, kinds[f.name]) for f in declared]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        return run
+
+    return decorate
+
+
+def gather(
+    settings: type[Settings], recipe: Path | None, given: dict[str, Any], data: list[str]
+) -> tuple[list[str], Any]:
+    """The data and the settings: a recipe's, overridden by what was given.
+
+    Raises:
+        InputError: a setting is unknown or out of bounds.
+    """
+    read = read_recipe(recipe) if recipe is not None else {}
+    listed = read.pop("data", [])
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise InputError(f"data in {recipe} must be a list of names, received {listed!r}.")
+    return data or listed, settings.of(read, given)
+
+
+def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
+    """The command-line parameter of a setting; it is None (or empty) where it is not given."""
+    plain = _plain(kind)
+    name = _SINGULAR.get(declared.name, declared.name).replace("_", "-")
+    listed = plain is list
+    inner = typing.get_args(_without_none(kind))[0] if listed else plain
+    repeated = listed and inner is str
+    # Numbers arrive as text, so that elman says what is wrong with them as it does for a recipe.
+    annotation = bool | None if plain is bool else list[str] if repeated else str | None
+    flags = f"--{name}/--no-{name}" if plain is bool else f"--{name}"
+    choices = declared.metadata["choices"]
+    described = declared.metadata["help"]
+    if choices:
+        described += f" One of {', '.join(choices)}."
+    option = typer.Option(
+        flags,
+        help=f"{described} \\[{_shown(declared)}]",
+        show_default=False,
+        rich_help_panel=_panel(declared.name),
+        metavar=None if plain is bool else "A,B,…" if listed and not repeated else _NAMES[inner],
+    )
+    return inspect.Parameter(
+        declared.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=[] if repeated else None,
+        annotation=Annotated[annotation, option],
+    )
+
+
+def _value(declared: Field[Any], kind: Any, given: Any) -> Any:
+    """What was given on the command line, as the setting's type where it can be."""
+    plain = _plain(kind)
+    if plain is list and isinstance(given, str):
+        return numbers(f"--{declared.name.replace('_', '-')}", given)
+    if plain in (int, float):
+        try:
+            return plain(given)
+        except ValueError:
+            return given
+    return given
+
+
+def numbers(name: str, text: str) -> list[int]:
+    """The whole numbers of a text such as ``64,128``.
+
+    Raises:
+        InputError: it is not such a text.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"{name} must be whole numbers with commas, such as 64,128, received {text!r}."
+        ) from None
+
+
+def _without_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return next(a for a in typing.get_args(kind) if a is not type(None))
+    return kind
+
+
+def _plain(kind: Any) -> type:
+    kind = _without_none(kind)
+    return typing.get_origin(kind) or kind
+
+
+def _shown(declared: Field[Any]) -> str:
+    default = default_of(declared)
+    if default is None or default == []:
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _panel(name: str) -> str:
+    if name in {f.name for f in fields(TrainingSettings)}:
+        return "Training"
+    return "Network" if name in {f.name for f in fields(NetworkSettings)} else "Job"

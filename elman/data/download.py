@@ -1,0 +1,128 @@
+"""Downloads the files of a corpus into the user's cache, each checked against its SHA-256."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from elman.data.checksums import Entry
+from elman.errors import ElmanError
+
+
+def cache_folder() -> Path:
+    """Return where downloads are kept: ``$XDG_CACHE_HOME/elman``, by default ``~/.cache/elman``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
+
+
+def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> None:
+    """Download the files of a corpus; a file appears under its name only once it is whole.
+
+    Args:
+        name: the corpus, for messages.
+        base: the address that the files' paths are relative to.
+        files: file path → size and SHA-256.
+        folder: the corpus's place under the cache folder, and under ``ELMAN_DATA``.
+
+    Raises:
+        ElmanError: pooch is not installed, an address cannot be reached, what came is not what
+            was expected, or the folder cannot be written to.
+    """
+    instead = f"or put the files in FOLDER/{folder} and set ELMAN_DATA to FOLDER"
+    pooch = _import_pooch(name, instead)
+    with _Bar(name, sum(entry.size for entry in files.values())) as bar:
+        for path, entry in files.items():
+            url = quote(base + path, safe=":/")
+            _download_one(pooch, url, cache_folder() / folder / path, entry, instead, bar)
+
+
+def _import_pooch(name: str, instead: str) -> ModuleType:
+    try:
+        import pooch
+    except ImportError:
+        raise ElmanError(
+            f"{name} is not on this machine and downloading it needs pooch, which is not "
+            f'installed; run `pip install "elman[data]"`, {instead}.'
+        ) from None
+    # pooch announces every file on its own; the bar says it once.
+    pooch.get_logger().setLevel("WARNING")
+    return pooch
+
+
+def _download_one(
+    pooch: ModuleType, url: str, target: Path, entry: Entry, instead: str, bar: _Bar
+) -> None:
+    from requests import HTTPError, RequestException
+
+    failed = f"{url} could not be downloaded"
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{entry.sha256}",
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
+        )
+    except HTTPError as error:
+        answer = str(error).partition(" for url")[0]
+        raise ElmanError(
+            f"{failed} (the server answered {answer}), expected {entry.size:,} bytes; try again "
+            f"later, {instead}."
+        ) from error
+    except RequestException as error:
+        raise ElmanError(
+            f"{failed} ({type(error).__name__}), expected {entry.size:,} bytes; check the network, "
+            f"{instead}."
+        ) from error
+    except ValueError as error:
+        raise ElmanError(
+            f"{url} sent a file whose SHA-256 is not the expected {entry.sha256}, and it was not "
+            f"kept; try again, {instead}."
+        ) from error
+    except OSError as error:
+        raise ElmanError(
+            f"{target} could not be written ({error.strerror or error}); make room there, name "
+            f"another cache folder in XDG_CACHE_HOME, {instead}."
+        ) from error
+
+
+class _Bar:
+    """One progress bar on standard error for all files, in the shape that pooch drives."""
+
+    def __init__(self, name: str, total: int) -> None:
+        columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._task = self._progress.add_task(name, total=total)
+        self._before = 0
+        self._file = 0
+        self.total = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, size: int) -> None:
+        # pooch counts whole chunks, even when the last one is short.
+        self._file = min(self._file + size, self.total)
+        self._progress.update(self._task, completed=self._before + self._file)
+
+    def reset(self) -> None:
+        self._file = 0
+
+    def close(self) -> None:
+        self._before += self._file
+        self._file = 0

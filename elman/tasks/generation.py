@@ -1,0 +1,150 @@
+"""Writing: one token after the other, each drawn from what the model expects next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from elman.data.normalization import normalized
+from elman.data.vocabulary import Vocabulary
+from elman.errors import InputError
+
+if TYPE_CHECKING:
+    from elman.tasks.language_model import LanguageModel
+
+
+def generate(
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    prompt: str,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    stop: str | None = None,
+    normalize: str = "none",
+) -> Iterator[str]:
+    """What the model writes after ``prompt``, piece by piece as it is written.
+
+    Args:
+        model: the language model, in evaluation mode.
+        vocabulary: its tokens.
+        prompt: what it reads first; without any, it starts on its own.
+        length: at most so many tokens.
+        temperature: what the logits are divided by; 0 takes the most likely token always.
+        top_k: draw from the k most likely tokens only.
+        top_p: draw from the fewest tokens whose probabilities add up to p (Holtzman et al., 2020).
+        seed: makes the draws the same each time.
+        stop: end before this text.
+        normalize: how the model's texts were normalised; the prompt is, too.
+
+    Raises:
+        InputError: a setting is out of bounds, or the prompt has characters (or words) that the
+            model has never seen.
+    """
+    _check(length, temperature, top_k, top_p, stop)
+    ids = _prompt_ids(vocabulary, "".join(normalized([prompt], normalize)))
+    draw = torch.Generator()
+    draw.manual_seed(seed) if seed is not None else draw.seed()
+    pieces = _pieces(model, vocabulary, ids, length, temperature, top_k, top_p, draw)
+    return pieces if stop is None else _until(pieces, stop)
+
+
+@torch.no_grad()
+def _pieces(
+    model: LanguageModel,
+    vocabulary: Vocabulary,
+    ids: list[int],
+    length: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    draw: torch.Generator,
+) -> Iterator[str]:
+    device = model.output.weight.device
+    decoder, state = vocabulary.decoder(), None
+    if ids:
+        for id in ids:
+            decoder.push(id)
+        logits, state = model(torch.tensor(ids, device=device).unsqueeze(1))
+        logits = logits[-1]
+    else:
+        logits = torch.zeros(1, len(vocabulary), device=device)
+    for _ in range(length):
+        scores = logits[0].float().cpu()
+        if vocabulary.unknown_id is not None:
+            scores[vocabulary.unknown_id] = -torch.inf
+        id = choose(scores, temperature, top_k, top_p, draw)
+        yield decoder.push(id)
+        logits, state = model.step(torch.tensor([id], device=device), state)
+
+
+def choose(
+    scores: Tensor,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    draw: torch.Generator,
+) -> int:
+    """Draw a token from its logits (V) at a temperature, among the top k and the top p."""
+    if temperature == 0:
+        return int(scores.argmax())
+    scores = scores / temperature
+    if top_k is not None and top_k < len(scores):
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
+    if top_p is not None:
+        ordered, order = scores.sort(descending=True)
+        shares = ordered.softmax(-1)
+        # A token stays as long as those before it do not yet add up to p: one always does.
+        beyond = shares.cumsum(-1) - shares >= top_p
+        scores = scores.index_fill(0, order[beyond], -torch.inf)
+    return int(torch.multinomial(scores.softmax(-1), 1, generator=draw))
+
+
+def _prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
+    unseen = vocabulary.unseen(prompt)
+    if unseen:
+        listed = ", ".join(repr(u) for u in unseen[:20]) + (" …" if len(unseen) > 20 else "")
+        what = "characters" if vocabulary.kind == "character" else "words"
+        raise InputError(
+            f"the prompt has {what} that the model has never seen: {listed}; "
+            "leave them out, or train on a text that has them."
+        )
+    return [int(i) for i in vocabulary.encode_text(prompt)]
+
+
+def _until(pieces: Iterator[str], stop: str) -> Iterator[str]:
+    """The pieces up to ``stop``; what may be its beginning is held back until that is clear."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        if stop in held:
+            yield held[: held.index(stop)]
+            return
+        keep = next(
+            (n for n in range(min(len(stop) - 1, len(held)), 0, -1) if stop.startswith(held[-n:])),
+            0,
+        )
+        yield held[: len(held) - keep]
+        held = held[len(held) - keep :]
+    yield held
+
+
+def _check(
+    length: int, temperature: float, top_k: int | None, top_p: float | None, stop: str | None
+) -> None:
+    if length < 1:
+        raise InputError(f"length must be at least 1, received {length}.")
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature must be 0 or more, received {temperature}.")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k must be at least 1, received {top_k}.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p must lie in (0, 1], received {top_p}.")
+    if stop == "":
+        raise InputError("stop must be a text, received an empty one: leave it out.")

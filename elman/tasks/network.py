@@ -1,0 +1,44 @@
+"""The recurrent network of a job, as its settings describe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from elman.cells import registry
+from elman.layers import Recurrent
+from elman.layers.recurrent import LINKS
+from elman.training.settings import Settings, option
+
+
+@dataclass
+class NetworkSettings(Settings):
+    """What every job's recurrent network can be told."""
+
+    cell: str = option("lstm", "A name that elman cells lists, or path/to/file.py:ClassName.")
+    hidden: int = option(256, "Units of each layer.", least=1)
+    layers: int = option(1, "Layers.", least=1)
+    hidden_sizes: list[int] = option([], "Units layer by layer, in place of the two.", least=1)
+    biases: int = option(2, "Biases of a map: 2 as in torch.nn, 1 or 0.", least=0, below=3)
+    dropout: float = option(0.0, "Dropout between layers and around them.", least=0, below=1)
+    variational: bool = option(False, "Drop the same units at every step of a window.")
+    skip: str = option("none", "Links between layers.", choices=("none", *LINKS[1:]))
+    forget_bias: float | None = option(None, "What the forget gate's bias starts at.")
+    learn_initial_state: bool = option(False, "Learn the state that sequences start from.")
+
+
+def make_recurrent(
+    settings: NetworkSettings, input_size: int, bidirectional: bool = False
+) -> Recurrent:
+    """The network of these settings, for inputs (T, B, input_size)."""
+    sizes = settings.hidden_sizes or [settings.hidden] * settings.layers
+    cell = registry.make(settings.cell, input_size, sizes[0], biases=settings.biases)
+    return Recurrent(
+        cell,
+        bidirectional=bidirectional,
+        hidden_sizes=sizes,
+        dropout=settings.dropout,
+        variational=settings.variational,
+        skip=None if settings.skip == "none" else settings.skip,
+        forget_bias=settings.forget_bias,
+        learn_initial_state=settings.learn_initial_state,
+    )

@@ -1,0 +1,1 @@
+"""The one training loop that all jobs share, and the folder it leaves behind."""

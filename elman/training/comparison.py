@@ -1,0 +1,141 @@
+"""Several models on the same data with the same budget, side by side."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from elman.errors import ElmanError
+from elman.training import storage
+from elman.training.loop import Trainer
+from elman.training.run import Run
+from elman.training.task import Task
+
+
+def compare_models(
+    task: type[Task],
+    data: list[str],
+    settings: Any,
+    variants: list[dict[str, Any]],
+    folder: Path,
+) -> dict[str, Any]:
+    """Train a model for each variant of the settings; print a table, draw a plot.
+
+    The folder gets a run folder for each, ``comparison.json`` and ``comparison.png``. A model
+    whose training diverges has a row that says so.
+
+    Args:
+        task: the job.
+        data: what all models learn from.
+        settings: what they have in common.
+        variants: what each changes, such as ``{"cell": "gru", "hidden": 128}``.
+        folder: made anew.
+
+    Returns:
+        ``rows``, a row of figures for each model, and ``folder``.
+    """
+    if folder.exists():
+        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+    jobs = [task.prepare(data, replace(settings, **variant)) for variant in variants]
+    folder.mkdir(parents=True)
+    rows, curves = [], []
+    for variant, job in zip(variants, jobs, strict=True):
+        label = " ".join(str(value) for value in variant.values())
+        run = Run.create(
+            folder / label.replace(" ", "-").replace("/", "_"),
+            {"task": task.name, "data": job.data, "settings": job.settings.to_json()},
+        )
+        job.save(run)
+        trainer = Trainer(job, run, job.settings)
+        trainer.report.say(f"{label}: {job.describe_model()}")
+        row = {**variant, "parameters": job.parameters()}
+        try:
+            trainer.train()
+            job.model.load_state_dict(run.load_model())
+            row |= _figures(job, trainer)
+        except ElmanError as error:
+            trainer.report.say(f"{label}: {error}")
+            row["failed"] = str(error)
+        if trainer.interrupted:
+            raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
+        rows.append(row)
+        curves.append((label, run.metrics()))
+    compared = {"rows": rows, "folder": str(folder)}
+    storage.write_json(folder / "comparison.json", compared)
+    _draw(curves, task.headline, folder / "comparison.png")
+    _table(rows, task)
+    return compared
+
+
+def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
+    at, rate = trainer.position, f"{job.unit}_per_second"
+    measures = {k: v for k, v in job.evaluate().items() if not isinstance(v, dict)}
+    return measures | {
+        rate: round(at.units / max(1e-9, at.seconds)),
+        "seconds": round(at.seconds, 2),
+        "epochs": at.epoch,
+    }
+
+
+def _table(rows: list[dict[str, Any]], task: type[Task]) -> None:
+    table = Table(box=None, pad_edge=False)
+    columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
+    for k, column in enumerate(columns):
+        table.add_column(column.replace("_per_", "/"), justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*(_shown(row.get(column)) for column in columns))
+    Console(stderr=True).print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else value
+    )
+
+
+def _draw(curves: list[tuple[str, list[dict[str, Any]]]], headline: str, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+    styles = ["-", "--", "-.", ":"]
+    for k, (label, metrics) in enumerate(curves):
+        if not metrics:
+            continue
+        key = f"validation_{headline}"
+        key = key if key in metrics[-1] else headline
+        shade = str(0.6 * (k // len(styles)) / max(1, (len(curves) - 1) // len(styles)))
+        for axis, by in zip(axes, ("epoch", "seconds"), strict=True):
+            axis.plot(
+                [m[by] for m in metrics],
+                [m[key] for m in metrics],
+                styles[k % len(styles)],
+                color=shade,
+                marker="." if len(metrics) < 30 else None,
+                label=label,
+            )
+            axis.set_xlabel("epoch" if by == "epoch" else "seconds of training")
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel(key.replace("_", " "))
+    axes[0].set_yscale("log")
+    for axis in axes:
+        axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes[1].legend(frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    plt.close(figure)
+    storage.write_bytes(path, drawn.getvalue())

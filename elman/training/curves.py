@@ -1,0 +1,56 @@
+"""The learning curve of a run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from elman.training.storage import write_bytes
+
+
+def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> None:
+    """Draw the headline measure and the gradient norm by epoch into a PNG, if there is any."""
+    if not metrics:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    epochs = [line["epoch"] for line in metrics]
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(7, 5.5), sharex=True, height_ratios=(3, 1), layout="constrained"
+    )
+    dots = "." if len(epochs) < 40 else ""
+    last = metrics[-1][headline]
+    top.plot(epochs, [m[headline] for m in metrics], f"k-{dots}", label=f"training: {last:.4g}")
+    key = f"validation_{headline}"
+    if key in metrics[-1]:
+        held_out = [m[key] for m in metrics]
+        best = min(range(len(held_out)), key=held_out.__getitem__)
+        top.plot(epochs, held_out, f"k--{dots}", label=f"held out: {held_out[-1]:.4g}")
+        top.plot(
+            epochs[best], held_out[best], "ko", mfc="none",
+            label=f"best: {held_out[best]:.4g} after epoch {epochs[best]}",
+        )  # fmt: skip
+    values = [m[headline] for m in metrics]
+    if min(values) > 0 and max(values) > 4 * min(values):
+        top.set_yscale("log")
+        ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= max(values) * 1.2]
+        top.set_yticks([t for t in ticks if t >= min(values) / 1.2], minor=False)
+        top.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        top.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    top.set_ylabel(headline)
+    top.legend(frameon=False)
+    top.grid(alpha=0.3)
+    top.set_title(f"{metrics[-1]['update']:,} updates in {metrics[-1]['seconds']:,.0f} s")
+    bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", linewidth=0.8)
+    bottom.set_yscale("log")
+    bottom.set_ylabel("largest\ngradient norm")
+    bottom.set_xlabel("epoch")
+    bottom.grid(alpha=0.3)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    plt.close(figure)
+    write_bytes(path, drawn.getvalue())

@@ -1,0 +1,289 @@
+"""The one training loop that every job shares."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from elman.errors import ElmanError
+from elman.learning import (
+    EarlyStopping,
+    Schedule,
+    TruncatedBPTT,
+    add_l1,
+    clip_norm,
+    clip_value,
+    make_optimizer,
+)
+from elman.training.curves import draw_curves
+from elman.training.device import pick
+from elman.training.interrupt import Interrupt
+from elman.training.progress import Report
+from elman.training.run import Run
+from elman.training.settings import TrainingSettings
+from elman.training.task import Task
+
+
+@dataclass
+class Position:
+    """Where a training stands; a checkpoint keeps it.
+
+    Attributes:
+        epoch: epochs that are done.
+        window: windows of the present epoch that are done.
+        update: updates that are done.
+        units: tokens (or whatever the job counts) that were read.
+        seconds: time spent training, over all resumptions.
+        loss, counted: the present epoch's summed loss and the units it is over.
+        norm: the present epoch's largest gradient norm before clipping.
+        seconds_before: ``seconds`` at the start of the present epoch.
+    """
+
+    epoch: int = 0
+    window: int = 0
+    update: int = 0
+    units: int = 0
+    seconds: float = 0.0
+    loss: float = 0.0
+    counted: int = 0
+    norm: float = 0.0
+    seconds_before: float = 0.0
+
+
+class Trainer:
+    """Trains a job into a run folder.
+
+    Every update: gradients by truncated BPTT, L1, clipping, the optimiser at the schedule's rate.
+    Every epoch: validation, a line of metrics. Every ``save_every`` seconds, at the end, and when
+    interrupted: a checkpoint, from which training goes on bit for bit.
+
+    Args:
+        task: the job, with its model.
+        run: where everything is kept.
+        settings: how to train.
+        resume: go on from the run's checkpoint.
+        quiet: show no progress.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        run: Run,
+        settings: TrainingSettings,
+        resume: bool = False,
+        quiet: bool = False,
+    ):
+        self.task, self.run, self.settings = task, run, settings
+        self.fabric = _fabric(settings)
+        optimizer = make_optimizer(
+            settings.optimizer,
+            task.model,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.momentum,
+        )
+        self.model, self.optimizer = self.fabric.setup(task.model, optimizer)
+        self.rule = TruncatedBPTT(
+            lambda window, state: task.loss(self.model, window, state), self.fabric.backward
+        )
+        self.schedule = Schedule(
+            self.optimizer,
+            settings.schedule,
+            settings.learning_rate,
+            settings.warmup,
+            settings.epochs * task.windows(0),
+            settings.division,
+            settings.plateau_patience,
+        )
+        self.stopping = EarlyStopping(settings.patience)
+        self.position = Position()
+        self.report = Report(settings.epochs, task.unit, quiet)
+        self.interrupted = False
+        if resume:
+            self._load()
+
+    def train(self) -> None:
+        """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
+        self._saved = self._clock = time.monotonic()
+        with Interrupt() as interrupt, self.report:
+            while not (self._finished() or self.interrupted):
+                self.interrupted = not self._epoch(interrupt)
+        self._save()
+        if not self.interrupted and not (self.run.path / "model.safetensors").exists():
+            self.run.save_model(self.task.model.state_dict())
+        draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
+
+    # -- one epoch, one update ----------------------------------------------------------------
+
+    def _epoch(self, interrupt: Interrupt) -> bool:
+        """Train to the end of the present epoch; false where that was interrupted."""
+        at = self.position
+        if at.window == 0:
+            self.rule.state = None
+        self.model.train()
+        for window in self.task.read(at.epoch, at.window):
+            self._update(window)
+            now = time.monotonic()
+            at.seconds, self._clock = at.seconds + now - self._clock, now
+            if now - self._saved > self.settings.save_every:
+                self._save()
+                self._saved = time.monotonic()
+            if interrupt.asked:
+                return False
+            if self._out_of_time():
+                break
+            self._show()
+        self._end_epoch()
+        self._clock = time.monotonic()
+        return True
+
+    def _update(self, window: Any) -> None:
+        at, settings, parameters = self.position, self.settings, list(self.model.parameters())
+        rate = self.schedule.set(at.update)
+        self.optimizer.zero_grad()
+        loss = float(self.rule.gradients(window))
+        if settings.l1:
+            add_l1(parameters, settings.l1)
+        if settings.clip_value is not None:
+            clip_value(parameters, settings.clip_value)
+        norm = float(clip_norm(parameters, settings.clip_norm or None))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(loss, norm, rate)
+        self.optimizer.step()
+        count = self.task.count(window)
+        at.loss, at.counted, at.norm = (
+            at.loss + loss * count,
+            at.counted + count,
+            max(at.norm, norm),
+        )
+        at.window, at.update, at.units = at.window + 1, at.update + 1, at.units + count
+
+    def _end_epoch(self) -> None:
+        at, task = self.position, self.task
+        at.epoch, at.window = at.epoch + 1, 0
+        loss = at.loss / max(1, at.counted)
+        rate = at.counted / max(1e-9, at.seconds - at.seconds_before)
+        line = {"epoch": at.epoch, "update": at.update, "seconds": round(at.seconds, 3)}
+        line |= {"loss": loss, **task.describe(loss), f"{task.unit}_per_second": round(rate)}
+        line |= {"gradient_norm": at.norm, "learning_rate": self.schedule.rate(at.update - 1)}
+        self.model.eval()
+        held_out = task.validate()
+        if held_out is not None:
+            line["validation_loss"] = held_out
+            line |= {f"validation_{k}": v for k, v in task.describe(held_out).items()}
+        self.schedule.observe(loss if held_out is None else held_out)
+        better = self.stopping.observe(loss if held_out is None else held_out)
+        if held_out is not None and better:
+            self.run.save_model(task.model.state_dict())
+        self.run.add_metrics({k: _rounded(v) for k, v in line.items()})
+        if at.epoch % max(1, self.settings.epochs // 10) == 0 or self._finished():
+            self._sample()
+        at.loss, at.counted, at.norm, at.seconds_before = 0.0, 0, 0.0, at.seconds
+
+    def _sample(self) -> None:
+        sample = self.task.sample()
+        if sample is not None:
+            self.run.add_sample(self.position.epoch, sample)
+
+    # -- when to stop -------------------------------------------------------------------------
+
+    def _finished(self) -> bool:
+        done = self.position.epoch >= self.settings.epochs
+        return done or self.stopping.stop or self._out_of_time()
+
+    def _out_of_time(self) -> bool:
+        limit = self.settings.seconds
+        return limit is not None and self.position.seconds >= limit
+
+    def _diverged(self, loss: float, norm: float, rate: float) -> ElmanError:
+        at, clip = self.position, self.settings.clip_norm
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        value = loss if not math.isfinite(loss) else norm
+        kept = "the last good checkpoint is kept" if at.update else "nothing was learned yet"
+        return ElmanError(
+            f"the {what} became {value} at update {at.update + 1} (epoch {at.epoch + 1}), so "
+            f"training stopped and {kept}: lower --learning-rate (now {rate:g}) or "
+            f"--clip-norm (now {f'{clip:g}' if clip else 'off'}) and "
+            f"go on with --resume {self.run.path}."
+        )
+
+    # -- keeping and going on -----------------------------------------------------------------
+
+    def _save(self) -> None:
+        weights = self.task.model.state_dict()
+        # Weights that have overflowed must not replace the last good ones.
+        if not all(bool(t.isfinite().all()) for t in weights.values() if t.is_floating_point()):
+            return
+        state = {
+            "position": asdict(self.position),
+            "model": weights,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "state": self.rule.state,
+            "random": torch.get_rng_state(),
+        }
+        if self.fabric.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        self.run.save_checkpoint(state)
+        if not self.task.holds_out:
+            self.run.save_model(weights)
+
+    def _load(self) -> None:
+        state = self.run.load_checkpoint()
+        try:
+            self.position = Position(**state["position"])
+            self.task.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.stopping.load_state_dict(state["stopping"])
+            self.rule.state = _to(state["state"], self.fabric.device)
+            torch.set_rng_state(state["random"])
+            if "random_cuda" in state and self.fabric.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_cuda"], self.fabric.device)
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise ElmanError(
+                f"the checkpoint of {self.run.path} does not fit its settings "
+                f"({str(error).splitlines()[0]}): train anew."
+            ) from None
+        self.run.forget_after(self.position.epoch)
+
+    def _show(self) -> None:
+        at, settings = self.position, self.settings
+        windows = self.task.windows(at.epoch)
+        done = (at.epoch + at.window / max(1, windows)) / settings.epochs
+        left = at.seconds * (1 - done) / max(done, 1e-9)
+        if settings.seconds is not None:
+            left = min(left, settings.seconds - at.seconds)
+            done = max(done, at.seconds / settings.seconds)
+        measures = self.task.describe(at.loss / max(1, at.counted))
+        rate = at.units / max(1e-9, at.seconds)
+        headline = {self.task.headline: measures[self.task.headline]}
+        self.report.update(at.epoch + 1, done, headline, rate, left)
+
+
+def _fabric(settings: TrainingSettings) -> Fabric:
+    """One device and its arithmetic."""
+    device = pick(settings.device)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=settings.precision,  # type: ignore[arg-type] # its choices are checked
+    )
+    fabric.launch()
+    return fabric
+
+
+def _to(state: Any, device: torch.device) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.to(device)
+    return tuple(_to(part, device) for part in state) if isinstance(state, tuple) else state
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

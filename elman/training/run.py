@@ -1,0 +1,164 @@
+"""The folder of a run: everything a training leaves behind, readable without elman."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from elman.errors import ElmanError
+from elman.training import storage
+
+FORMAT = 1
+
+
+class Run:
+    """A run folder.
+
+    ``config.json`` (task, data, settings), ``vocabulary.json``, ``model.safetensors`` (the best
+    weights), ``checkpoint/state.safetensors`` (all that resuming needs), ``metrics.jsonl`` (a line
+    an epoch), ``curves.png``, ``samples.txt``. Every file is replaced as a whole.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]):
+        self.path, self.config = path, config
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any]) -> Run:
+        """Make the folder of a new run.
+
+        Raises:
+            ElmanError: the folder is there already, or cannot be made.
+        """
+        from elman import __version__
+
+        if path.exists():
+            raise ElmanError(
+                f"{path} is there already: go on with --resume {path}, "
+                "or name another folder with --run."
+            )
+        try:
+            (path / "checkpoint").mkdir(parents=True)
+        except OSError as error:
+            raise ElmanError(f"the folder {path} cannot be made ({error.strerror}).") from error
+        run = cls(path, {"format": FORMAT, "elman": __version__, **config})
+        storage.write_json(path / "config.json", run.config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Open the folder of an earlier run.
+
+        Raises:
+            ElmanError: it is not there, is damaged, or another version of elman wrote it.
+        """
+        if not path.is_dir():
+            raise ElmanError(f"no run {str(path)!r}: expected a folder that elman train has made.")
+        config = storage.read_json(path / "config.json")
+        if not isinstance(config, dict) or "format" not in config:
+            raise ElmanError(f"{path / 'config.json'} is not that of a run: name another folder.")
+        if config["format"] != FORMAT:
+            raise ElmanError(
+                f"{path} was written by elman {config.get('elman')} in format {config['format']}; "
+                f"this elman reads format {FORMAT}: use that version, or train anew."
+            )
+        missing = [key for key in ("task", "data", "settings") if key not in config]
+        if missing:
+            raise ElmanError(f"{path / 'config.json'} is damaged (no {missing[0]!r}): train anew.")
+        return cls(path, config)
+
+    def reconfigure(self, settings: dict[str, Any]) -> None:
+        """Keep changed settings."""
+        self.config["settings"] = settings
+        storage.write_json(self.path / "config.json", self.config)
+
+    # -- weights and checkpoints --------------------------------------------------------------
+
+    def save_model(self, state: dict[str, Tensor]) -> None:
+        """Keep the model's weights."""
+        storage.write_tensors(self.path / "model.safetensors", state)
+
+    def load_model(self) -> dict[str, Tensor]:
+        """The kept weights."""
+        return storage.read_tensors(self.path / "model.safetensors")
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Keep all that resuming needs: any nesting of numbers, texts and tensors."""
+        tensors: dict[str, Tensor] = {}
+        plain = json.dumps(storage.take_apart(state, tensors))
+        ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        storage.write_bytes(self._checkpoint, save(ready, metadata={"state": plain}))
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """What :meth:`save_checkpoint` kept.
+
+        Raises:
+            ElmanError: there is no checkpoint, or it is damaged.
+        """
+        if not self._checkpoint.is_file():
+            raise ElmanError(f"{self.path} has no checkpoint to resume from: train anew.")
+        try:
+            with safe_open(self._checkpoint, framework="pt") as file:
+                plain = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return storage.put_together(plain, tensors)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise ElmanError(f"{self._checkpoint} is damaged ({error}): train anew.") from None
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
+
+    # -- what it tells people -----------------------------------------------------------------
+
+    def add_metrics(self, line: dict[str, Any]) -> None:
+        """Append the measures of an epoch."""
+        self._append("metrics.jsonl", json.dumps(line) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The measures of every epoch so far."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the measures and samples of epochs after ``epoch``: they will come again."""
+        kept = [line for line in self.metrics() if line["epoch"] <= epoch]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        storage.write_bytes(self.path / "metrics.jsonl", text.encode())
+        samples = self.path / "samples.txt"
+        if samples.is_file():
+            parts = re.split(r"(?m)^(?=== epoch \d+ ==$)", samples.read_text(encoding="utf-8"))
+            old = [p for p in parts if p and int(re.findall(r"\d+", p)[0]) <= epoch]
+            storage.write_bytes(samples, "".join(old).encode())
+
+    def add_sample(self, epoch: int, text: str) -> None:
+        """Append something that the model made."""
+        self._append("samples.txt", f"== epoch {epoch} ==\n{text}\n\n")
+
+    def _append(self, name: str, text: str) -> None:
+        path = self.path / name
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise ElmanError(
+                f"{path} could not be written ({error.strerror}): free some space, "
+                f"then go on with --resume {self.path}."
+            ) from error
+
+
+def free_folder(name: str, root: Path = Path("runs")) -> Path:
+    """``runs/name``, or with the next number behind it where that is taken."""
+    path, k = root / name, 1
+    while path.exists():
+        k += 1
+        path = root / f"{name}-{k}"
+    return path

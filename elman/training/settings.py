@@ -1,0 +1,167 @@
+"""Settings of a job: declared once, used by the command line, recipe files and run folders."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from elman.errors import ElmanError, InputError
+from elman.learning import OPTIMIZERS, SCHEDULES
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declare a setting: its default, what it is for, and the values that it may have.
+
+    Args:
+        default: a value, or a list, which is copied for every job.
+        help: one line for ``--help``.
+        choices: the names that are allowed.
+        least, above, below: bounds: value ≥ least, value > above, value < below.
+    """
+    rules = {"help": help, "choices": choices, "least": least, "above": above, "below": below}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=rules)
+    return field(default=default, metadata=rules)
+
+
+@dataclass
+class Settings:
+    """The base of every group of settings: checked when made, to and from plain JSON."""
+
+    def __post_init__(self) -> None:
+        kinds = typing.get_type_hints(type(self))
+        for declared in fields(self):
+            value = getattr(self, declared.name)
+            kind = kinds[declared.name]
+            setattr(self, declared.name, _typed(declared.name, value, kind))
+            _check(declared, getattr(self, declared.name))
+
+    @classmethod
+    def of(cls, *groups: Mapping[str, Any]) -> Self:
+        """Settings from mappings by name, the later ones overriding the earlier.
+
+        Raises:
+            InputError: a name is unknown, or a value has the wrong type or lies out of bounds.
+        """
+        merged: dict[str, Any] = {}
+        known = [f.name for f in fields(cls)]
+        for group in groups:
+            for name, value in group.items():
+                plain = name.replace("-", "_")
+                if plain not in known:
+                    near = difflib.get_close_matches(plain, known, n=1)
+                    hint = (
+                        f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."
+                    )
+                    raise InputError(f"unknown setting {name!r}{hint}")
+                merged[plain] = value
+        return cls(**merged)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        return asdict(self)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The settings of a recipe, a TOML file; ``data`` lists its sources.
+
+    Raises:
+        ElmanError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ElmanError(f"no recipe {str(path)!r}: name an existing TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ElmanError(f"the recipe {str(path)!r} is not TOML ({error}): mend it.") from error
+
+
+@dataclass
+class TrainingSettings(Settings):
+    """What every job's training can be told."""
+
+    epochs: int = option(10, "How often to go through the data.", least=1)
+    seconds: float | None = option(None, "Stop after this many seconds of training.", above=0)
+    optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS))
+    learning_rate: float = option(2e-3, "The optimiser's step size.", above=0)
+    momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
+    weight_decay: float = option(0.0, "L2 decay of the weights.", least=0)
+    l1: float = option(0.0, "L1 decay of the weights.", least=0)
+    clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
+    clip_value: float | None = option(None, "Clip each entry of the gradient to this.", above=0)
+    schedule: str = option("constant", "How the rate changes.", choices=SCHEDULES)
+    warmup: int = option(0, "Updates over which the rate rises from 0.", least=0)
+    division: float = option(4.0, "What the plateau schedule divides the rate by.", above=1)
+    plateau_patience: int = option(0, "Epochs without progress before it divides.", least=0)
+    patience: int | None = option(None, "Stop after so many epochs without progress.", least=1)
+    seed: int = option(0, "Fixes every draw.", least=0)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
+    precision: str = option(
+        "32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed", "16-mixed")
+    )
+    save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as ``kind``, where nothing is lost by it: an int for a float, say."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        kind = next(a for a in args if a is not type(None))
+        origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list:
+        if isinstance(value, (list, tuple)):
+            return [_typed(name, item, args[0]) for item in value]
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    expected = f"a list of {args[0].__name__}" if origin is list else kind.__name__
+    raise InputError(f"{name} must be {_article(expected)}, received {value!r}.")
+
+
+def _article(noun: str) -> str:
+    return {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false"}.get(
+        noun, noun
+    )
+
+
+def _check(declared: Field[Any], value: Any) -> None:
+    rules, name = declared.metadata, declared.name
+    for item in value if isinstance(value, list) else [value]:
+        if item is None:
+            continue
+        if rules.get("choices") and item not in rules["choices"]:
+            raise InputError(
+                f"{name} must be one of {', '.join(rules['choices'])}, received {item!r}."
+            )
+        bounds: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
+            ("least", "at least", lambda a, b: a >= b),
+            ("above", "more than", lambda a, b: a > b),
+            ("below", "less than", lambda a, b: a < b),
+        ]
+        for key, words, holds in bounds:
+            if rules.get(key) is not None and not holds(item, rules[key]):
+                raise InputError(f"{name} must be {words} {rules[key]}, received {item}.")
+
+
+def default_of(declared: Field[Any]) -> Any:
+    """The default of a declared setting."""
+    if declared.default_factory is not MISSING:
+        return declared.default_factory()
+    return declared.default

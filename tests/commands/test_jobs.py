@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from elman import cli
+from elman.training import storage
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+SMALL = ["--hidden", "8", "--batch", "4", "--steps", "10", "--epochs", "2"]
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text(TEXT)
+    return "book.txt"
+
+
+@pytest.fixture
+def elman(capsys):
+    """Run a command; give its exit code, output and errors."""
+
+    def run(*arguments):
+        code = cli.run([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def trained(book, elman):
+    code, _, errors = elman("train", "language-model", book, *SMALL, "--run", "run")
+    assert code == 0, errors
+    return Path("run")
+
+
+def _one_sentence(errors):
+    lines = [line for line in errors.splitlines() if line.startswith("elman: ")]
+    assert len(lines) == 1, errors
+    assert "Traceback" not in errors
+    assert "fault in elman" not in errors
+    return lines[0]
+
+
+def test_train_ends_with_one_line_of_json(book, elman):
+    code, out, _ = elman("train", "language-model", book, *SMALL, "--json")
+    assert code == 0
+    figures = json.loads(out.splitlines()[-1])
+    for name in ("perplexity", "nats_per_token", "tokens", "tokens_per_second", "seconds"):
+        assert figures[name] > 0, name
+    assert figures["epochs"] == 2
+    assert figures["run"] == "runs/language-model-book"
+    # 4 gates of 8 units on 28 + <unk> one-hot tokens, two biases; 8 → vocabulary.
+    vocabulary = len(set(TEXT)) + 1
+    assert figures["parameters"] == 4 * 8 * (vocabulary + 8 + 2) + 9 * vocabulary
+
+
+def test_a_second_run_gets_a_folder_of_its_own(book, elman):
+    for expected in ("runs/language-model-book", "runs/language-model-book-2"):
+        _, out, _ = elman("train", "language-model", book, *SMALL, "--json")
+        assert json.loads(out)["run"] == expected
+
+
+def test_evaluate(trained, elman):
+    code, out, _ = elman("evaluate", trained, "--json")
+    figures = json.loads(out)
+    assert code == 0
+    assert figures["tokens"] == 134
+    Path("other.txt").write_text("the lazy fox " * 10)
+    _, out, _ = elman("evaluate", trained, "other.txt", "--json")
+    assert json.loads(out)["tokens"] == 129
+    _, out, _ = elman("evaluate", trained)
+    assert f"perplexity           {figures['perplexity']:.4f}" in out
+
+
+def test_generate(trained, elman):
+    arguments = ("generate", trained, "--prompt", "the ", "--length", 20, "--seed", 1)
+    code, out, _ = elman(*arguments)
+    assert code == 0
+    assert out.startswith("the ")
+    assert len(out) == len("the ") + 20 + 1
+    assert elman(*arguments)[1] == out
+    assert elman(*arguments[:-1], 2)[1] != out
+
+
+def test_generate_refuses_what_was_never_seen(trained, elman):
+    code, _, errors = elman("generate", trained, "--prompt", "thé 界")
+    assert code == 2
+    assert "'é', '界'" in _one_sentence(errors)
+
+
+def test_the_reader_may_leave_early(trained):
+    command = f"{sys.executable} -m elman generate run --prompt the --length 100000 | head -c 20"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, env=_environment(), timeout=60
+    )
+    assert done.stdout.startswith("the")
+    assert done.stderr == ""
+
+
+def test_recipes_and_options_that_override_them(book, elman):
+    Path("r.toml").write_text(
+        f'data = ["{book}"]\nhidden = 8\nbatch = 4\nepochs = 1\ncell = "gru"\n'
+    )
+    code, out, errors = elman(
+        "train", "language-model", "--recipe", "r.toml", "--cell", "rnn", "--run", "r", "--json"
+    )
+    assert code == 0, errors
+    settings = storage.read_json(Path("r/config.json"))["settings"]
+    assert (settings["cell"], settings["hidden"], settings["epochs"]) == ("rnn", 8, 1)
+    assert json.loads(out)["epochs"] == 1
+
+
+def test_resuming_with_more_epochs(trained, elman):
+    code, out, errors = elman(
+        "train", "language-model", "--resume", trained, "--epochs", 4, "--json"
+    )
+    assert code == 0, errors
+    assert json.loads(out)["epochs"] == 4
+    code, _, errors = elman("train", "language-model", "--resume", trained, "--hidden", 9)
+    assert code == 2
+    assert "--hidden cannot change when a run is resumed" in _one_sentence(errors)
+
+
+def test_compare(book, elman):
+    code, out, errors = elman(
+        "compare", "language-model", book, *SMALL[2:], "--cells", "mlp,gru", "--hidden", "4,6",
+        "--run", "c", "--json",
+    )  # fmt: skip
+    assert code == 0, errors
+    rows = json.loads(out)["rows"]
+    assert [(r["cell"], r["hidden"]) for r in rows] == [
+        ("mlp", 4), ("mlp", 6), ("gru", 4), ("gru", 6)
+    ]  # fmt: skip
+    assert all(r["perplexity"] > 1 and r["tokens_per_second"] > 0 for r in rows)
+    assert rows[2]["parameters"] < rows[3]["parameters"]
+    assert Path("c/comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("c/gru-6/model.safetensors").exists()
+    assert "perplexity" in errors
+
+
+def test_one_that_diverges_does_not_end_a_comparison(book, elman):
+    code, out, _ = elman(
+        "compare", "language-model", book, *SMALL[2:], "--cells", "rnn-relu,rnn", "--hidden", "16",
+        "--optimizer", "sgd", "--learning-rate", "1e30", "--clip-norm", "0", "--json",
+    )  # fmt: skip
+    assert code == 0
+    first, second = json.loads(out)["rows"]
+    assert "became" in first["failed"]
+    assert "failed" not in second
+
+
+CELL = """
+from torch import tanh
+from elman import Affine, Cell
+
+class Mine(Cell):
+    \"\"\"A cell of my own.\"\"\"
+
+    state = ("h",)
+    net = Affine()
+
+    def step(self, z, h):
+        return 0.5 * h + 0.5 * tanh(z)
+"""
+
+
+def test_a_cell_of_ones_own_from_a_file(book, elman):
+    Path("mine.py").write_text(CELL)
+    cell = ("--cell", "mine.py:Mine")
+    code, _, errors = elman("train", "language-model", book, *SMALL, *cell, "--run", "m")
+    assert code == 0, errors
+    assert "A cell of my own" in elman("cells", "mine.py:Mine")[1]
+    # Opening the run does not execute the file on its own.
+    Path("mine.py").write_text("raise SystemExit('executed')")
+    code, _, errors = elman("evaluate", "m")
+    assert code == 1
+    assert "name it again with --cell" in _one_sentence(errors)
+    Path("mine.py").write_text(CELL)
+    assert elman("evaluate", "m", *cell)[0] == 0
+    assert elman("generate", "m", "--prompt", "the", *cell)[0] == 0
+    assert elman("train", "language-model", "--resume", "m", "--epochs", 3, *cell)[0] == 0
+
+
+def _file(content):
+    def make():
+        Path("bad.txt").write_bytes(content)
+        return "bad.txt"
+
+    return make
+
+
+BAD = {
+    "empty": (_file(b""), 1, "bad.txt is empty"),
+    "short": (_file(b"short"), 2, "tokens, expected at least 81"),
+    "binary": (_file(bytes(range(256)) * 9), 1, "bad.txt"),
+    "encoding": (_file("时间机器".encode("gb18030") * 99), 1, "not UTF-8"),
+    "utf-16": (_file("the time machine".encode("utf-16") * 99), 1, "bad.txt"),
+    "missing": (lambda: "no-such.txt", 2, "no-such.txt is neither a file nor"),
+    "folder": (lambda: ".", 1, "is a folder"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_texts_that_cannot_be_used(book, elman, what):
+    make, expected, words = BAD[what]
+    code, out, errors = elman(
+        "train", "language-model", make(), "--batch", 8, "--steps", 10, "--run", "bad-run"
+    )
+    assert words in _one_sentence(errors)
+    assert code == expected
+    assert out == ""
+    assert not Path("bad-run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cell", "lstn"], "unknown cell 'lstn': did you mean 'lstm'"),
+        (["--hidden", "-3"], "hidden must be at least 1, received -3"),
+        (["--batch", "0"], "batch must be at least 1, received 0"),
+        (["--hidden", "many"], "hidden must be an integer, received 'many'"),
+        (["--clip-norm", "1e"], "clip_norm must be a number, received '1e'"),
+        (["--hidden-sizes", "3;4"], "--hidden-sizes must be whole numbers with commas"),
+        (["--learning-rate", "-1"], "learning_rate must be more than 0, received -1"),
+        (["--dropout", "1.5"], "dropout must be less than 1, received 1.5"),
+        (["--epohs", "3"], "--epohs"),
+        (["--forget-bias", "1", "--cell", "rnn"], "no block 'f'"),
+        (["--recipe", "none.toml"], "no recipe 'none.toml'"),
+        (["--device", "cuda:9"], "device 'cuda:9' cannot be used"),
+        (["--run", "book.txt"], "book.txt is there already"),
+    ],
+)
+def test_settings_that_cannot_be_used(book, elman, arguments, words):
+    code, out, errors = elman("train", "language-model", book, *SMALL[2:], *arguments)
+    assert words in _one_sentence(errors)
+    assert code in (1, 2)
+    assert out == ""
+    assert not Path("runs").exists()
+
+
+def test_runs_that_cannot_be_used(trained, elman):
+    assert "no run 'none'" in _one_sentence(elman("evaluate", "none")[2])
+    config = trained / "config.json"
+    good = config.read_text()
+    config.write_text(good.replace('"format": 1', '"format": 7'))
+    code, _, errors = elman("evaluate", trained)
+    assert (code, "in format 7" in _one_sentence(errors)) == (1, True)
+    config.write_text(good.replace('"hidden": 8', '"hidden": 9'))
+    code, _, errors = elman("generate", trained)
+    assert (code, "does not fit its config.json" in _one_sentence(errors)) == (1, True)
+    config.write_text(good.replace('"hidden": 8', '"hidden": -1'))
+    code, _, errors = elman("generate", trained)
+    assert (code, "config.json is damaged" in _one_sentence(errors)) == (1, True)
+    config.write_text(good.replace('"language-model"', '"juggling"'))
+    assert "a run of 'juggling'" in _one_sentence(elman("evaluate", trained)[2])
+    config.write_text(good)
+    (trained / "vocabulary.json").write_text('{"kind": "character", "tokens": [1]}')
+    code, _, errors = elman("generate", trained)
+    assert code == 1
+    _one_sentence(errors)
+
+
+def test_a_folder_that_cannot_be_written(book, elman):
+    code, _, errors = elman(
+        "train", "language-model", book, *SMALL, "--run", "/proc/no-such/folder"
+    )
+    assert code == 1
+    assert "cannot be made" in _one_sentence(errors)
+
+
+def _environment():
+    root = str(Path(cli.__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "TERM": "dumb"}
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
+    command = [sys.executable, "-m", "elman", "train", "language-model", book, *SMALL]
+    command += ["--epochs", "100000", "--run", "long", "--save-every", "0.2"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=_environment()
+    ) as process:
+        checkpoint = Path("long/checkpoint/state.safetensors")
+        deadline = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    sentence = _one_sentence(errors)
+    assert "go on with elman train language-model --resume long" in sentence
+    epochs = len(Path("long/metrics.jsonl").read_text().splitlines()) + 2
+    code, out, errors = elman(
+        "train", "language-model", "--resume", "long", "--epochs", epochs, "--json"
+    )
+    assert code == 0, errors
+    assert json.loads(out)["epochs"] == epochs

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from elman.data.corpora import CORPORA
+from elman.data.text import open_text
+from elman.errors import ElmanError, InputError
+
+
+@pytest.fixture
+def book(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("Hello, World!\n")
+    return path
+
+
+def test_a_file(book):
+    source = open_text(book)
+    assert source.name == "book"
+    assert "".join(source.blocks()) == "Hello, World!\n"
+    assert "".join(source.blocks("lower")) == "hello, world!\n"
+    assert "".join(source.blocks("letters")) == "hello world "
+
+
+def test_a_corpus_by_name():
+    source = open_text("time-machine")
+    assert source.name == "time-machine"
+    assert len("".join(source.blocks())) == 178_979
+    # The length that Dive into Deep Learning prints for the same text and normalisation.
+    assert len("".join(source.blocks("letters"))) == 173_428
+
+
+def test_a_file_comes_before_a_corpus(tmp_path, monkeypatch):
+    (tmp_path / "time-machine").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    assert "".join(open_text("time-machine").blocks()) == "mine"
+
+
+@pytest.mark.parametrize("limit", [1, 5, 11, 12, 100])
+def test_limit_counts_normalised_characters(book, limit):
+    assert "".join(open_text(book).blocks("letters", limit)) == "hello world "[:limit]
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_limit_below_one(book, limit):
+    with pytest.raises(InputError, match=f"limit is {limit}, expected"):
+        open_text(book).blocks(limit=limit)
+
+
+def test_an_unknown_normalization_is_refused_at_once(book):
+    with pytest.raises(InputError, match="normalize is 'UPPER'"):
+        open_text(book).blocks("UPPER")
+
+
+def test_neither_file_nor_corpus_names_what_comes_close(book):
+    with pytest.raises(InputError, match=r"neither.*did you mean book\.txt"):
+        open_text(book.with_name("bok.txt"))
+    with pytest.raises(InputError, match=r"neither.*did you mean time-machine.*`elman data`"):
+        open_text("time-machin")
+    with pytest.raises(InputError, match="neither"):
+        open_text("no/such/folder/at-all.txt")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file(tmp_path, content):
+    path = tmp_path / "empty.txt"
+    path.write_bytes(content)
+    with pytest.raises(ElmanError, match=r"empty\.txt is empty"):
+        open_text(path)
+
+
+def test_a_file_empty_after_normalising(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("1 2 3\n")
+    with pytest.raises(ElmanError, match="numbers holds no text after normalize='letters'"):
+        list(open_text(path).blocks("letters"))
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(ElmanError, match="is a folder, expected a text file"):
+        open_text(tmp_path)
+
+
+def test_a_device():
+    with pytest.raises(ElmanError, match="/dev/null is not a regular file"):
+        open_text("/dev/null")
+
+
+def test_a_binary_file_is_refused_when_opened(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
+    with pytest.raises(ElmanError, match="binary"):
+        open_text(path)
+
+
+def test_a_large_text_takes_little_memory(tmp_path):
+    path = tmp_path / "large.txt"
+    line = "The Time Traveller, for so it will be convenient to speak of him.\n"
+    with path.open("w") as file:
+        for _ in range(50):
+            file.write(line * (1_000_000 // len(line)))
+    code = (
+        "import resource, sys; from elman.data.text import open_text; "
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024; "
+        "before = peak(); "
+        "total = sum(map(len, open_text(sys.argv[1]).blocks('letters'))); "
+        "print(total, peak() - before)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    total, mebibytes = map(int, run.stdout.split())
+    assert total > 45_000_000
+    assert mebibytes < 45
+
+
+def test_every_corpus_name_can_be_typed():
+    assert all(name == name.lower() and " " not in name for name in CORPORA)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from elman.data.vocabulary import Vocabulary
+from elman.errors import InputError
+from elman.tasks.generation import choose, generate
+from elman.tasks.language_model import LanguageModel, LanguageModelSettings
+
+
+@pytest.fixture
+def writer():
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build(["abcdefgh \n"], "character")
+    model = LanguageModel(len(vocabulary), LanguageModelSettings.of({"hidden": 16}))
+    return model.eval(), vocabulary
+
+
+def test_greedy_takes_the_likeliest_given_everything_before(writer):
+    model, vocabulary = writer
+    written = "".join(generate(*writer, "abc", 20, temperature=0))
+    text = "abc" + written
+    ids = torch.from_numpy(vocabulary.encode_text(text).astype("int64"))
+    with torch.no_grad():
+        logits = model(ids[:, None])[0][:, 0]
+    logits[:, vocabulary.unknown_id] = -torch.inf
+    assert vocabulary.decode(logits.argmax(-1)[2:-1].tolist()) == written
+
+
+def test_a_seed_fixes_the_draws(writer):
+    first = "".join(generate(*writer, "a", 50, seed=3))
+    assert first == "".join(generate(*writer, "a", 50, seed=3))
+    assert first != "".join(generate(*writer, "a", 50, seed=4))
+
+
+def test_global_randomness_is_left_alone(writer):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    "".join(generate(*writer, "a", 5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pieces_appear_one_by_one(writer):
+    pieces = generate(*writer, "a", 10**9)
+    assert len("".join(next(pieces) for _ in range(5))) == 5
+
+
+def test_draws_follow_the_probabilities():
+    scores = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
+    draw = torch.Generator().manual_seed(0)
+    for temperature in (0.5, 1.0, 2.0):
+        counts = torch.zeros(4)
+        for _ in range(4000):
+            counts[choose(scores, temperature, None, None, draw)] += 1
+        assert torch.allclose(counts / 4000, (scores / temperature).softmax(-1), atol=0.03)
+
+
+def test_top_k_and_top_p_cut_the_tail():
+    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(**how):
+        how = {"top_k": None, "top_p": None} | how
+        return {choose(scores, 1.0, how["top_k"], how["top_p"], draw) for _ in range(400)}
+
+    assert drawn() == {0, 1, 2, 3}
+    assert drawn(top_k=2) == {0, 1}
+    assert drawn(top_k=10) == {0, 1, 2, 3}
+    assert drawn(top_p=0.5) == {0}
+    assert drawn(top_p=0.51) == {0, 1}
+    assert drawn(top_p=0.9) == {0, 1, 2}
+    assert drawn(top_p=1e-9) == {0}
+    assert drawn(top_k=3, top_p=0.99) == {0, 1, 2}
+
+
+def test_unknown_is_never_written(writer):
+    model, vocabulary = writer
+    with torch.no_grad():
+        model.output.bias[vocabulary.unknown_id] = 100.0
+    assert "<unk>" not in "".join(generate(*writer, "a", 50, seed=0))
+
+
+@pytest.mark.parametrize("stop", ["b", "ab", "hello", "c\n"])
+def test_stopping_before_a_text(writer, stop):
+    whole = "".join(generate(*writer, "a", 300, seed=5))
+    stopped = "".join(generate(*writer, "a", 300, seed=5, stop=stop))
+    assert stopped == whole.split(stop)[0]
+
+
+def test_a_stop_that_began_but_did_not_come_is_written(writer):
+    whole = "".join(generate(*writer, "a", 30, seed=5))
+    assert "".join(generate(*writer, "a", 30, seed=5, stop=whole[-2:] + "§")) == whole
+
+
+def test_without_a_prompt_it_starts_on_its_own(writer):
+    assert len("".join(generate(*writer, "", 10, seed=0))) == 10
+
+
+def test_prompts_are_normalised_like_the_text(writer):
+    same = generate(*writer, "abc", 20, temperature=0)
+    assert "".join(same) == "".join(generate(*writer, "ABC", 20, temperature=0, normalize="lower"))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"prompt": "aéb界é"}, "never seen: 'é', '界'; leave"),
+        ({"length": 0}, "length must be at least 1, received 0"),
+        ({"temperature": -1}, "temperature must be 0 or more, received -1"),
+        ({"temperature": float("nan")}, "temperature must be 0 or more, received nan"),
+        ({"top_k": 0}, "top_k must be at least 1, received 0"),
+        ({"top_p": 0.0}, r"top_p must lie in \(0, 1\], received 0"),
+        ({"stop": ""}, "stop must be a text"),
+    ],
+)
+def test_what_cannot_be_written(writer, how, words):
+    given = {"prompt": "a", "length": 3} | how
+    with pytest.raises(InputError, match=words):
+        generate(*writer, given.pop("prompt"), given.pop("length"), **given)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from elman.errors import ElmanError, InputError
+from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.training.loop import Trainer
+from elman.training.run import Run
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train a small language model, anew or from where a run stands."""
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT)
+    small = {"hidden": 12, "batch": 4, "steps": 10, "epochs": 3, "prompts": ["the"]}
+    small |= {"sample_length": 10, "optimizer": "adam", "learning_rate": 0.01}
+
+    def run(name, resume=False, stop_at=None, **changed):
+        settings = LanguageModelSettings.of(small, changed)
+        if resume:
+            folder = Run.open(tmp_path / name)
+            task = LanguageModeling.restore(folder)
+        else:
+            task = LanguageModeling.prepare([str(book)], settings)
+            config = {"task": task.name, "data": task.data, "settings": settings.to_json()}
+            folder = Run.create(tmp_path / name, config)
+            task.save(folder)
+        trainer = Trainer(task, folder, settings, resume=resume, quiet=True)
+        if stop_at is not None:
+            _interrupt_at(trainer, stop_at)
+        trainer.train()
+        return trainer, folder
+
+    return run
+
+
+def _interrupt_at(trainer, update):
+    """Send the signal of Ctrl-C while that update runs."""
+    import os
+    import signal
+
+    real = trainer._update
+
+    def watched(window):
+        real(window)
+        if trainer.position.update == update:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer._update = watched
+
+
+def _without_times(folder):
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    timed = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+VARIANTS = [
+    {"dropout": 0.4, "layers": 2},
+    {"cell": "gru-reset-before", "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.5},
+    {"cell": "rnn", "schedule": "plateau", "validation": 0.3, "embedding": 6, "tied": True},
+    {"schedule": "cosine", "warmup": 7, "validation": 0.0, "clip_value": 0.1, "l1": 1e-4},
+]
+
+
+@pytest.mark.parametrize("changed", VARIANTS)
+@pytest.mark.parametrize("stop_at", [1, 31, 45])
+def test_resuming_goes_on_bit_for_bit(train, changed, stop_at):
+    _, whole = train("whole", **changed)
+    stopped, _ = train("parts", stop_at=stop_at, **changed)
+    assert stopped.interrupted
+    assert stopped.position.update == stop_at
+    torch.manual_seed(12345)  # what a new process would have drawn meanwhile
+    resumed, parts = train("parts", resume=True, **changed)
+    assert not resumed.interrupted
+    for name, tensor in whole.load_model().items():
+        assert torch.equal(tensor, parts.load_model()[name]), name
+    assert _without_times(whole) == _without_times(parts)
+    assert (whole.path / "samples.txt").read_text() == (parts.path / "samples.txt").read_text()
+
+
+def test_a_run_folder_has_all_it_should(train):
+    _, folder = train("run")
+    names = {p.name for p in folder.path.iterdir()}
+    assert names == {
+        "config.json", "vocabulary.json", "model.safetensors", "checkpoint", "metrics.jsonl",
+        "curves.png", "samples.txt",
+    }  # fmt: skip
+    assert (folder.path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    lines = folder.metrics()
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["validation_perplexity"] < lines[0]["validation_perplexity"]
+    assert (folder.path / "samples.txt").read_text().count("== epoch") == 3
+
+
+def test_the_best_weights_are_kept_not_the_last(train):
+    # At this rate the model gets worse in the end.
+    trainer, folder = train("run", learning_rate=0.5, epochs=8)
+    losses = [line["validation_loss"] for line in folder.metrics()]
+    assert min(losses) < losses[-1]
+    trainer.task.model.load_state_dict(folder.load_model())
+    assert trainer.task.validate() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_early_stopping(train):
+    trainer, folder = train("run", learning_rate=0.5, epochs=50, patience=2)
+    losses = [line["validation_loss"] for line in folder.metrics()]
+    assert trainer.position.epoch < 50
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
+def test_a_budget_of_seconds(train):
+    trainer, folder = train("run", seconds=0.3, epochs=10**6)
+    assert 0.3 <= trainer.position.seconds < 3
+    assert (folder.path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(train, validation):
+    diverging = {"cell": "rnn-relu", "optimizer": "sgd", "clip_norm": 0.0, "save_every": 0.0}
+    diverging |= {"learning_rate": 1e12, "validation": validation}
+    with pytest.raises(ElmanError) as caught:
+        train("run", **diverging)
+    message = str(caught.value)
+    assert "became" in message
+    assert "update" in message
+    assert "--learning-rate (now 1e+12)" in message
+    assert "--clip-norm (now off)" in message
+
+
+def test_after_divergence_the_checkpoint_is_finite(train, tmp_path):
+    # It learns well for two epochs; then one weight is broken, as by a fault or an overflow.
+    trainer, folder = train("run", epochs=2)
+    settings = LanguageModelSettings.of(trainer.settings.to_json(), {"epochs": 4})
+    folder.reconfigure(settings.to_json())
+    again = Trainer(LanguageModeling.restore(folder), folder, settings, resume=True, quiet=True)
+    real = again._update
+
+    def broken(window):
+        if again.position.update == 70:
+            with torch.no_grad():
+                again.task.model.output.bias[0] = torch.nan
+        real(window)
+
+    again._update = broken
+    with pytest.raises(ElmanError, match="the loss became nan at update 71"):
+        again.train()
+    kept = folder.load_checkpoint()
+    assert all(t.isfinite().all() for t in kept["model"].values())
+    assert all(t.isfinite().all() for t in folder.load_model().values())
+
+
+def test_a_checkpoint_of_other_settings(train):
+    train("run", stop_at=5)
+    with pytest.raises(ElmanError, match="does not fit its settings"):
+        _, folder = train("run2", stop_at=5, hidden=16)
+        target = folder.path / "checkpoint" / "state.safetensors"
+        source = folder.path.parent / "run" / "checkpoint" / "state.safetensors"
+        target.write_bytes(source.read_bytes())
+        train("run2", resume=True, hidden=16)
+
+
+def test_a_device_that_is_not_there(train):
+    with pytest.raises(InputError, match="device 'cuda:7' cannot be used"):
+        train("run", device="cuda:7")
+    with pytest.raises(InputError, match="device 'abacus' cannot be used"):
+        train("run2", device="abacus")
+
+
+def test_the_threads_own_signals_are_restored(train):
+    import signal
+
+    before = signal.getsignal(signal.SIGINT)
+    train("run", epochs=1)
+    assert signal.getsignal(signal.SIGINT) is before
