@@ -219,12 +219,20 @@ class Compiled:
     def _kernels(self) -> dict[tuple[str, torch.dtype], Kernel]:
         return {}
 
-    def kernel(self, name: str, real: torch.dtype) -> Kernel:
-        """One of the programs, built on its first use."""
-        if (name, real) not in self._kernels:
+    def build(self, real: torch.dtype) -> None:
+        """Compile the programs for one type of number, or take them from the cache.
+
+        Raises:
+            BuildError: it cannot be done here.
+        """
+        if ("forward", real) not in self._kernels:
             library = build(self.source, REALS[real])
-            for each, program in self.programs.items():
-                self._kernels[each, real] = Kernel(each, program, real, library)
+            for name, program in self.programs.items():
+                self._kernels[name, real] = Kernel(name, program, real, library)
+
+    def kernel(self, name: str, real: torch.dtype) -> Kernel:
+        """One of the programs."""
+        self.build(real)
         return self._kernels[name, real]
 
 

@@ -27,11 +27,18 @@ def knows(cell: Cell) -> bool:
 
 def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
+    real = call.state[0].dtype
     if call.x.device.type != "cpu":
-        return f"the native engine runs on the CPU, received tensors on {call.x.device}"
+        return f"the native engine runs on the CPU, not on {call.x.device}"
+    if real not in REALS:
+        return f"the native engine computes in float32 and float64, not in {real}"
     name = _name(cell)
     if name.startswith("?"):
         return name[1:]
+    try:
+        operator.COMPILED[name].build(real)
+    except build.BuildError as why:
+        return str(why)
     return None
 
 
@@ -108,25 +115,14 @@ def _key(cell: Cell) -> Any:
         if not isinstance(value, (int, float, str, bool, tuple, type(None))):
             return None
         plain.append((name, value))
-    shapes = tuple((k, tuple(p.shape), p.dtype) for k, p in cell.named_parameters())
-    if not shapes:
-        return None
-    return type(cell), tuple(sorted(plain)), shapes
+    return type(cell), tuple(sorted(plain)), tuple(cell.weight_shapes().items())
 
 
 def _compile(cell: Cell) -> str:
     try:
-        first = next(cell.parameters(), None)
-        if first is None:
-            return "?the cell has no weights"
-        if first.dtype not in REALS:
-            return f"the native engine computes in float32 and float64, not in {first.dtype}"
         build.compiler()
         compiled = Compiled(*trace(cell, _decompose))
-        compiled.kernel("forward", first.dtype)
-    except Unsupported as why:
-        return f"?{why}"
-    except build.BuildError as why:
+    except (Unsupported, build.BuildError) as why:
         return f"?{why}"
     name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
     operator.COMPILED[name] = compiled

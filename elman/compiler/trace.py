@@ -194,9 +194,8 @@ def trace(
     Raises:
         Unsupported: the step asks for a value of the data, or draws random numbers.
     """
-    first = next(cell.parameters())
-    dtype = first.dtype
-    weights = {k: torch.zeros(p.shape, dtype=dtype) for k, p in cell.named_parameters()}
+    dtype = torch.float32
+    weights = {name: torch.zeros(shape) for name, shape in cell.weight_shapes().items()}
     sizes = {cell.input_size, cell.hidden_size, *cell.state_sizes}
     sizes |= {n for p in weights.values() for n in p.shape}
     batch = next(n for n in (11, 13, 17, 19, 23, 29, 31, 37, 41, 43) if n not in sizes)
