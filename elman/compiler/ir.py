@@ -70,7 +70,7 @@ class Node:
     @property
     def name(self) -> str:
         """Its name in the generated code."""
-        return f"{self.op}_{self.number}"
+        return f"{self.buffer.name if self.op == 'leaf' else self.op}_{self.number}"
 
     @property
     def buffer(self) -> Buffer:

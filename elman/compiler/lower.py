@@ -71,9 +71,20 @@ POINTWISE = {
     "maximum": "maximum", "minimum": "minimum", "where": "where", "lt": "lt", "le": "le",
     "gt": "gt", "ge": "ge", "eq": "eq", "ne": "ne", "logical_and": "both",
     "logical_or": "either", "logical_not": "negate", "bitwise_and": "both",
-    "bitwise_or": "either", "bitwise_not": "negate", "floor": "floor", "atan": "atan",
+    "bitwise_or": "either", "__and__": "both", "__or__": "either", "bitwise_not": "negate", "floor": "floor", "atan": "atan",
 }  # fmt: skip
 """aten's name of a pointwise function, and the compiler's."""
+
+
+def decompose(function: Any) -> Callable[..., Any] | None:
+    """How PyTorch writes an operation without a kernel in simpler ones, or None."""
+    name = function.name().split("::")[1].split(".")[0]
+    if name in POINTWISE or hasattr(Lowering, f"_{name}_") or name == "detach":
+        return None
+    from torch._decomp import decomposition_table
+
+    found: Callable[..., Any] | None = decomposition_table.get(function)
+    return found
 
 
 class Lowering:
@@ -96,9 +107,9 @@ class Lowering:
         vectors = {}
         for k, number in enumerate(loop.parameters):
             shape = loop.shapes[number]
-            if len(shape) == 2 and shape[0] != 1:
+            if len(shape) == 2:
                 self.values[number] = Matrix(k, False)
-            elif math.prod(shape) == shape[-1] if shape else True:
+            elif len(shape) <= 1:
                 vectors[k] = self._buffer("vector", k, math.prod(shape))
                 self.values[number] = self._whole(vectors[k])
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from elman.cells.contract import Cell
 from elman.compiler import build, operator, reference
 from elman.compiler.call import Call, Result
 from elman.compiler.kernels import REALS, Compiled
+from elman.compiler.lower import decompose
 from elman.compiler.trace import Unsupported, trace
 
 _known: dict[Any, str] = {}
@@ -121,14 +122,9 @@ def _key(cell: Cell) -> Any:
 def _compile(cell: Cell) -> str:
     try:
         build.compiler()
-        compiled = Compiled(*trace(cell, _decompose))
+        compiled = Compiled(*trace(cell, decompose))
     except (Unsupported, build.BuildError) as why:
         return f"?{why}"
     name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
     operator.COMPILED[name] = compiled
     return name
-
-
-def _decompose(function: Any) -> Callable[..., Any] | None:
-    """How PyTorch writes an operation that has no kernel in simpler ones."""
-    return None

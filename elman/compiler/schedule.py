@@ -269,10 +269,17 @@ class Scheduler:
             return True
         if self._stage(node) == function.stage or (node.width == 1 and function.width > 1):
             return False
-        leaves = sum(n.op == "leaf" for n in walk([node]))
-        again = node.op in CHEAP and leaves <= 2 and all(a.op != "row" for a in node.args)
+        return node.op not in MASKS and (node in self.home or not self._is_cheap(node))
+
+    def _is_cheap(self, node: Node) -> bool:
+        """Whether to compute it again from memory rather than to store and load it."""
+        cone = list(walk([node]))
+        if any(is_reduction(n) for n in cone):
+            return False
+        products = sum(n.op == "leaf" and n.buffer.kind == "product" for n in cone)
         simple = all(a.op in ("leaf", "constant") for a in node.args)
-        return node.op not in MASKS and (node in self.home or not (again and simple))
+        costly = sum(n.op not in CHEAP | MASKS | {"leaf", "constant"} for n in cone)
+        return costly <= 1 if not products else node.op in CHEAP and simple
 
     def _stored(self, node: Node) -> tuple[Buffer, int]:
         if node not in self.home:

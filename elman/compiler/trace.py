@@ -94,7 +94,9 @@ class Recorder(TorchDispatchMode):
     def number(self, tensor: Tensor, new: bool = False) -> int:
         """The number of a value; a tensor that was not computed here gets a new one."""
         # Autograd hands a tensor back as another object on the same memory, so memory it is.
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        key: Any = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if tensor.numel() == 0:
+            key = id(tensor)
         if new or key not in self._numbers:
             self._numbers[key] = len(self.shapes)
             self.shapes[self._numbers[key]] = tuple(tensor.shape)
@@ -119,7 +121,9 @@ class Recorder(TorchDispatchMode):
         if func is aten.detach.default:
             return out  # autograd's own, to save a value; a step's own is caught by _NoDetach
         numbers = [-1 if r is None else self.number(r, new=func not in VIEWS) for r in results]
-        self.operations.append(Operation(func, refs[0], refs[1], numbers))
+        operation = Operation(func, refs[0], refs[1], numbers)
+        if func not in VIEWS or operation.refs() != numbers:  # a view may be all of its source
+            self.operations.append(operation)
         return out
 
 
