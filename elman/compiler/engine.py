@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType, TracebackType
 
+import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
@@ -78,7 +79,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     Raises:
         InputError: the forced engine cannot run this call.
     """
-    forced = _forced.get()
+    forced = _now()
     why: str | None = None
     for name in [forced] if forced else ENGINES:
         reason = ENGINES[name].unsupported(cell, call)
@@ -91,6 +92,11 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     raise InputError(
         f"the {forced} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
     )
+
+
+@torch.compiler.assume_constant_result
+def _now() -> str | None:
+    return _forced.get()
 
 
 def _warn(cell: Cell, name: str, why: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from elman.compiler.ir import Buffer, Graph, Product, Rows, pointwise
-from elman.compiler.trace import Loop, Operation, Ref, Unsupported
+from elman.compiler.trace import VIEWS, Loop, Operation, Ref, Unsupported
 
 aten = torch.ops.aten
 
@@ -114,6 +114,10 @@ class Lowering:
                 self.values[number] = self._whole(vectors[k])
             else:
                 raise Unsupported(f"it has a weight of shape {shape}")
+        self._shared = {*loop.sequences, *loop.parameters, *loop.states, *loop.cotangents}
+        for operation in loop.operations:
+            if operation.function in VIEWS:
+                self._shared.update(operation.refs(), operation.results)
         for operation in loop.operations:
             self._run(operation)
         gradient = [
@@ -409,6 +413,12 @@ class Lowering:
 
     def _threshold_backward_(self, operation: Operation, g: Any, y: Any, at: float) -> Any:
         return self._pointwise("where", self._pointwise("le", y, at), 0.0, g)
+
+    def _copy__(self, operation: Operation, target: Ref, source: Any, *_: Any) -> Any:
+        """PyTorch's own gradients mask a value in place: the value gets a new name."""
+        if target.number in self._shared:
+            raise Unsupported("its step changes a tensor in place")
+        return self._value(source)
 
     def _zeros_like_(self, operation: Operation, of: Ref, **_: Any) -> Rows:
         return self._filled(operation, 0.0)

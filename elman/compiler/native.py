@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ def knows(cell: Cell) -> bool:
 def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     real = call.state[0].dtype
+    if torch.compiler.is_compiling() and hasattr(cell, "tag"):
+        name = tagged_name(cell.tag)
+        return name[1:] if name.startswith("?") else None
     if call.x.device.type != "cpu":
         return f"the native engine runs on the CPU, not on {call.x.device}"
     if real not in REALS:
@@ -48,14 +52,17 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     steps, batch = call.x.shape[:2]
     if steps == 0 or batch == 0:
         return reference.run(cell, weights, call)
-    name = _name(cell)
+    if torch.compiler.is_compiling() and hasattr(cell, "tag"):
+        name = tagged_name(cell.tag)
+    else:
+        name = _name(cell)
     compiled = operator.COMPILED[name]
     real = next(iter(weights.values())).dtype
     resets = call.resets
     if resets is not None and call.reverse:
         # The boundary between two steps belongs, read backwards, to the earlier one.
         resets = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         flat = call.x.to(real).reshape(steps * batch, -1)
         sequences, parameters = compiled.hoisted.run(flat, weights)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
@@ -65,7 +72,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
             t.requires_grad for t in (*sequences, *parameters, *states, *starts)
         )
         out = torch.ops.elman.loop(
-            name, sequences, parameters, states, starts,
+            name, [flat, *(weights[n] for n in compiled.hoisted.weights)], sequences, parameters,
+            states, starts,
             None if resets is None else resets.contiguous(), call.lengths,
             call.reverse, call.every_state, train,
         )  # fmt: skip
@@ -76,6 +84,23 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         y = torch.where(alive.unsqueeze(-1), y, 0)
     every = tuple(out[: layout.states]) if call.every_state else None
     return Result(y, tuple(out[layout.last]), every)
+
+
+def tagged(cell: Cell) -> Cell:
+    """``cell``, with a number by which a compiler that traces Python can speak of it."""
+    cell.__dict__["tag"] = len(_tagged)
+    _tagged.append(weakref.ref(cell))
+    return cell
+
+
+_tagged: list[weakref.ref[Cell]] = []
+
+
+@torch.compiler.assume_constant_result
+def tagged_name(tag: int) -> str:
+    """The name of the kernels of the cell with this number, while PyTorch compiles."""
+    cell = _tagged[tag]()
+    return "?the cell is gone" if cell is None else _name(cell)
 
 
 def source(cell: Cell) -> str:
@@ -111,7 +136,7 @@ def _key(cell: Cell) -> Any:
     """What decides the kernels of a cell, or None where that cannot be told."""
     plain = []
     for name, value in vars(cell).items():
-        if name in ("_parameters", "_options", "training") or name.startswith("_"):
+        if name in ("_parameters", "_options", "training", "tag") or name.startswith("_"):
             continue
         if not isinstance(value, (int, float, str, bool, tuple, type(None))):
             return None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.compiler.differentiate import Pair
+from elman.compiler.evaluate import evaluate
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
 
@@ -17,7 +18,7 @@ COMPILED: dict[str, Compiled] = {}
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
-    "loop(str cell, Tensor[] sequences, Tensor[] parameters, Tensor[] states, Tensor[] starts, "
+    "loop(str cell, Tensor[] origin, Tensor[] sequences, Tensor[] parameters, Tensor[] states, Tensor[] starts, "
     "Tensor? resets, Tensor? lengths, bool reverse, bool keep, bool train) -> Tensor[]"
 )
 _library.define(
@@ -54,6 +55,7 @@ def _outputs(
 
 def _loop(
     name: str,
+    origin: Sequence[Tensor],
     sequences: Sequence[Tensor],
     parameters: Sequence[Tensor],
     states: Sequence[Tensor],
@@ -251,7 +253,7 @@ def _size(
 
 
 def _fake_loop(
-    name: str, sequences: Any, parameters: Any, states: Any, starts: Any, resets: Any,
+    name: str, origin: Any, sequences: Any, parameters: Any, states: Any, starts: Any, resets: Any,
     lengths: Any, reverse: bool, keep: bool, train: bool,
 ) -> list[Tensor]:  # fmt: skip
     steps, batch = _size(sequences, states, resets, lengths)
@@ -266,14 +268,18 @@ def _fake_backward(
 
 
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    name, sequences, parameters, states, starts, resets, lengths, reverse, keep, train = inputs
+    name, origin, sequences, parameters, states, starts = inputs[:6]
+    resets, lengths, reverse, keep, train = inputs[6:]
     layout = Layout(COMPILED[name], keep, train)
     kept = [sequences[k] for k in COMPILED[name].plan.kept]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
-        *kept, *parameters, *states, *starts, *output[: layout.histories], *output[layout.rest]
-    )
-    ctx.sizes = (len(kept), len(parameters), len(states), len(starts), layout.histories)
+        *origin, *kept, *parameters, *states, *starts, *output[: layout.histories],
+        *output[layout.rest],
+    )  # fmt: skip
+    ctx.sizes = (
+        len(origin), len(kept), len(parameters), len(states), len(starts), layout.histories
+    )  # fmt: skip
     ctx.name, ctx.reverse, ctx.masks, ctx.layout = name, reverse, (resets, lengths), layout
     ctx.sequence_shapes = [s.shape for s in sequences]
 
@@ -284,7 +290,11 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     for size in ctx.sizes:
         groups.append(tensors[:size])
         del tensors[:size]
-    kept, parameters, states, starts, histories = groups
+    origin, kept, parameters, states, starts, histories = groups
+    layout = ctx.layout
+    wanted = [*gradients[: layout.histories], *gradients[layout.last]]
+    if torch.is_grad_enabled():
+        return _differentiable_backward(ctx, wanted, origin, parameters, states, starts)
     plan = COMPILED[ctx.name].plan
     held = dict(zip(plan.kept, kept, strict=True))
     # A sequence that the backward pass does not read is represented by an empty shell.
@@ -292,8 +302,6 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         held.get(k, states[0].new_empty(1).expand(shape))
         for k, shape in enumerate(ctx.sequence_shapes)
     ]
-    layout = ctx.layout
-    wanted = [*gradients[: layout.histories], *gradients[layout.last]]
     out = torch.ops.elman.loop_backward(
         ctx.name, wanted, sequences, parameters, states, starts, *ctx.masks, histories, tensors,
         ctx.reverse,
@@ -302,7 +310,47 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     for part in (sequences, parameters, states, starts):
         parts.append(out[: len(part)])
         out = out[len(part) :]
-    return (None, *parts, None, None, None, None, None)
+    return (None, [None] * len(origin), *parts, None, None, None, None, None)
+
+
+def _differentiable_backward(
+    ctx: Any,
+    gradients: Sequence[Tensor | None],
+    origin: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+) -> tuple[Any, ...]:
+    """The gradient as a function that has a gradient: the loop is run again by PyTorch."""
+    cell = COMPILED[ctx.name]
+    with torch.enable_grad():
+        x, *weights = origin
+        flat, _ = cell.hoisted.run(x, dict(zip(cell.hoisted.weights, weights, strict=True)))
+        # In the graph of what the loop was given, but apart from its other uses.
+        sequences = [s.view(shape) for s, shape in zip(flat, ctx.sequence_shapes, strict=True)]
+        inputs = [t.view_as(t) for t in (*sequences, *parameters, *states, *starts)]
+        for t in inputs:
+            if not t.requires_grad:
+                t.requires_grad_()
+        parts: list[Any] = []
+        rest = list(inputs)
+        for part in (sequences, parameters, states, starts):
+            parts.append(rest[: len(part)])
+            del rest[: len(part)]
+        histories, last = evaluate(cell.plan.step, *parts, *ctx.masks, ctx.reverse)
+        pairs = [
+            (o, g) for o, g in zip([*histories, *last], gradients, strict=True) if g is not None
+        ]
+        found = torch.autograd.grad(
+            [o for o, _ in pairs], inputs, [g for _, g in pairs], create_graph=True,
+            allow_unused=True,
+        )  # fmt: skip
+    out = list(found)
+    results = []
+    for part in parts:
+        results.append(out[: len(part)])
+        del out[: len(part)]
+    return (None, [None] * len(origin), *results, None, None, None, None, None)
 
 
 _library.impl("loop", _loop, "CPU")

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.cells.contract import Cell
-from elman.compiler import engine
+from elman.compiler import engine, native
 from elman.compiler.call import Call
 from elman.errors import InputError
 from elman.layers.dropout import between_layers
@@ -100,7 +100,7 @@ class Recurrent(nn.Module):
                     f"initial_{name}{end}",
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
-        self._cells.append(cell.bind({}))
+        self._cells.append(native.tagged(cell.bind({})))
 
     def _add_link(self, layer: int, width: int) -> None:
         cell = self._cells[-1]
