@@ -90,7 +90,7 @@ ELMAN_INLINE V lanes(V v, F f) {
 // -- exp and its kin ----------------------------------------------------------------------------
 //
 // x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^r − 1 by its series, cut where the next term is below
-// a tenth of an ulp. Errors, measured over the whole float range: exp 1, sigmoid 2, tanh 3 ulp.
+// a tenth of an ulp. Errors, measured over the whole float range: exp 1, sigmoid 2.3, tanh 2.4 ulp.
 
 template <class T>
 struct Limits;
