@@ -79,9 +79,9 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     Raises:
         InputError: the forced engine cannot run this call.
     """
-    forced = _now()
+    wanted = forced()
     why: str | None = None
-    for name in [forced] if forced else ENGINES:
+    for name in [wanted] if wanted else ENGINES:
         reason = ENGINES[name].unsupported(cell, call)
         if reason is None:
             # PyTorch's kernels are what usually runs its own cells on other devices.
@@ -90,12 +90,13 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
             return ENGINES[name].run(cell, weights, call)
         why = why or reason
     raise InputError(
-        f"the {forced} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
+        f"the {wanted} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
     )
 
 
 @torch.compiler.assume_constant_result
-def _now() -> str | None:
+def forced() -> str | None:
+    """The name of the engine that is forced, if any."""
     return _forced.get()
 
 

@@ -7,6 +7,7 @@ import functools
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,32 @@ class Shape:
     backward: bool
     resets: Tensor | None
     lengths: Tensor | None
+
+
+@dataclass
+class Description:
+    """A program in memory: see engine/program.hpp for what the numbers are.
+
+    Attributes:
+        states: STATE_FIELDS numbers a state.
+        buffers: BUFFER_FIELDS numbers a buffer.
+        alive: the tensors that the numbers point to.
+    """
+
+    states: array[int]
+    buffers: array[int]
+    header: array[int]
+    alive: list[Any]
+
+    @property
+    def address(self) -> ctypes.c_void_p:
+        """Where the program is."""
+        return ctypes.c_void_p(_address(self.header))
+
+
+STATE_FIELDS, BUFFER_FIELDS = 10, 5
+FIRST, HISTORY = 0, 2
+"""Fields of a state."""
 
 
 class Kernel:
@@ -89,7 +116,18 @@ class Kernel:
         states: Sequence[State],
         weights: Sequence[Tensor],
     ) -> None:
-        """Run the program.
+        """Run the program; for the arguments see :meth:`described`."""
+        described = self.described(shape, where, states, weights)
+        self.engine.elman_run(described.address)
+
+    def described(
+        self,
+        shape: Shape,
+        where: Callable[[Buffer], Tensor | tuple[int, int]],
+        states: Sequence[State],
+        weights: Sequence[Tensor],
+    ) -> Description:
+        """The program in memory, as the engine reads it.
 
         Args:
             shape: see :class:`Shape`.
@@ -99,16 +137,15 @@ class Kernel:
             weights: the matrices, by number.
         """
         steps, batch = shape.steps, shape.batch
-        alive: list[Tensor] = []
-        private = sum(
-            self._rounded[b] * batch for b in self.buffers if where(b) == (FIXED, 0)
-        )
+        private = sum(self._rounded[b] * batch for b in self.buffers if where(b) == (FIXED, 0))
         space = torch.empty(private, dtype=self.real)
+        alive: list[Any] = [space, weights, states]
         at = space.data_ptr()
         buffers = array("q")
         for buffer in self.buffers:
             place = where(buffer)
             if isinstance(place, Tensor):
+                alive.append(place)
                 width = buffer.width
                 moving = width * batch if place.dim() == 3 else 0
                 row = 0 if place.dim() == 1 else width
@@ -131,7 +168,6 @@ class Kernel:
             )  # fmt: skip
             numbers.extend(0 if p is None else p.data_ptr() for p in pointers)
             numbers.extend([state.first.shape[-1], state.history.shape[0], state.past])
-        arrays = (numbers, buffers, products)
         header = array(
             "q",
             [
@@ -153,11 +189,14 @@ class Kernel:
                 team(batch, threads, work, self.real.itemsize),
             ],
         )
-        self.engine.elman_run(ctypes.c_void_p(_address(header)))
-        del arrays, space, alive
+        return Description(numbers, buffers, header, [*alive, products])
+
+    def number(self, buffer: Buffer) -> int:
+        """The number of a buffer in :attr:`Description.buffers`."""
+        return self._number[buffer]
 
     def _pack(
-        self, weights: Sequence[Tensor], threads: int, alive: list[Tensor]
+        self, weights: Sequence[Tensor], threads: int, alive: list[Any]
     ) -> tuple[array[int], int]:
         """The products' descriptions, and how many multiplications a row takes."""
         products = array("q")
@@ -205,14 +244,12 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
 class Compiled:
     """A cell of certain sizes: its plan, its source and its kernels for each type of number."""
 
-    def __init__(self, hoisted: Hoisted, loop: Loop):
+    def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
         self.hoisted = hoisted
         self.plan: Plan = plan(Lowering(loop))
-        self.programs = {
-            "forward": self.plan.forward,
-            "train": self.plan.train,
-            "backward": self.plan.backward,
-        }
+        self.programs = {"forward": self.plan.forward}
+        if not only_forward:
+            self.programs |= {"train": self.plan.train, "backward": self.plan.backward}
         self.source = emit(self.programs)
 
     @functools.cached_property
@@ -242,6 +279,7 @@ def engine(real: str) -> ctypes.CDLL:
     library = build((HEADERS / "engine.cpp").read_text(), real, threads=True)
     for name, arguments in (
         ("elman_run", [ctypes.c_void_p]),
+        ("elman_chain", [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]),
         ("elman_packed_size", [ctypes.c_long] * 2),
         ("elman_pack", [ctypes.c_void_p, *[ctypes.c_long] * 4, ctypes.c_void_p, ctypes.c_long]),
         ("elman_vector_bytes", []),

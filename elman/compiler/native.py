@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -87,20 +88,26 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
 
 
 def tagged(cell: Cell) -> Cell:
-    """``cell``, with a number by which a compiler that traces Python can speak of it."""
-    cell.__dict__["tag"] = len(_tagged)
-    _tagged.append(weakref.ref(cell))
+    """``cell``, with a name by which a compiler that traces Python can speak of it."""
+    key = _key(cell) or id(cell)
+    if key not in _tags:
+        _tags[key] = f"{_process}-{len(_tags)}"
+        _tagged[_tags[key]] = cell
+    cell.__dict__["tag"] = _tags[key]
     return cell
 
 
-_tagged: list[weakref.ref[Cell]] = []
+_process = uuid.uuid4().hex
+_tags: dict[Any, str] = {}
+_tagged: dict[str, Cell] = {}
 
 
 @torch.compiler.assume_constant_result
-def tagged_name(tag: int) -> str:
-    """The name of the kernels of the cell with this number, while PyTorch compiles."""
-    cell = _tagged[tag]()
-    return "?the cell is gone" if cell is None else _name(cell)
+def tagged_name(tag: str) -> str:
+    """The name of the kernels of the cell with this tag, while PyTorch compiles."""
+    if tag not in _tagged:  # pickled in another process
+        return "?run the network once before compiling it"
+    return _name(_tagged[tag])
 
 
 def source(cell: Cell) -> str:
@@ -121,6 +128,8 @@ def _name(cell: Cell) -> str:
     """The name under which ``cell``'s kernels are known, compiled on first use."""
     if cell in _by_object:
         return _by_object[cell]
+    if getattr(cell, "tag", None) not in _tagged:
+        tagged(cell)
     key = _key(cell)
     if key is None or key not in _known:
         name = _compile(cell)

@@ -191,9 +191,11 @@ class Loop:
 
 
 def trace(
-    cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None]
+    cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], *, hoist: bool = True
 ) -> tuple[Hoisted, Loop]:
     """Run ``cell`` once and split it into what is hoisted and the loop.
+
+    Without ``hoist``, what depends on the input is a part of the loop, whose one sequence is x.
 
     Raises:
         Unsupported: the step asks for a value of the data, or draws random numbers.
@@ -223,9 +225,9 @@ def trace(
 
     operations = _merge_biases(recorder.operations, recorder.shapes)
     hoisted, loop, inputs = _split(
-        operations, x_number, set(numbers.values()), state_numbers, new_numbers
+        operations, x_number, state_numbers if hoist else [*state_numbers, x_number], new_numbers
     )
-    sequences = [n for n in inputs if n in hoisted.moving]
+    sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
     parameters = [n for n in inputs if n not in hoisted.moving]
     before = Hoisted(x_number, numbers, hoisted.needed(inputs), sequences, parameters, batch)
     shapes = recorder.shapes
@@ -262,7 +264,6 @@ class _Before:
 def _split(
     operations: Sequence[Operation],
     x: int,
-    weights: set[int],
     states: Sequence[int],
     new: Sequence[int],
 ) -> tuple[_Before, list[Operation], list[int]]:

@@ -16,6 +16,7 @@ from elman.compiler.call import Call
 from elman.errors import InputError
 from elman.layers.dropout import between_layers
 from elman.layers.sequences import Sequences
+from elman.layers import streams
 from elman.layers.states import States
 
 LINKS = (None, "residual", "highway")
@@ -188,6 +189,9 @@ class Recurrent(nn.Module):
         Raises:
             InputError: the network is bidirectional, or a shape does not fit.
         """
+        streamed = self._streamed(x, state)
+        if streamed is not None:
+            return streamed
         if self.bidirectional:
             raise InputError(
                 "a bidirectional network cannot run step by step, because it reads the future: "
@@ -212,6 +216,21 @@ class Recurrent(nn.Module):
             new.append(states)
         return batch.out(y.unsqueeze(0))[0], batch.state_out(self._states.join(new))
 
+    def _streamed(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+        """A step in one call of the native engine, where no gradient is wanted and it can."""
+        if state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        if self.training and self.dropout:
+            return None
+        stream = streams.of(self)
+        if stream is None:
+            return None
+        states = [state] if isinstance(state, Tensor) else state
+        if not stream.fits(x, states):
+            return None
+        new = stream.run(self, x, states)
+        return new[0][-1].clone(), new[0] if len(new) == 1 else tuple(new)
+
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
         state = self._states.join(self._start(batch or 1))
@@ -231,9 +250,12 @@ class Recurrent(nn.Module):
 
     def weights(self, k: int) -> dict[str, Tensor]:
         """The weights of the k-th cell, by the cell's own names."""
-        cell, end = self._cells[k], self._suffix(k)
-        names = (name for declared in type(cell).maps() for name in declared.shapes(cell))
-        return {name: getattr(self, name + end) for name in names}
+        return {name: getattr(self, own) for name, own in self.weight_names(k).items()}
+
+    def weight_names(self, k: int) -> dict[str, str]:
+        """The names of this network's parameters for the weights of the k-th cell."""
+        end = self._suffix(k)
+        return {name: name + end for name in self._cells[k].weight_shapes()}
 
     def flatten_parameters(self) -> None:
         """Do nothing: here so that code written for ``torch.nn`` runs."""

@@ -15,7 +15,7 @@ void run_rows(const Program& p, int threads) {
   const long rounds = (per_thread + kChunk - 1) / kChunk;
   const long chunks = std::min(p.batch, rounds * threads);
   const auto work = [&](long chunk) {
-    Team alone(1);
+    Team alone;
     Worker(p, alone, 0, p.batch * chunk / chunks, p.batch * (chunk + 1) / chunks).run();
   };
   if (threads == 1) {  // without the pool: after a fork there is none
@@ -26,16 +26,16 @@ void run_rows(const Program& p, int threads) {
   for (long chunk = 0; chunk < chunks; ++chunk) work(chunk);
 }
 
-void run_team(const Program& p, int threads) {
-  int got = 1;
+// All threads on the same rows, one program after the other.
+void run_team(const Program* const* programs, long count, int threads) {
+  Team team;
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp single
-    got = omp_get_num_threads();
+    team.start(omp_get_num_threads());
+    for (long i = 0; i < count; ++i)
+      Worker(*programs[i], team, omp_get_thread_num(), 0, programs[i]->batch).run();
   }
-  Team team(got);
-#pragma omp parallel num_threads(got)
-  Worker(p, team, omp_get_thread_num(), 0, p.batch).run();
 }
 
 }  // namespace
@@ -45,9 +45,19 @@ extern "C" {
 void elman_run(const Program* p) {
   const int threads = static_cast<int>(p->threads);
   if (p->team > 1)
-    run_team(*p, static_cast<int>(p->team));
+    run_team(&p, 1, static_cast<int>(p->team));
   else
     run_rows(*p, static_cast<int>(std::min<long>(threads, p->batch)));
+}
+
+// Programs of which each reads what the one before it wrote.
+void elman_chain(const Program* const* programs, long count, long threads) {
+  if (threads > 1) {
+    run_team(programs, count, static_cast<int>(threads));
+    return;
+  }
+  Team alone;
+  for (long i = 0; i < count; ++i) Worker(*programs[i], alone, 0, 0, programs[i]->batch).run();
 }
 
 long elman_packed_size(long depth, long columns) { return packed_size(depth, columns); }

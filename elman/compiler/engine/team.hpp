@@ -10,9 +10,10 @@ namespace elman {
 
 class Team {
  public:
-  explicit Team(int members) : members_(members) {}
+  Team() = default;
   Team(const Team&) = delete;
 
+  void start(int members) { members_ = members; }
   int members() const { return members_; }
 
   // Wait for the others. They are a microsecond apart, so it spins; where the machine has fewer
@@ -39,7 +40,7 @@ class Team {
   }
 
  private:
-  const int members_;
+  int members_ = 1;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> round_{0};
 };
