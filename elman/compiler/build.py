@@ -111,7 +111,15 @@ def build(source: str, real: str, *, threads: bool = False) -> ctypes.CDLL:
         BuildError: there is no compiler, or it failed.
     """
     command = [*shlex.split(compiler()), *FLAGS, *_machine(), f"-DELMAN_REAL={real}"]
-    parts = [source, openmp() if threads else "", *_headers(), " ".join(command), version(), cpu(), _package_version()]
+    parts = [
+        source,
+        openmp() if threads else "",
+        *_headers(),
+        " ".join(command),
+        version(),
+        cpu(),
+        _package_version(),
+    ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     folder = _usable(cache_folder())
     path = folder / f"{key}.so"

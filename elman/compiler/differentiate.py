@@ -187,9 +187,11 @@ class Saving:
             args = frozenset().union(*(self._wants(a) for a in node.args))
             if self._cost(node) <= 1 or (node.op == "leaf" and node.buffer.kind == "sequence"):
                 wanted: frozenset[Node] = frozenset()
-            elif node.op in MASKS or (node.width == 1 and not is_reduction(node) and node.args):
-                wanted = args
-            elif node.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(node, args):
+            elif (
+                node.op in MASKS
+                or (node.width == 1 and not is_reduction(node) and node.args)
+                or (node.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(node, args))
+            ):
                 wanted = args
             else:
                 wanted = frozenset({node})
@@ -210,7 +212,9 @@ def reads_gradient(node: Node) -> bool:
     """Whether a node depends on the gradient of the states."""
     return any(
         n.op == "leaf"
-        and (n.buffer.kind == "cotangent" or (_is_product(n) and _reads_gradient(_source(n.buffer))))
+        and (
+            n.buffer.kind == "cotangent" or (_is_product(n) and _reads_gradient(_source(n.buffer)))
+        )
         for n in walk([node])
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elman.compiler.ir import MASKS, Buffer, Node
+from elman.compiler.ir import MASKS, Node
 from elman.compiler.schedule import Function, Program
 
 OPERATORS = {

@@ -208,9 +208,7 @@ class Kernel:
             along, across = weight.stride()
             if target.product.transposed:
                 depth, columns, along, across = columns, depth, across, along
-            packed = torch.empty(
-                self.engine.elman_packed_size(depth, columns), dtype=self.real
-            )
+            packed = torch.empty(self.engine.elman_packed_size(depth, columns), dtype=self.real)
             alive.append(packed)
             self.engine.elman_pack(
                 ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,

@@ -71,7 +71,8 @@ POINTWISE = {
     "maximum": "maximum", "minimum": "minimum", "where": "where", "lt": "lt", "le": "le",
     "gt": "gt", "ge": "ge", "eq": "eq", "ne": "ne", "logical_and": "both",
     "logical_or": "either", "logical_not": "negate", "bitwise_and": "both",
-    "bitwise_or": "either", "__and__": "both", "__or__": "either", "bitwise_not": "negate", "floor": "floor", "atan": "atan",
+    "bitwise_or": "either", "__and__": "both", "__or__": "either",
+    "bitwise_not": "negate", "floor": "floor", "atan": "atan",
 }  # fmt: skip
 """aten's name of a pointwise function, and the compiler's."""
 
@@ -285,7 +286,7 @@ class Lowering:
     def _transpose_(self, operation: Operation, of: Ref, a: int, b: int) -> Any:
         return self._turn(operation, of) if a != b else self._value(of)
 
-    # -- products ---------------------------------------------------------------------------------
+    # -- products --------------------------------------------------------------------------------
 
     def _mm_(self, operation: Operation, a: Ref, b: Ref) -> Any:
         left, right = self._value(a), self._value(b)
@@ -307,7 +308,7 @@ class Lowering:
             raise Unsupported("addmm with factors has no kernel")
         return self._pointwise("add", self._value(bias), self._mm_(operation, a, b))
 
-    # -- reductions -------------------------------------------------------------------------------
+    # -- reductions ------------------------------------------------------------------------------
 
     def _sum_(
         self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False, **_: Any
@@ -371,7 +372,7 @@ class Lowering:
         scale = self._constant(1.0 / max(1, size - (1 if correction is None else correction)))
         return [self._pointwise("mul", squares, scale), mean]
 
-    # -- pointwise functions that are more than one node --------------------------------------------
+    # -- pointwise functions that are more than one node -----------------------------------------
 
     def _add_(self, operation: Operation, a: Any, b: Any, alpha: Any = 1) -> Any:
         return self._pointwise("add", a, b if alpha == 1 else self._pointwise("mul", b, alpha))
@@ -447,7 +448,7 @@ class Lowering:
     def _ones_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
         return self._filled(operation, 1.0)
 
-    # -- inside -------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------
 
     def _inputs(self, kind: str, numbers: Sequence[int]) -> list[Buffer]:
         made = []

@@ -63,7 +63,9 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     if resets is not None and call.reverse:
         # The boundary between two steps belongs, read backwards, to the earlier one.
         resets = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
-    with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+    with (
+        torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+    ):
         flat = call.x.to(real).reshape(steps * batch, -1)
         sequences, parameters = compiled.hoisted.run(flat, weights)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
@@ -159,6 +161,9 @@ def _compile(cell: Cell) -> str:
         compiled = Compiled(*trace(cell, decompose))
     except (Unsupported, build.BuildError) as why:
         return f"?{why}"
+    except Exception as error:  # of the step itself: the reference engine shows it in full
+        reason = str(error).splitlines() or [""]
+        return f"?its step cannot be traced ({type(error).__name__}: {reason[0]})"
     name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
     operator.COMPILED[name] = compiled
     return name

@@ -18,8 +18,9 @@ COMPILED: dict[str, Compiled] = {}
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
-    "loop(str cell, Tensor[] origin, Tensor[] sequences, Tensor[] parameters, Tensor[] states, Tensor[] starts, "
-    "Tensor? resets, Tensor? lengths, bool reverse, bool keep, bool train) -> Tensor[]"
+    "loop(str cell, Tensor[] origin, Tensor[] sequences, Tensor[] parameters, Tensor[] states, "
+    "Tensor[] starts, Tensor? resets, Tensor? lengths, bool reverse, bool keep, bool train) "
+    "-> Tensor[]"
 )
 _library.define(
     "loop_backward(str cell, Tensor?[] gradients, Tensor[] sequences, Tensor[] parameters, "
@@ -47,7 +48,7 @@ def _outputs(
     cell: Compiled, like: Tensor, steps: int, batch: int, keep: bool, train: bool
 ) -> list[Tensor]:
     layout, widths = Layout(cell, keep, train), [b.width for b in cell.plan.step.states]
-    shapes = [(steps, batch, w) for w in widths[: layout.histories]]
+    shapes: list[tuple[int, ...]] = [(steps, batch, w) for w in widths[: layout.histories]]
     shapes += [(batch, w) for w in widths]
     shapes += [(steps, batch, b.width) for b in cell.plan.saved[: layout.saved]]
     return [like.new_empty(shape) for shape in shapes]
@@ -71,15 +72,15 @@ def _loop(
     layout = Layout(cell, keep, train)
     out = _outputs(cell, states[0], steps, batch, keep, train)
     histories = out[: layout.histories]
+    begins: Sequence[Tensor | None] = _solid(starts) or [None] * len(states)
     histories += [s.new_empty(2, *s.shape) for s in states[layout.histories :]]
     sequences, parameters = _solid(sequences), _solid(parameters)
     given = [
         State(s, history, last, start)
         for s, history, last, start in zip(
-            _solid(states), histories, out[layout.last], _solid(starts) or [None] * len(states),
-            strict=True,
+            _solid(states), histories, out[layout.last], begins, strict=True
         )
-    ]  # fmt: skip
+    ]
     saved = dict(zip(cell.plan.saved, out[layout.rest], strict=train))
 
     def where(buffer: Buffer) -> Tensor | tuple[int, int]:
@@ -337,7 +338,10 @@ def _differentiable_backward(
         for part in (sequences, parameters, states, starts):
             parts.append(rest[: len(part)])
             del rest[: len(part)]
-        histories, last = evaluate(cell.plan.step, *parts, *ctx.masks, ctx.reverse)
+        resets, lengths = ctx.masks
+        histories, last = evaluate(
+            cell.plan.step, parts[0], parts[1], parts[2], parts[3], resets, lengths, ctx.reverse
+        )
         pairs = [
             (o, g) for o, g in zip([*histories, *last], gradients, strict=True) if g is not None
         ]
@@ -357,6 +361,4 @@ _library.impl("loop", _loop, "CPU")
 _library.impl("loop_backward", _loop_backward, "CPU")
 torch.library.register_fake("elman::loop", _fake_loop, lib=_library)
 torch.library.register_fake("elman::loop_backward", _fake_backward, lib=_library)
-torch.library.register_autograd(
-    "elman::loop", _backward, setup_context=_set_up, lib=_library
-)
+torch.library.register_autograd("elman::loop", _backward, setup_context=_set_up, lib=_library)

@@ -135,7 +135,7 @@ class Scheduler:
             stages.append((products, [f for f in functions if f.slots]))
         return Program([s for s in stages if s[0] or s[1]], self.alias)
 
-    # -- what there is to do ----------------------------------------------------------------------
+    # -- what there is to do ---------------------------------------------------------------------
 
     def _find_products(self) -> None:
         """Every product that a target needs; what its source holds becomes a target too."""
@@ -159,9 +159,7 @@ class Scheduler:
         if source.kind == "local" and source not in self._sources:
             self._sources[source] = stores_of(source, self.replace)
             known = {(t.buffer, t.offset) for t in self.targets}
-            self.targets += [
-                t for t in self._sources[source] if (t.buffer, t.offset) not in known
-            ]
+            self.targets += [t for t in self._sources[source] if (t.buffer, t.offset) not in known]
 
     def _write_in_place(self) -> None:
         """A product that is itself what a target wants is written there."""
@@ -184,7 +182,7 @@ class Scheduler:
                     self.home[node] = (self._local(1), 0)
                 self._function(self._stage(node.args[0]), node.args[0].width)
 
-    # -- stages -------------------------------------------------------------------------------------
+    # -- stages ----------------------------------------------------------------------------------
 
     def _product_stage(self, product: Buffer) -> int:
         if product not in self._product_stages:
@@ -214,7 +212,7 @@ class Scheduler:
         """The first stage that can use a node."""
         return self._stage(node) + is_reduction(node)
 
-    # -- functions ------------------------------------------------------------------------------------
+    # -- functions -------------------------------------------------------------------------------
 
     def _function(self, stage: int, width: int) -> Function:
         return self._functions.setdefault((stage, width), Function(stage, width))

@@ -15,8 +15,18 @@ from elman.cells.contract import Cell
 from elman.compiler.build import BuildError
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import (
-    AFTER, BEFORE, BUFFER_FIELDS, FIRST, FIXED, HISTORY, REALS, STATE_FIELDS, Compiled, Shape,
-    State, engine,
+    AFTER,
+    BEFORE,
+    BUFFER_FIELDS,
+    FIRST,
+    FIXED,
+    HISTORY,
+    REALS,
+    STATE_FIELDS,
+    Compiled,
+    Shape,
+    State,
+    engine,
 )  # fmt: skip
 from elman.compiler.lower import decompose
 from elman.compiler.trace import Unsupported, trace
@@ -118,9 +128,7 @@ class Stream:
                     parameters,
                 )
                 self._alive.append((described, parameters))
-                slot = (
-                    kernel.number(source) * BUFFER_FIELDS if source in kernel.buffers else -1
-                )
+                slot = kernel.number(source) * BUFFER_FIELDS if source in kernel.buffers else -1
                 strides = [batch * size * x.element_size() for size in self._sizes[k]]
                 self._layers.append((described.states, described.buffers, slot, strides))
                 addresses.append(described.address.value or 0)
@@ -130,9 +138,7 @@ class Stream:
         self._threads = threads if batch * work >= SHARED_FROM else 1
 
 
-def _place(
-    buffer: Buffer, rows: Tensor, parameters: Sequence[Tensor]
-) -> Tensor | tuple[int, int]:
+def _place(buffer: Buffer, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor | tuple[int, int]:
     if buffer.kind == "sequence":
         return rows
     if buffer.kind == "vector":

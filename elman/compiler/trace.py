@@ -57,7 +57,9 @@ class Operation:
     def refs(self) -> list[int]:
         """The numbers of the values that it reads."""
         found: list[int] = []
-        _map(lambda v: found.append(v.number) if isinstance(v, Ref) else v, (self.args, self.kwargs))
+        _map(
+            lambda v: found.append(v.number) if isinstance(v, Ref) else v, (self.args, self.kwargs)
+        )
         return found
 
     def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
@@ -76,11 +78,13 @@ class Operation:
 class Recorder(TorchDispatchMode):
     """Writes down the operations that run under it.
 
-    ``decompose`` gives the operations that are to be replaced by simpler ones.
+    ``decompose`` gives the operations that are to be replaced by simpler ones. With ``pure``,
+    an operation that changes a tensor is refused.
     """
 
-    def __init__(self, decompose: Callable[[Any], Callable[..., Any] | None]):
+    def __init__(self, decompose: Callable[[Any], Callable[..., Any] | None], *, pure: bool):
         super().__init__()
+        self._pure = pure
         self.operations: list[Operation] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
         self._numbers: dict[Any, int] = {}
@@ -107,10 +111,17 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self._pure and func._schema.is_mutable:
+            raise Unsupported(f"its step changes a tensor in place ({func.name()})")
         simpler = self._decompose(func)
         if simpler is not None:
-            with self:
-                out = simpler(*args, **kwargs)
+            # PyTorch's own way of writing an operation may change what it has just made.
+            pure, self._pure = self._pure, False
+            try:
+                with self:
+                    out = simpler(*args, **kwargs)
+            finally:
+                self._pure = pure
             if out is not NotImplemented:
                 return out
         refs = _map(lambda v: Ref(self.number(v)) if isinstance(v, Tensor) else v, (args, kwargs))
@@ -158,9 +169,7 @@ class Hoisted:
     parameters: list[int]
     batch: int
 
-    def run(
-        self, x: Tensor, weights: Mapping[str, Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def run(self, x: Tensor, weights: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The loop's sequences, each (N, width), of x (N, M), and its weights."""
         values: dict[int, Any] = {number: weights[name] for name, number in self.weights.items()}
         values[self.x] = x
@@ -208,7 +217,7 @@ def trace(
     x = torch.zeros(batch, cell.input_size, dtype=dtype)
     states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
 
-    recorder = Recorder(decompose)
+    recorder = Recorder(decompose, pure=True)
     numbers = {k: recorder.number(w, new=True) for k, w in weights.items()}
     x_number = recorder.number(x, new=True)
     state_numbers = [recorder.number(s, new=True) for s in states]
@@ -353,7 +362,7 @@ def _differentiate(
 ) -> Loop:
     """Run the loop's operations again, on leaves, and then their gradient."""
     values: dict[int, Any] = {}
-    recorder = Recorder(decompose)
+    recorder = Recorder(decompose, pure=False)
     inputs = [*sequences, *parameters, *states]
     with torch.enable_grad():
         for number in inputs:

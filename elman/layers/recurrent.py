@@ -14,9 +14,9 @@ from elman.cells.contract import Cell
 from elman.compiler import engine, native
 from elman.compiler.call import Call
 from elman.errors import InputError
+from elman.layers import streams
 from elman.layers.dropout import between_layers
 from elman.layers.sequences import Sequences
-from elman.layers import streams
 from elman.layers.states import States
 
 LINKS = (None, "residual", "highway")

@@ -191,7 +191,8 @@ def results(engine, cell, weights, call):
     )
     inputs = [call.x, *call.state, *call.start, *weights.values()]
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
-    return [*outputs, *(torch.zeros_like(i) if g is None else g for i, g in zip(inputs, gradients))]
+    pairs = zip(inputs, gradients, strict=True)
+    return [*outputs, *(torch.zeros_like(i) if g is None else g for i, g in pairs)]
 
 
 def check(cell, steps, batch, dtype=torch.float64, tolerance=1e-10, seed=0, **options):
