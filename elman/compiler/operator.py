@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.compiler.affine import transposed_product
 from elman.compiler.differentiate import Pair
 from elman.compiler.evaluate import evaluate
 from elman.compiler.ir import Buffer
@@ -110,8 +111,9 @@ def _loop_backward(
     cell = COMPILED[name]
     plan, count = cell.plan, len(states)
     steps, batch = histories[0].shape[:2]
-    sequences, parameters, states = _solid(sequences), _solid(parameters), _solid(states)
-    starts = _solid(starts)
+    # What the backward pass does not read is only there for its shape.
+    sequences = [s.contiguous() if k in plan.kept else s for k, s in enumerate(sequences)]
+    parameters, states, starts = _solid(parameters), _solid(states), _solid(starts)
     added, last = gradients[:count], gradients[count : 2 * count]
     carried, past, first_gradients, start_gradients = [], [], [], []
     for k, state in enumerate(states):
@@ -172,7 +174,8 @@ def _loop_backward(
                 else:
                     left = rows(pair.left, pair.state).flatten(0, 1)
                     right = rows(pair.right, pair.state).flatten(0, 1)
-                    total = left.t() @ right if total is None else total.addmm_(left.t(), right)
+                    product = transposed_product(left, right)
+                    total = product if total is None else total.add_(product)
             assert total is not None
             out.append(total)
         elif k in plan.vector_gradients:
@@ -201,11 +204,11 @@ def _shifted_product(
     later, earlier, start = other[1:], history[:-1], other[0]
     if reverse:
         later, earlier, start = other[:-1], history[1:], other[-1]
-    product = start.t() @ first if total is None else total.addmm_(start.t(), first)
-    if pair.left is None and total is not None:
-        raise AssertionError("a transposed pair comes first")
-    product.addmm_(later.flatten(0, 1).t(), earlier.flatten(0, 1))
-    return product.t().contiguous() if pair.left is None else product
+    product = transposed_product(later.flatten(0, 1), earlier.flatten(0, 1))
+    product.addmm_(start.t(), first)
+    if pair.left is None:
+        product = product.t().contiguous()
+    return product if total is None else total.add_(product)
 
 
 def _before(

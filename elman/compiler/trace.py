@@ -11,7 +11,7 @@ the hoisted values and the states; it is run a second time together with its gra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from elman.cells.contract import Cell
+from elman.compiler import affine  # noqa: F401  (registers the operator)
 
 aten = torch.ops.aten
 
@@ -238,11 +239,19 @@ def trace(
     )
     sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
     parameters = [n for n in inputs if n not in hoisted.moving]
-    before = Hoisted(x_number, numbers, hoisted.needed(inputs), sequences, parameters, batch)
+    needed = [_affine(operation, x_number) for operation in hoisted.needed(inputs)]
+    before = Hoisted(x_number, numbers, needed, sequences, parameters, batch)
     shapes = recorder.shapes
     return before, _differentiate(
         loop, decompose, shapes, dtype, batch, sequences, parameters, state_numbers, new_numbers
     )
+
+
+def _affine(operation: Operation, x: int) -> Operation:
+    """A map of the input as elman's own operator, which has a faster gradient."""
+    if operation.function is aten.addmm.default and operation.args[1] == Ref(x):
+        return replace(operation, function=torch.ops.elman.affine.default)
+    return operation
 
 
 def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:

@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace elman {
 
@@ -90,7 +93,7 @@ ELMAN_INLINE V lanes(V v, F f) {
 // -- exp and its kin ----------------------------------------------------------------------------
 //
 // x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^r − 1 by its series, cut where the next term is below
-// a tenth of an ulp. Errors, measured over the whole float range: exp 1, sigmoid 2.3, tanh 2.4 ulp.
+// a tenth of an ulp. Errors, measured over the whole float range: exp 1.0, sigmoid 2.8, tanh 3.3 ulp.
 
 template <class T>
 struct Limits;
@@ -134,6 +137,17 @@ ELMAN_INLINE Split split(V x) {
 // 2^n, for n from 1 − bias to bias.
 ELMAN_INLINE V power_of_two(I n) { return (V)((n + L::bias) << L::mantissa); }
 
+// a / b for finite b: an estimate and a step of Newton's are four times as fast as a division.
+ELMAN_INLINE V quotient(V a, V b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(real) == 4) {
+    const V estimate = (V)_mm512_rcp14_ps((__m512)b);
+    return a * (estimate * (real(2) - b * estimate));
+  }
+#endif
+  return a / b;
+}
+
 ELMAN_INLINE V exp(V x) {
   const Split s = split(at_most(at_least(x, L::exp_low), L::exp_high));
   // In two factors: either end of the range needs a power that is no real by itself.
@@ -144,7 +158,7 @@ ELMAN_INLINE V exp(V x) {
 ELMAN_INLINE V sigmoid(V x) {
   const Split s = split(-at_most(at_least(x, -L::normal), L::normal));
   const V scale = power_of_two(s.n);
-  return real(1) / (s.p * scale + scale + real(1));
+  return quotient(splat(1), s.p * scale + scale + real(1));
 }
 
 ELMAN_INLINE V tanh(V x) {
@@ -153,7 +167,7 @@ ELMAN_INLINE V tanh(V x) {
   const Split s = split(real(2) * at_most(magnitude, L::tanh_one));
   const V scale = power_of_two(s.n);
   const V minus_one = s.p * scale + (scale - real(1));  // e^2|x| − 1, exact for small x
-  return (V)(bits(minus_one / (minus_one + real(2))) | sign);
+  return (V)(bits(quotient(minus_one, minus_one + real(2))) | sign);
 }
 
 ELMAN_INLINE V expm1(V x) { return lanes(x, [](real v) { return std::expm1(v); }); }
