@@ -56,7 +56,7 @@ def _function(name: str, function: Function, program: Program) -> str:
         if wide and node.width == 1:
             lines.append(f"  const V {node.name} = splat(*p{slot});")
         else:
-            inside.append(f"    const V {node.name} = at.load(p{slot});")
+            inside.append(f"    const auto {node.name} = at.load(p{slot});")
     for node in function.nodes:
         if wide and node.width == 1:
             lines.append(f"  const auto {node.name} = {_expression(node)};")
@@ -71,7 +71,7 @@ def _function(name: str, function: Function, program: Program) -> str:
         best = node.op == "row_max"
         lines.append(f"  V {node.name} = splat({'-INFINITY' if best else '0'});")
         value = f"at.keep({_real(node.args[0])}, {'-INFINITY' if best else '0'})"
-        combined = f"maximum({node.name}, {value})" if best else f"{node.name} + {value}"
+        combined = f"{'best_of' if best else 'add_to'}({node.name}, {value})"
         inside.append(f"    {node.name} = {combined};")
     lines += ["  each(begin, end, [&](auto at) {", *inside, "  });"]
     for slot, node in function.reductions:

@@ -137,13 +137,17 @@ class Kernel:
             weights: the matrices, by number.
         """
         steps, batch = shape.steps, shape.batch
-        private = sum(self._rounded[b] * batch for b in self.buffers if where(b) == (FIXED, 0))
+        places = [where(b) for b in self.buffers]
+        private = batch * sum(
+            self._rounded[b]
+            for b, place in zip(self.buffers, places, strict=True)
+            if isinstance(place, tuple) and place[0] == FIXED
+        )
         space = torch.empty(private, dtype=self.real)
         alive: list[Any] = [space, weights, states]
         at = space.data_ptr()
         buffers = array("q")
-        for buffer in self.buffers:
-            place = where(buffer)
+        for buffer, place in zip(self.buffers, places, strict=True):
             if isinstance(place, Tensor):
                 alive.append(place)
                 width = buffer.width

@@ -38,7 +38,75 @@ ELMAN_INLINE V load(const real* p) {
 }
 ELMAN_INLINE void store(real* p, V v) { std::memcpy(p, &v, sizeof v); }
 ELMAN_INLINE I bits(V v) { return (I)v; }
+ELMAN_INLINE V reals(I i) { return (V)i; }
+ELMAN_INLINE V where(I mask, V a, V b) { return mask ? a : b; }
+ELMAN_INLINE V where(I mask, real a, V b) { return mask ? splat(a) : b; }
 ELMAN_INLINE V real_of(I mask) { return mask ? splat(1) : splat(0); }
+
+// Two vectors side by side. A function of a value is one long chain of operations, each waiting
+// for the one before; two chains, operation by operation, keep the machine busy.
+struct IPair {
+  I a, b;
+};
+struct Pair {
+  V a, b;
+};
+#define ELMAN_BOTH(OP)                                                                    \
+  ELMAN_INLINE Pair operator OP(Pair x, Pair y) { return {x.a OP y.a, x.b OP y.b}; }      \
+  ELMAN_INLINE Pair operator OP(Pair x, V y) { return {x.a OP y, x.b OP y}; }             \
+  ELMAN_INLINE Pair operator OP(V x, Pair y) { return {x OP y.a, x OP y.b}; }             \
+  ELMAN_INLINE Pair operator OP(Pair x, real y) { return {x.a OP y, x.b OP y}; }          \
+  ELMAN_INLINE Pair operator OP(real x, Pair y) { return {x OP y.a, x OP y.b}; }
+ELMAN_BOTH(+) ELMAN_BOTH(-) ELMAN_BOTH(*) ELMAN_BOTH(/)
+#undef ELMAN_BOTH
+#define ELMAN_BOTH(OP)                                                                    \
+  ELMAN_INLINE IPair operator OP(Pair x, Pair y) { return {x.a OP y.a, x.b OP y.b}; }     \
+  ELMAN_INLINE IPair operator OP(Pair x, V y) { return {x.a OP y, x.b OP y}; }            \
+  ELMAN_INLINE IPair operator OP(V x, Pair y) { return {x OP y.a, x OP y.b}; }            \
+  ELMAN_INLINE IPair operator OP(Pair x, real y) { return {x.a OP y, x.b OP y}; }
+ELMAN_BOTH(<) ELMAN_BOTH(<=) ELMAN_BOTH(>) ELMAN_BOTH(>=) ELMAN_BOTH(==) ELMAN_BOTH(!=)
+#undef ELMAN_BOTH
+#define ELMAN_BOTH(OP)                                                                    \
+  ELMAN_INLINE IPair operator OP(IPair x, IPair y) { return {x.a OP y.a, x.b OP y.b}; }   \
+  ELMAN_INLINE IPair operator OP(IPair x, I y) { return {x.a OP y, x.b OP y}; }
+ELMAN_BOTH(&) ELMAN_BOTH(|) ELMAN_BOTH(^) ELMAN_BOTH(+) ELMAN_BOTH(-)
+#undef ELMAN_BOTH
+ELMAN_INLINE IPair operator+(IPair x, integer y) { return {x.a + y, x.b + y}; }
+ELMAN_INLINE IPair operator<<(IPair x, int y) { return {x.a << y, x.b << y}; }
+ELMAN_INLINE IPair operator>>(IPair x, int y) { return {x.a >> y, x.b >> y}; }
+ELMAN_INLINE IPair operator~(IPair x) { return {~x.a, ~x.b}; }
+ELMAN_INLINE Pair operator-(Pair x) { return {-x.a, -x.b}; }
+ELMAN_INLINE IPair bits(Pair x) { return {bits(x.a), bits(x.b)}; }
+ELMAN_INLINE Pair reals(IPair x) { return {reals(x.a), reals(x.b)}; }
+ELMAN_INLINE Pair real_of(IPair x) { return {real_of(x.a), real_of(x.b)}; }
+ELMAN_INLINE V first(V x) { return x; }
+ELMAN_INLINE V first(Pair x) { return x.a; }
+ELMAN_INLINE V second(V x) { return x; }
+ELMAN_INLINE V second(Pair x) { return x.b; }
+template <class X, class Y>
+ELMAN_INLINE Pair where(IPair mask, X x, Y y) {
+  return {where(mask.a, first(x), first(y)), where(mask.b, second(x), second(y))};
+}
+template <class Y>
+ELMAN_INLINE Pair where(IPair mask, real x, Y y) {
+  return where(mask, splat(x), y);
+}
+ELMAN_INLINE Pair where(I mask, Pair x, Pair y) {
+  return {where(mask, x.a, y.a), where(mask, x.b, y.b)};
+}
+
+// Two vectors of units, at `j`.
+struct Double {
+  long j;
+  ELMAN_INLINE Pair load(const real* p) const { return {elman::load(p + j), elman::load(p + j + N)}; }
+  ELMAN_INLINE void store(real* p, Pair v) const {
+    elman::store(p + j, v.a);
+    elman::store(p + j + N, v.b);
+  }
+  ELMAN_INLINE void store(real* p, V v) const { store(p, Pair{v, v}); }
+  ELMAN_INLINE Pair keep(Pair v, real) const { return v; }
+  ELMAN_INLINE Pair keep(V v, real) const { return {v, v}; }
+};
 
 // A whole vector of units, at `j`.
 struct Whole {
@@ -69,7 +137,11 @@ struct Rest {
 template <class Body>
 ELMAN_INLINE void each(long begin, long end, Body body) {
   long j = begin;
-  for (; j + N <= end; j += N) body(Whole{j});
+  for (; j + 2 * N <= end; j += 2 * N) body(Double{j});
+  if (j + N <= end) {
+    body(Whole{j});
+    j += N;
+  }
   if (j < end) body(Rest{j, end - j});
 }
 
@@ -114,80 +186,132 @@ struct Limits<double> {
 using L = Limits<real>;
 
 // NaN passes through both, as every comparison with it is false.
-ELMAN_INLINE V at_least(V x, real low) { return x < low ? splat(low) : x; }
-ELMAN_INLINE V at_most(V x, real high) { return x > high ? splat(high) : x; }
+template <class X>
+ELMAN_INLINE X at_least(X x, real low) {
+  return where(x < low, low, x);
+}
+template <class X>
+ELMAN_INLINE X at_most(X x, real high) {
+  return where(x > high, high, x);
+}
 
+template <class X>
 struct Split {
-  V p;  // e^r − 1
-  I n;
+  X p;  // e^r − 1
+  decltype(bits(X{})) n;
 };
-ELMAN_INLINE Split split(V x) {
-  const V shifted = x * real(1.44269504088896340736) + L::round;
-  const V n = shifted - L::round;
-  const V r = (x - n * L::ln2_high) - n * L::ln2_low;
+template <class X>
+ELMAN_INLINE Split<X> split(X x) {
+  const X shifted = x * real(1.44269504088896340736) + L::round;
+  const X n = shifted - L::round;
+  const X r = (x - n * L::ln2_high) - n * L::ln2_low;
   real coefficient = 1;
   for (int k = 2; k <= L::terms; ++k) coefficient /= k;
-  V p = splat(coefficient);
+  X p = r * coefficient;
   for (int k = L::terms; k > 2; --k) {
     coefficient *= k;
-    p = p * r + coefficient;
+    p = k > 3 ? (p + coefficient) * r : p + coefficient;
   }
   return {(p * r) * r + r, bits(shifted) - bits(splat(L::round))};
 }
 // 2^n, for n from 1 − bias to bias.
-ELMAN_INLINE V power_of_two(I n) { return (V)((n + L::bias) << L::mantissa); }
-
-// a / b for finite b: an estimate and a step of Newton's are four times as fast as a division.
-ELMAN_INLINE V quotient(V a, V b) {
+template <class X>
+ELMAN_INLINE auto power_of_two(X n) {
+  return reals((n + integer(L::bias)) << L::mantissa);
+}
+// 1 / b and a / b for finite b: an estimate and a step of Newton's are four times as fast as a division.
+ELMAN_INLINE V estimated_reciprocal(V b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(real) == 4) return (V)_mm512_rcp14_ps((__m512)b);
+#endif
+  return b;
+}
+ELMAN_INLINE Pair estimated_reciprocal(Pair b) {
+  return {estimated_reciprocal(b.a), estimated_reciprocal(b.b)};
+}
+template <class X>
+ELMAN_INLINE X inverse(X b) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(real) == 4) {
-    const V estimate = (V)_mm512_rcp14_ps((__m512)b);
-    return a * (estimate * (real(2) - b * estimate));
+    const X estimate = estimated_reciprocal(b);
+    return estimate * (real(2) - b * estimate);
   }
+#endif
+  return real(1) / b;
+}
+template <class X>
+ELMAN_INLINE X quotient(X a, X b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(real) == 4) return a * inverse(b);
 #endif
   return a / b;
 }
 
-ELMAN_INLINE V exp(V x) {
-  const Split s = split(at_most(at_least(x, L::exp_low), L::exp_high));
+template <class X>
+ELMAN_INLINE X exp(X x) {
+  const auto s = split(at_most(at_least(x, L::exp_low), L::exp_high));
   // In two factors: either end of the range needs a power that is no real by itself.
-  const I half = s.n >> 1;
+  const auto half = s.n >> 1;
   return (s.p + real(1)) * power_of_two(half) * power_of_two(s.n - half);
 }
 
-ELMAN_INLINE V sigmoid(V x) {
-  const Split s = split(-at_most(at_least(x, -L::normal), L::normal));
-  const V scale = power_of_two(s.n);
-  return quotient(splat(1), s.p * scale + scale + real(1));
+template <class X>
+ELMAN_INLINE X sigmoid(X x) {
+  const auto s = split(-at_most(at_least(x, -L::normal), L::normal));
+  const X scale = power_of_two(s.n);
+  return inverse(s.p * scale + (scale + real(1)));
 }
 
-ELMAN_INLINE V tanh(V x) {
-  const I sign = bits(x) & bits(splat(real(-0.0)));
-  const V magnitude = (V)(bits(x) ^ sign);
-  const Split s = split(real(2) * at_most(magnitude, L::tanh_one));
-  const V scale = power_of_two(s.n);
-  const V minus_one = s.p * scale + (scale - real(1));  // e^2|x| − 1, exact for small x
-  return (V)(bits(quotient(minus_one, minus_one + real(2))) | sign);
+template <class X>
+ELMAN_INLINE X tanh(X x) {
+  const auto sign = bits(x) & bits(splat(real(-0.0)));
+  const X magnitude = reals(bits(x) ^ sign);
+  const auto s = split(real(2) * at_most(magnitude, L::tanh_one));
+  const X scale = power_of_two(s.n);
+  const X minus_one = s.p * scale + (scale - real(1));  // e^2|x| − 1, exact for small x
+  return reals(bits(quotient(minus_one, minus_one + real(2))) | sign);
 }
 
-ELMAN_INLINE V expm1(V x) { return lanes(x, [](real v) { return std::expm1(v); }); }
-ELMAN_INLINE V log(V x) { return lanes(x, [](real v) { return std::log(v); }); }
-ELMAN_INLINE V log1p(V x) { return lanes(x, [](real v) { return std::log1p(v); }); }
-ELMAN_INLINE V sin(V x) { return lanes(x, [](real v) { return std::sin(v); }); }
-ELMAN_INLINE V cos(V x) { return lanes(x, [](real v) { return std::cos(v); }); }
-ELMAN_INLINE V atan(V x) { return lanes(x, [](real v) { return std::atan(v); }); }
-ELMAN_INLINE V erf(V x) { return lanes(x, [](real v) { return std::erf(v); }); }
-ELMAN_INLINE V floor(V x) { return lanes(x, [](real v) { return std::floor(v); }); }
-ELMAN_INLINE V sqrt(V x) { return lanes(x, [](real v) { return std::sqrt(v); }); }
-ELMAN_INLINE V rsqrt(V x) { return real(1) / sqrt(x); }
-ELMAN_INLINE V reciprocal(V x) { return real(1) / x; }
-ELMAN_INLINE V relu(V x) { return x < real(0) ? splat(0) : x; }
-ELMAN_INLINE V abs(V x) { return (V)(bits(x) & ~bits(splat(real(-0.0)))); }
-ELMAN_INLINE V sign(V x) {
-  return x > real(0) ? splat(1) : (x < real(0) ? splat(-1) : (x == x ? splat(0) : x));
+#define ELMAN_LANES(NAME)                                                                  \
+  ELMAN_INLINE V NAME(V x) { return lanes(x, [](real v) { return std::NAME(v); }); }       \
+  ELMAN_INLINE Pair NAME(Pair x) { return {NAME(x.a), NAME(x.b)}; }
+ELMAN_LANES(expm1) ELMAN_LANES(log) ELMAN_LANES(log1p) ELMAN_LANES(sin) ELMAN_LANES(cos)
+ELMAN_LANES(atan) ELMAN_LANES(erf) ELMAN_LANES(floor) ELMAN_LANES(sqrt)
+#undef ELMAN_LANES
+template <class X>
+ELMAN_INLINE X rsqrt(X x) {
+  return real(1) / sqrt(x);
 }
-ELMAN_INLINE V maximum(V a, V b) { return a != a ? a : (a > b ? a : b); }
-ELMAN_INLINE V minimum(V a, V b) { return a != a ? a : (a < b ? a : b); }
-ELMAN_INLINE V where(I mask, V a, V b) { return mask ? a : b; }
+template <class X>
+ELMAN_INLINE X reciprocal(X x) {
+  return real(1) / x;
+}
+template <class X>
+ELMAN_INLINE X relu(X x) {
+  return where(x < real(0), real(0), x);
+}
+template <class X>
+ELMAN_INLINE X abs(X x) {
+  return reals(bits(x) & ~bits(splat(real(-0.0))));
+}
+template <class X>
+ELMAN_INLINE X sign(X x) {
+  const X down = where(x < real(0), real(-1), x * real(0));  // NaN stays
+  return where(x > real(0), real(1), down);
+}
+template <class X, class Y>
+ELMAN_INLINE auto maximum(X a, Y b) {
+  return where(a != a, a, where(a > b, a, b));
+}
+template <class X, class Y>
+ELMAN_INLINE auto minimum(X a, Y b) {
+  return where(a != a, a, where(a < b, a, b));
+}
+
+// What a reduction has so far, and more of the row.
+ELMAN_INLINE V add_to(V total, V x) { return total + x; }
+ELMAN_INLINE V add_to(V total, Pair x) { return (total + x.a) + x.b; }
+ELMAN_INLINE V best_of(V best, V x) { return maximum(best, x); }
+ELMAN_INLINE V best_of(V best, Pair x) { return maximum(maximum(best, x.a), x.b); }
 
 }  // namespace elman
