@@ -1,8 +1,9 @@
 """The recurrences of the field: one family a file, each cell a few lines like its paper."""
 
-from elman.cells.contract import Affine, Blocks, Cell, Diagonal, Linear
+from elman.cells.contract import Cell
 from elman.cells.gru import GRU, GRUResetBefore
 from elman.cells.lstm import LSTM, ProjectedLSTM
+from elman.cells.maps import Affine, Blocks, Diagonal, Linear
 from elman.cells.registry import CELLS, find, make
 from elman.cells.simple import Elman, Perceptron
 

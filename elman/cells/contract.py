@@ -31,185 +31,14 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
+from elman.cells.maps import Affine, Map
 from elman.errors import InputError
-
-
-class Blocks:
-    """The blocks of a linear map's output or of a diagonal weight, by name: ``z.i``, ``z.f``.
-
-    Iterating yields them in the order of their declaration.
-    """
-
-    def __init__(self, names: Sequence[str], tensor: Tensor):
-        self.__dict__.update(zip(names, tensor.chunk(len(names), dim=-1), strict=True))
-
-    def __getattr__(self, name: str) -> Tensor:
-        raise AttributeError(f"no block {name!r}: the declared blocks are {', '.join(vars(self))}")
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(vars(self).values())
-
-
-class Map:
-    """A declared weight of a cell: a descriptor that registers its parameters when a cell is made.
-
-    ``blocks`` names the blocks of its output, separated by spaces, each one hidden size wide;
-    without names the output is one plain tensor.
-    """
-
-    def __init__(self, blocks: str = ""):
-        self.blocks = tuple(blocks.split())
-        if len(set(self.blocks)) != len(self.blocks):
-            raise InputError(f"blocks must have different names, received {blocks!r}.")
-
-    def __set_name__(self, owner: type[Cell], name: str) -> None:
-        self.name = name
-
-    def __get__(self, cell: Cell | None, owner: type[Cell]) -> Any:
-        return self if cell is None else self.bind(cell)
-
-    def shapes(self, cell: Cell) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter that this map adds to ``cell``."""
-        raise NotImplementedError
-
-    def bind(self, cell: Cell) -> Any:
-        """What ``self.<name>`` is inside a step of ``cell``."""
-        raise NotImplementedError
-
-    def named(self, tensor: Tensor) -> Blocks | Tensor:
-        """``tensor`` cut into the declared blocks along its last axis."""
-        return Blocks(self.blocks, tensor) if self.blocks else tensor
-
-    def width(self, cell: Cell) -> int:
-        """The width of the output: a hidden size for each block."""
-        return max(1, len(self.blocks)) * cell.hidden_size
-
-    def suffix(self, cell: Cell) -> str:
-        """A cell's first map has the bare names of ``torch.nn``; the others carry their own."""
-        return "" if type(cell).maps()[0] is self else f"_{self.name}"
-
-
-class Affine(Map):
-    """``W x + U h + b``: the map of a step's input and of a state.
-
-    Parameters, for n blocks of H units, input size M and first state of size S:
-    ``weight_ih`` (n·H, M), ``weight_hh`` (n·H, S), and ``bias_ih``, ``bias_hh`` (n·H) for cells
-    with two biases, ``bias_ih`` alone for cells with one. A map that is not the cell's first adds
-    its name: ``weight_ih_candidate``.
-
-    Inside a step, ``self.gates(x, h)`` gives the blocks of the sum, ``self.gates.input(x)`` those
-    of ``W x + b`` and ``self.gates.hidden(h)`` those of ``U h`` (plus the second bias).
-    """
-
-    def shapes(self, cell: Cell) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
-        n, end = self.width(cell), self.suffix(cell)
-        shapes: dict[str, tuple[int, ...]] = {
-            f"weight_ih{end}": (n, cell.input_size),
-            f"weight_hh{end}": (n, cell.state_sizes[0]),
-        }
-        if cell.biases >= 1:
-            shapes[f"bias_ih{end}"] = (n,)
-        if cell.biases == 2:
-            shapes[f"bias_hh{end}"] = (n,)
-        return shapes
-
-    def bind(self, cell: Cell) -> BoundAffine:
-        """See :meth:`Map.bind`."""
-        return BoundAffine(self, cell)
-
-
-class BoundAffine:
-    """An :class:`Affine` with the weights of one cell."""
-
-    def __init__(self, declared: Affine, cell: Cell):
-        end = declared.suffix(cell)
-        self._named = declared.named
-        self._weight_ih: Tensor = getattr(cell, f"weight_ih{end}")
-        self._weight_hh: Tensor = getattr(cell, f"weight_hh{end}")
-        self._bias_ih: Tensor | None = getattr(cell, f"bias_ih{end}", None)
-        self._bias_hh: Tensor | None = getattr(cell, f"bias_hh{end}", None)
-
-    def __call__(self, x: Tensor, h: Tensor) -> Any:
-        """The blocks of ``W x + U h + b``."""
-        return self._named(
-            linear(x, self._weight_ih, self._bias_ih) + linear(h, self._weight_hh, self._bias_hh)
-        )
-
-    def input(self, x: Tensor) -> Any:
-        """The blocks of ``W x + b``."""
-        return self._named(linear(x, self._weight_ih, self._bias_ih))
-
-    def hidden(self, h: Tensor) -> Any:
-        """The blocks of ``U h``, plus the second bias in a cell that has two."""
-        return self._named(linear(h, self._weight_hh, self._bias_hh))
-
-
-class Linear(Map):
-    """``A v``, or ``A v + b``: a linear map of one value.
-
-    Args:
-        blocks: names of the output's blocks; each is a hidden size wide.
-        of: the width of what it multiplies: ``"x"`` the input, ``"hidden"`` the hidden size, or
-            the name of a state.
-        bias: whether it has a bias (left out in a cell made without biases).
-        to: the width of the output where there are no blocks: as ``of``.
-        weight: the parameter's name; ``weight_<attribute>`` if not given.
-    """
-
-    def __init__(
-        self,
-        blocks: str = "",
-        *,
-        of: str = "hidden",
-        bias: bool = False,
-        to: str = "hidden",
-        weight: str | None = None,
-    ):
-        super().__init__(blocks)
-        self.of, self.to, self.bias, self.weight = of, to, bias, weight
-
-    def shapes(self, cell: Cell) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
-        rows = self.width(cell) if self.blocks else cell.size_of(self.to)
-        shapes: dict[str, tuple[int, ...]] = {self.parameter: (rows, cell.size_of(self.of))}
-        if self.bias and cell.biases:
-            shapes[f"bias_{self.name}"] = (rows,)
-        return shapes
-
-    @property
-    def parameter(self) -> str:
-        """The name of the weight."""
-        return self.weight or f"weight_{self.name}"
-
-    def bind(self, cell: Cell) -> Any:
-        """See :meth:`Map.bind`."""
-        weight = getattr(cell, self.parameter)
-        bias = getattr(cell, f"bias_{self.name}", None)
-        return lambda value: self.named(linear(value, weight, bias))
-
-
-class Diagonal(Map):
-    """``v``: a weight for each unit, so that ``self.peephole.i * c`` is ``diag(v_i) c``.
-
-    Its parameter is ``weight_<attribute>`` of shape (n·H); inside a step it is its blocks, or one
-    vector where no blocks are named.
-    """
-
-    def shapes(self, cell: Cell) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
-        return {f"weight_{self.name}": (self.width(cell),)}
-
-    def bind(self, cell: Cell) -> Any:
-        """See :meth:`Map.bind`."""
-        return self.named(getattr(cell, f"weight_{self.name}"))
 
 
 class Cell(nn.Module):
@@ -316,7 +145,14 @@ class Cell(nn.Module):
             affine = next(m for m in cls.maps() if isinstance(m, Affine))
             x = affine.bind(self)(x, states[0])
         new = self.step(x, *states)
-        return (new,) if isinstance(new, Tensor) else tuple(new)
+        if isinstance(new, Tensor):
+            return (new,)
+        if not isinstance(new, (tuple, list)):
+            raise InputError(
+                f"{cls.__name__}.step returned {type(new).__name__}; expected a tensor for each "
+                f"state ({', '.join(self.state)})."
+            )
+        return tuple(new)
 
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
         """This cell computing with ``weights``, by parameter name, in place of its own."""
@@ -327,10 +163,14 @@ class Cell(nn.Module):
     def resized(self, input_size: int, hidden_size: int) -> Self:
         """A new cell of the same kind and options for other sizes, freshly initialised."""
         args, kwargs = self._options
-        given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        sizes = list(given.signature.parameters)[1:3]
-        given.arguments.update(zip(sizes, (input_size, hidden_size), strict=True))
-        return type(self)(*given.args[1:], **given.kwargs)
+        # The sizes come first, by position or by name; the rest is passed on as it was given.
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][:2]
+        sizes = {"input_size", "hidden_size", *named}
+        options = {name: value for name, value in kwargs.items() if name not in sizes}
+        cell = type(self)(input_size, hidden_size, *args[2:], **options)
+        like = next(self.parameters(), None)
+        return cell if like is None else cell.to(like)
 
     def blocks_of(self, parameter: str) -> tuple[str, ...]:
         """The names of the blocks that the rows of ``parameter`` are cut into, or nothing."""
@@ -356,6 +196,26 @@ class Cell(nn.Module):
         if not filled:
             raise InputError(f"{type(self).__name__} has no block {block!r} with a bias to set.")
 
+    def check_weights(self) -> None:
+        """Raise what is wrong with the cell's weights: each must be one that its class declares."""
+        label = type(self).__name__
+        declare = "declare a cell's weights as Affine, Linear or Diagonal"
+        names = [name for name, _ in self.named_parameters()]
+        if buffers := [name for name, _ in self.named_buffers()]:
+            raise InputError(
+                f"{label} holds the buffer {buffers[0]!r}, which nothing declares: {declare}."
+            )
+        if not names:
+            raise InputError(f"{label} has no weight: {declare}.")
+        declared = {name for each in type(self).maps() for name in each.shapes(self)}
+        for name in names:
+            holder, inside, _ = name.partition(".")
+            if name not in declared:
+                what = "module" if inside else "parameter"
+                raise InputError(
+                    f"{label} holds the {what} {holder!r}, which nothing declares: {declare}."
+                )
+
     def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Raise what is wrong with ``new``, the states that a step made of ``x`` and ``states``."""
         name = f"{type(self).__name__}.step"
@@ -365,6 +225,10 @@ class Cell(nn.Module):
                 f"one for each state ({', '.join(self.state)})."
             )
         for label, before, after in zip(self.state, states, new, strict=True):
+            if not isinstance(after, Tensor):
+                raise InputError(
+                    f"{name} returned {label} as {type(after).__name__}; expected a tensor."
+                )
             if after.shape != before.shape:
                 raise InputError(
                     f"{name} returned {label} of shape {tuple(after.shape)}; expected "
@@ -378,8 +242,17 @@ class Cell(nn.Module):
     def _check_contract(self) -> None:
         cls, maps = type(self), type(self).maps()
         label = cls.__name__
+        if isinstance(self.state, str):
+            raise InputError(
+                f"{label}.state must be a tuple of names, such as ('h',), received {self.state!r}."
+            )
         if not self.state or len(set(self.state)) != len(self.state):
             raise InputError(f"{label}.state must name each state once, received {self.state!r}.")
+        if len(self.state_sizes) != len(self.state):
+            raise InputError(
+                f"{label}.state_sizes has {len(self.state_sizes)} values; expected "
+                f"{len(self.state)}, one for each of {', '.join(self.state)}."
+            )
         parameters = list(inspect.signature(cls.step).parameters.values())[1:]
         if not parameters or parameters[0].name not in ("x", "z"):
             received = parameters[0].name if parameters else "nothing"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, sigmoid, tanh
 
-from elman.cells.contract import Affine, Cell
+from elman.cells.contract import Cell
+from elman.cells.maps import Affine
 
 
 class GRU(Cell):

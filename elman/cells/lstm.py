@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, sigmoid, tanh
 
-from elman.cells.contract import Affine, Blocks, Cell, Linear
+from elman.cells.contract import Cell
+from elman.cells.maps import Affine, Blocks, Linear
 from elman.errors import InputError
 
 

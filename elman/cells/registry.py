@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -41,8 +43,8 @@ class Entry:
 
 
 def _description(cell: type[Cell]) -> str:
-    """A cell's docstring; its base's where it has none."""
-    return inspect.getdoc(cell) or cell.__name__
+    """A cell's own docstring, or its name where it has none."""
+    return inspect.cleandoc(cell.__doc__ or cell.__name__)
 
 
 def _entry(name: str, cell: type[Cell], **options: Any) -> Entry:
@@ -95,12 +97,17 @@ def _from_file(name: str) -> Entry:
     path, _, label = name.rpartition(":")
     if not Path(path).is_file():
         raise ElmanError(f"no file {path!r} for the cell {name!r}: name an existing Python file.")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    # A name of its own: a cell in random.py must not become everyone's random.
+    own = f"elman_cell_{zlib.crc32(str(Path(path).resolve()).encode()):08x}"
+    spec = importlib.util.spec_from_file_location(own, path)
     assert spec is not None and spec.loader is not None  # a .py file always has both
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look a class's module up by name.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise ElmanError(
             f"{path} could not be imported ({type(error).__name__}: {error}): mend it first."
         ) from error

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.cells.contract import Affine, Cell, Linear
+from elman.cells.contract import Cell
+from elman.cells.maps import Affine, Linear
 from elman.errors import InputError
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}

@@ -11,7 +11,7 @@ import typer
 
 from elman.commands.options import gather, numbers, with_settings
 from elman.errors import ElmanError, InputError
-from elman.tasks import TASKS
+from elman.tasks import TASKS, load_weights, open_run, restore
 from elman.training.device import pick
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
@@ -80,7 +80,7 @@ def _train(task: type[Task]) -> Any:
         if resume is not None:
             _only_training(given, data, recipe, run)
             folder = Run.open(resume)
-            job = _restore(folder, given.pop("cell", None))
+            job = restore(folder, given.pop("cell", None))
             settings = task.Settings.of(folder.config["settings"], given)
             folder.reconfigure(settings.to_json())
         else:
@@ -100,7 +100,7 @@ def _train(task: type[Task]) -> Any:
                 f"interrupted after {at.update:,} updates, all of it kept: "
                 f"go on with elman train {task.name} --resume {folder.path}"
             )
-        _load_weights(job, folder)
+        load_weights(job, folder)
         figures = job.evaluate()
         figures["tokens_per_second"] = round(at.units / max(1e-9, at.seconds))
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
@@ -132,7 +132,7 @@ def evaluate(
     cell: OwnCell = None,
 ) -> None:
     """Measure a trained model on DATA, or on what its training held out."""
-    _print(_open(run, device, cell).evaluate(list(data or [])), json_)
+    _print(open_run(run, device, cell).evaluate(list(data or [])), json_)
 
 
 def generate(
@@ -156,7 +156,7 @@ def generate(
     cell: OwnCell = None,
 ) -> None:
     """Let a language model write; the text appears as it is written."""
-    job = _open(run, device, cell)
+    job = open_run(run, device, cell)
     if not hasattr(job, "generate"):
         raise InputError(f"{run} is a run of {job.name}, which writes nothing.")
     pieces = job.generate(
@@ -199,43 +199,6 @@ def _compare(task: type[Task]) -> Any:
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
     return compare
-
-
-def _open(path: Path, device: str, cell: str | None) -> Task:
-    """The job of a run, with its weights, on a device."""
-    run = Run.open(path)
-    job = _restore(run, cell)
-    _load_weights(job, run)
-    job.model.to(pick(device))
-    return job
-
-
-def _restore(run: Run, cell: str | None) -> Task:
-    settings = run.config["settings"]
-    if cell is not None:
-        settings["cell"] = cell
-    elif ".py:" in str(settings.get("cell")):
-        raise ElmanError(
-            f"{run.path} was trained with the cell {settings['cell']}: name it again with --cell, "
-            "because opening a run executes no file on its own."
-        )
-    name = run.config["task"]
-    if name not in TASKS:
-        raise ElmanError(f"{run.path} is a run of {name!r}, which this elman does not know.")
-    try:
-        return TASKS[name].restore(run)
-    except InputError as error:
-        raise ElmanError(f"{run.path / 'config.json'} is damaged: {error}") from None
-
-
-def _load_weights(job: Task, run: Run) -> None:
-    try:
-        job.model.load_state_dict(run.load_model())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ElmanError(
-            f"{run.path / 'model.safetensors'} does not fit its config.json ({reason}): train anew."
-        ) from None
 
 
 def _print(figures: dict[str, Any], as_json: bool, sample: str | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elman.cells.contract import Affine, Blocks, Cell, Diagonal
+from elman.cells import Affine, Blocks, Cell, Diagonal
 from elman.cells.registry import make
 from elman.compiler.build import BuildError, cpu, version
 from elman.compiler.engine import engine

@@ -17,7 +17,8 @@ class Call(NamedTuple):
         reverse: run from the last step to the first.
         lengths: the length of each sequence (B), or None where all have T steps. Steps at and
             past a length leave the state as it is and output zeros.
-        resets: (T, B) bool; true where a sequence starts anew at that step. None: nowhere.
+        resets: (T, B) bool; true where a sequence starts anew at that step, false at and past its
+            length. None: nowhere.
         every_state: also give the states of every step.
     """
 
@@ -36,7 +37,8 @@ class Result(NamedTuple):
     Attributes:
         y: the output (T, B, S), the first state of every step; zero past a sequence's end.
         state: the state after the last step, (B, size) for each.
-        states: the states of every step, (T, B, size) for each, where asked for.
+        states: the states of every step, (T, B, size) for each, where asked for; past a sequence's
+            end the state stays as it is.
     """
 
     y: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -79,6 +80,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     Raises:
         InputError: the forced engine cannot run this call.
     """
+    if call.x.shape[0] == 0:
+        return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
     wanted = forced()
     why: str | None = None
     for name in [wanted] if wanted else ENGINES:
@@ -107,5 +110,13 @@ def _warn(cell: Cell, name: str, why: str) -> None:
         warnings.warn(
             f"{label} runs on the {name} engine, which is slower: {why}.",
             EngineWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """How far up the stack the code stands that called elman's layers, for a warning to name."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("elman.", "torch.")):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -31,8 +31,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
         return "PyTorch's fused kernels cannot reset the state inside a sequence"
     if call.every_state and len(cell.state) > 1:
         return "PyTorch's fused kernels do not give the cell state of every step"
-    if call.x.shape[0] == 0 or call.x.shape[1] == 0:
-        return "PyTorch's fused kernels take no empty batch or sequence"
+    if call.x.shape[0] == 0 or (call.x.shape[1] == 0 and call.lengths is not None):
+        return "PyTorch's fused kernels take no empty sequence and no empty padded batch"
     return None
 
 
@@ -42,26 +42,33 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     x = _reverse(call.x, lengths) if call.reverse else call.x
     state: Any = tuple(s.unsqueeze(0).contiguous() for s in call.state)
     hx = state if len(state) > 1 else state[0]
+    # cuDNN keeps what its backward reads only where it is told that it trains.
+    train = torch.is_grad_enabled()
+    kernel, flat, biased = _kernel(cell), _flat(weights), cell.biases > 0
     if lengths is None:
-        y, *final = _kernel(cell)(
-            x, hx, _flat(weights), cell.biases > 0, 1, 0.0, False, False, False
-        )
+        y, *final = kernel(x, hx, flat, biased, 1, 0.0, train, False, False)
     else:
         # PyTorch packs no empty sequence: run one step of it, and keep none of its results.
         packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
         order, back = packed.sorted_indices, packed.unsorted_indices
         hx = tuple(s[:, order] for s in state) if len(state) > 1 else state[0][:, order]
-        data, *final = _kernel(cell)(
-            packed.data, packed.batch_sizes, hx, _flat(weights), cell.biases > 0, 1, 0.0,
-            False, False,
-        )  # fmt: skip
+        data, *final = kernel(
+            packed.data, packed.batch_sizes, hx, flat, biased, 1, 0.0, train, False
+        )
         y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
         some = (lengths > 0).unsqueeze(-1)
         final = [torch.where(some, f[:, back], s) for f, s in zip(final, state, strict=True)]
         y = torch.where(some, y, 0)
     if call.reverse:
         y = _reverse(y, lengths)
-    return Result(y, tuple(f.squeeze(0) for f in final), (y,) if call.every_state else None)
+    last = tuple(f.squeeze(0) for f in final)
+    if not call.every_state:
+        return Result(y, last)
+    if lengths is None:
+        return Result(y, last, (y,))
+    # Past a sequence's end, its output is zero but its state stays as it is.
+    inside = (torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths).unsqueeze(-1)
+    return Result(y, last, (torch.where(inside, y, call.state[0] if call.reverse else last[0]),))
 
 
 def _kernel(cell: Cell) -> Any:

@@ -87,12 +87,8 @@ class Recurrent(nn.Module):
         if forget_bias is not None:
             cell.fill_bias("f", forget_bias)
         end = self._suffix(len(self._cells))
+        cell.check_weights()
         for name, parameter in cell.named_parameters():
-            if "." in name:
-                raise InputError(
-                    f"{type(cell).__name__} holds the module {name.split('.')[0]!r}: declare a "
-                    "cell's weights as Affine, Linear or Diagonal in place of torch modules."
-                )
             self.register_parameter(name + end, parameter)
         if self.learn_initial_state:
             for name, size in zip(cell.state, cell.state_sizes, strict=True):
@@ -110,8 +106,7 @@ class Recurrent(nn.Module):
             return
         self._linked[layer] = True
         if self.skip == "highway":
-            like = self._parameters[f"weight_ih{self._suffix(0)}"]
-            assert like is not None
+            like = next(self.parameters())
             weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
             self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
@@ -157,7 +152,7 @@ class Recurrent(nn.Module):
         )
         batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
         start = self._start(batch.size)
-        before = start if state is None else self._states.split(batch.state_in(state), batch.size)
+        before = start if state is None else self._before(state, batch)
         y, finals, histories = batch.x, [], []
         for layer in range(self.num_layers):
             outputs = []
@@ -197,19 +192,18 @@ class Recurrent(nn.Module):
                 "a bidirectional network cannot run step by step, because it reads the future: "
                 "use forward, or a network in one direction."
             )
-        if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
+        received = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        if len(received) not in (1, 2) or received[-1] != self.input_size:
             raise InputError(
                 f"step expects x of shape (B, {self.input_size}) or ({self.input_size}), "
-                f"received {tuple(x.shape)}."
+                f"received {received}."
             )
         batch = Sequences.of(x.unsqueeze(0), None, None, self.input_size, False)
-        size = batch.size
-        before = (
-            self._start(size) if state is None else self._states.split(batch.state_in(state), size)
-        )
+        before = self._start(batch.size) if state is None else self._before(state, batch)
         y, new = batch.x[0], []
         for layer, cell in enumerate(self._cells):
             states = cell.bind(self.weights(layer))(y, *before[layer])
+            cell.check_step(y, before[layer], states)
             y = self._link(layer, y, states[0])
             if layer + 1 < self.num_layers:
                 y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
@@ -233,8 +227,9 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
-        state = self._states.join(self._start(batch or 1))
-        return state if batch else States.map(lambda s: s.squeeze(1), state)
+        if batch is None:
+            return States.map(lambda s: s.squeeze(-2), self.initial_state(1))
+        return self._states.join(self._start(batch))
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -292,6 +287,9 @@ class Recurrent(nn.Module):
             )
         return starts
 
+    def _before(self, state: Any, batch: Sequences) -> list[tuple[Tensor, ...]]:
+        return self._states.split(state, batch.size if batch.batched else None)
+
     def _link(self, layer: int, x: Tensor, y: Tensor) -> Tensor:
         if not self._linked[layer]:
             return y
@@ -317,7 +315,10 @@ def _check(
         raise InputError(f"the number of layers must be a positive integer, received {layers!r}.")
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must lie in [0, 1), received {dropout!r}.")
-    if hidden_sizes is not None and not hidden_sizes:
-        raise InputError("hidden_sizes must name the width of at least one layer, received none.")
+    if hidden_sizes is not None and not (isinstance(hidden_sizes, Sequence) and hidden_sizes):
+        received = "none" if isinstance(hidden_sizes, Sequence) else repr(hidden_sizes)
+        raise InputError(
+            f"hidden_sizes must list the width of at least one layer, received {received}."
+        )
     _one_of("skip", skip, LINKS)
     _one_of("return_states", states, ("last", "all"))

@@ -21,7 +21,7 @@ class Sequences:
     Attributes:
         x: (T, B, M), zero past the end of each sequence.
         lengths: (B) int64, or None.
-        resets: (T, B) bool, or None.
+        resets: (T, B) bool, false past the end of each sequence, or None.
         packed: the PackedSequence that it came from, or None.
         batched: whether what came had a batch.
         batch_first: whether what came was (B, T, …).
@@ -53,7 +53,12 @@ class Sequences:
             padded, sizes = pad_packed_sequence(x)
             _check_width(padded, width)
             resets = _check_resets(resets, padded, batch_first, True)
-            return cls(padded, sizes.to(padded.device), resets, x, True, batch_first)
+            lengths = sizes.to(padded.device)
+            return cls(padded, lengths, _within(resets, lengths), x, True, batch_first)
+        if not isinstance(x, Tensor):
+            raise InputError(
+                f"x must be a tensor or a PackedSequence, received {type(x).__name__}."
+            )
         if x.dim() not in (2, 3):
             raise InputError(
                 f"x must have 3 axes (time, batch, {width}), or 2 without a batch, "
@@ -65,19 +70,15 @@ class Sequences:
         resets = _check_resets(resets, x, batch_first, batched)
         if lengths is not None:
             lengths = _check_lengths(lengths, x)
-            inside = torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
             # Whatever the padding holds, infinities and NaN too, reaches no gradient.
-            x = torch.where(inside.unsqueeze(-1), x, 0)
+            x = torch.where(_inside(x, lengths).unsqueeze(-1), x, 0)
+            resets = _within(resets, lengths)
         return cls(x, lengths, resets, None, batched, batch_first)
 
     @property
     def size(self) -> int:
         """B, the number of sequences."""
         return self.x.shape[1]
-
-    def state_in(self, state: Any) -> Any:
-        """The user's state, with a batch axis."""
-        return state if self.batched else States.map(lambda s: s.unsqueeze(-2), state)
 
     def state_out(self, state: Any) -> Any:
         """A state as the user expects it, without the batch axis that was added."""
@@ -96,6 +97,16 @@ class Sequences:
         return y.transpose(0, 1) if self.batch_first else y
 
 
+def _inside(x: Tensor, lengths: Tensor) -> Tensor:
+    """Which steps of x (T, B, …) lie within their sequence: (T, B) bool."""
+    return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
+
+
+def _within(resets: Tensor | None, lengths: Tensor) -> Tensor | None:
+    """Resets without those in the padding, which would touch a state that is already final."""
+    return None if resets is None else resets & _inside(resets, lengths)
+
+
 def _check_width(x: Tensor, width: int) -> None:
     if x.shape[-1] != width:
         raise InputError(
@@ -107,7 +118,8 @@ def _check_width(x: Tensor, width: int) -> None:
 def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
     lengths = torch.as_tensor(lengths, device=x.device)
     steps, batch = x.shape[:2]
-    if lengths.shape != (batch,) or lengths.is_floating_point():
+    whole = not (lengths.is_floating_point() or lengths.dtype == torch.bool)
+    if lengths.shape != (batch,) or not (whole or batch == 0):  # an empty list is float
         raise InputError(
             f"lengths must be {batch} integers, one a sequence, received "
             f"{lengths.dtype} of shape {tuple(lengths.shape)}."
@@ -127,6 +139,10 @@ def _check_resets(
         return None
     steps, batch = x.shape[:2]
     shape = (steps,) if not batched else (batch, steps) if batch_first else (steps, batch)
+    if not isinstance(resets, Tensor):
+        raise InputError(
+            f"resets must be a tensor, bool of shape {shape}, received {type(resets).__name__}."
+        )
     if resets.shape != shape or resets.dtype != torch.bool:
         raise InputError(
             f"resets must be bool of shape {shape}, received {resets.dtype} of shape "

@@ -31,24 +31,29 @@ class States:
             joined.append(torch.stack(column, dim=-3) if alike else tuple(column))
         return joined[0] if len(joined) == 1 else tuple(joined)
 
-    def split(self, state: Any, batch: int) -> list[tuple[Tensor, ...]]:
-        """From what the user holds to the states of each cell, with every shape checked."""
+    def split(self, state: Any, batch: int | None) -> list[tuple[Tensor, ...]]:
+        """From what the user holds to the states (B, S) of each cell, with every shape checked.
+
+        Where ``batch`` is None, what the user holds is one sequence's and has no batch axis.
+        """
         states = (state,) if len(self.names) == 1 else state
-        if isinstance(states, Tensor) or len(states) != len(self.names):
+        if not isinstance(states, (tuple, list)) or len(states) != len(self.names):
             raise InputError(
                 f"the state must be the {len(self.names)} tensors ({', '.join(self.names)}), "
                 f"received {_describe(state)}."
             )
         columns = []
         for k, (name, given) in enumerate(zip(self.names, states, strict=True)):
-            expected = [(batch, sizes[k]) for sizes in self.sizes]
-            received = [tuple(s.shape) for s in given]
+            rows = () if batch is None else (batch,)
+            expected = [(*rows, sizes[k]) for sizes in self.sizes]
+            parts = _parts(given)
+            received = [tuple(s.shape) for s in parts]
             if received != expected:
                 want = (len(expected), *expected[0]) if len(set(expected)) == 1 else expected
                 raise InputError(
                     f"the state {name} must have the shape {want}, received {_describe(given)}."
                 )
-            columns.append(tuple(given))
+            columns.append([s.unsqueeze(0) for s in parts] if batch is None else parts)
         return list(zip(*columns, strict=True))
 
     @staticmethod
@@ -59,7 +64,17 @@ class States:
         return tuple(States.map(function, part) for part in state)
 
 
+def _parts(given: Any) -> list[Tensor]:
+    """The state of each cell out of a tensor stacked over them, or out of a tuple over them."""
+    if isinstance(given, Tensor):
+        return list(given) if given.dim() else []
+    parts = list(given) if isinstance(given, (tuple, list)) else []
+    return parts if all(isinstance(part, Tensor) for part in parts) else []
+
+
 def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return f"{len(value)} of them" if isinstance(value, (tuple, list)) else repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"{len(value)} values ({', '.join(map(_describe, value))})"
+    return repr(value)

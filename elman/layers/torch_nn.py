@@ -53,12 +53,13 @@ class _Layer(Recurrent):
         **options: Any,
     ):
         if hidden_sizes is not None:
-            if hidden_size is not None or num_layers not in (1, len(hidden_sizes)):
+            sizes = list(hidden_sizes) if isinstance(hidden_sizes, Sequence) else []
+            if hidden_size is not None or num_layers not in (1, len(sizes)):
                 raise InputError(
                     "hidden_sizes gives the width of every layer: "
                     "leave out hidden_size and num_layers beside it."
                 )
-            hidden_size = hidden_sizes[0] if hidden_sizes else 1
+            hidden_size = sizes[0] if sizes else 1
         elif hidden_size is None:
             raise InputError("hidden_size is missing: give it, or hidden_sizes=[…].")
         first = cell(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,12 +12,22 @@ from elman.data.normalization import normalized
 from elman.data.vocabulary import Vocabulary
 from elman.errors import InputError
 
-if TYPE_CHECKING:
-    from elman.tasks.language_model import LanguageModel
+
+class Predictor(Protocol):
+    """What writing needs of a model: logits of the next token, over a prompt and step by step."""
+
+    def __call__(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
+
+    def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One token (B) and a state to logits (B, V) and the state after it."""
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The weights, which tell where to compute."""
 
 
 def generate(
-    model: LanguageModel,
+    model: Predictor,
     vocabulary: Vocabulary,
     prompt: str,
     length: int,
@@ -57,7 +67,7 @@ def generate(
 
 @torch.no_grad()
 def _pieces(
-    model: LanguageModel,
+    model: Predictor,
     vocabulary: Vocabulary,
     ids: list[int],
     length: int,
@@ -66,7 +76,7 @@ def _pieces(
     top_p: float | None,
     draw: torch.Generator,
 ) -> Iterator[str]:
-    device = model.output.weight.device
+    device = next(model.parameters()).device
     decoder, state = vocabulary.decoder(), None
     if ids:
         for id in ids:

@@ -134,7 +134,6 @@ class LanguageModeling(Task):
         self, data: list[str], settings: LanguageModelSettings, vocabulary: Vocabulary | None
     ):
         self.data, self.settings = data, settings
-        self.holds_out = settings.validation > 0
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
         torch.manual_seed(settings.seed)
         self.model = LanguageModel(len(self.vocabulary), settings)
@@ -317,7 +316,7 @@ class LanguageModeling(Task):
         return total, evaluation.targets
 
     def _held_out(self) -> list[Source]:
-        return [s for s in self.sources if len(s.held_out) > 1] if self.holds_out else []
+        return [source for source in self.sources if len(source.held_out) > 1]
 
     def _characters(self, tokens: Tokens) -> int:
         if self.vocabulary.kind == "character":

@@ -67,7 +67,8 @@ def compare_models(
         curves.append((label, run.metrics()))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
-    _draw(curves, task.headline, folder / "comparison.png")
+    title = f"{task.name}: {', '.join(Path(name).stem for name in data)}"
+    _draw(curves, task.headline, title, folder / "comparison.png")
     _table(rows, task)
     return compared
 
@@ -104,7 +105,9 @@ def _shown(value: Any) -> str:
     )
 
 
-def _draw(curves: list[tuple[str, list[dict[str, Any]]]], headline: str, path: Path) -> None:
+def _draw(
+    curves: list[tuple[str, list[dict[str, Any]]]], headline: str, title: str, path: Path
+) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -128,9 +131,11 @@ def _draw(curves: list[tuple[str, list[dict[str, Any]]]], headline: str, path: P
                 label=label,
             )
             axis.set_xlabel("epoch" if by == "epoch" else "seconds of training")
-            axis.grid(alpha=0.3)
+            axis.grid(alpha=0.3, which="both")
         axes[0].set_ylabel(key.replace("_", " "))
+    figure.suptitle(title)
     axes[0].set_yscale("log")
+    axes[0].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     for axis in axes:
         axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axis.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))

@@ -59,8 +59,9 @@ class Trainer:
     """Trains a job into a run folder.
 
     Every update: gradients by truncated BPTT, L1, clipping, the optimiser at the schedule's rate.
-    Every epoch: validation, a line of metrics. Every ``save_every`` seconds, at the end, and when
-    interrupted: a checkpoint, from which training goes on bit for bit.
+    Every epoch: validation, a line of metrics; the best epoch's weights are kept. Every
+    ``save_every`` seconds, at the end, and when interrupted: a checkpoint, from which training goes
+    on bit for bit.
 
     Args:
         task: the job, with its model.
@@ -104,6 +105,7 @@ class Trainer:
         self.position = Position()
         self.report = Report(settings.epochs, task.unit, quiet)
         self.interrupted = False
+        self._best: dict[str, torch.Tensor] | None = None
         if resume:
             self._load()
 
@@ -114,8 +116,6 @@ class Trainer:
             while not (self._finished() or self.interrupted):
                 self.interrupted = not self._epoch(interrupt)
         self._save()
-        if not self.interrupted and not (self.run.path / "model.safetensors").exists():
-            self.run.save_model(self.task.model.state_dict())
         draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
 
     # -- one epoch, one update ----------------------------------------------------------------
@@ -178,8 +178,8 @@ class Trainer:
             line |= {f"validation_{k}": v for k, v in task.describe(held_out).items()}
         self.schedule.observe(loss if held_out is None else held_out)
         better = self.stopping.observe(loss if held_out is None else held_out)
-        if held_out is not None and better:
-            self.run.save_model(task.model.state_dict())
+        if better and _finite(task.model.state_dict()):
+            self._best = {k: v.detach().clone() for k, v in task.model.state_dict().items()}
         self.run.add_metrics({k: _rounded(v) for k, v in line.items()})
         if at.epoch % max(1, self.settings.epochs // 10) == 0 or self._finished():
             self._sample()
@@ -216,9 +216,8 @@ class Trainer:
 
     def _save(self) -> None:
         weights = self.task.model.state_dict()
-        # Weights that have overflowed must not replace the last good ones.
-        if not all(bool(t.isfinite().all()) for t in weights.values() if t.is_floating_point()):
-            return
+        if not _finite(weights):
+            return  # weights that have overflowed must not replace the last good ones
         state = {
             "position": asdict(self.position),
             "model": weights,
@@ -230,9 +229,11 @@ class Trainer:
         }
         if self.fabric.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        # The model first: should the checkpoint not follow, resuming finds the same best again.
+        if self._best is not None or not self.run.has_model:
+            self.run.save_model(self._best or weights)
+            self._best = None
         self.run.save_checkpoint(state)
-        if not self.task.holds_out:
-            self.run.save_model(weights)
 
     def _load(self) -> None:
         state = self.run.load_checkpoint()
@@ -277,6 +278,10 @@ def _fabric(settings: TrainingSettings) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _finite(weights: dict[str, torch.Tensor]) -> bool:
+    return all(bool(t.isfinite().all()) for t in weights.values() if t.is_floating_point())
 
 
 def _to(state: Any, device: torch.device) -> Any:

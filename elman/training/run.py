@@ -83,6 +83,11 @@ class Run:
         """Keep the model's weights."""
         storage.write_tensors(self.path / "model.safetensors", state)
 
+    @property
+    def has_model(self) -> bool:
+        """Whether weights have been kept yet."""
+        return (self.path / "model.safetensors").exists()
+
     def load_model(self) -> dict[str, Tensor]:
         """The kept weights."""
         return storage.read_tensors(self.path / "model.safetensors")

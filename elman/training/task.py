@@ -24,7 +24,6 @@ class Task(ABC):
         model: the network that is trained.
         data: the names of its sources.
         settings: those that it was made with.
-        holds_out: whether some data is held out to validate on.
     """
 
     name: ClassVar[str]
@@ -32,7 +31,6 @@ class Task(ABC):
     unit: ClassVar[str]
     headline: ClassVar[str]
     model: nn.Module
-    holds_out: bool
     data: list[str]
     settings: Any
 

@@ -108,6 +108,16 @@ def test_the_best_weights_are_kept_not_the_last(train):
     assert trainer.task.validate() == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_without_held_out_data_the_best_is_that_of_the_training_loss(train):
+    _, folder = train("run", learning_rate=0.5, epochs=8, validation=0.0)
+    losses = [line["loss"] for line in folder.metrics()]
+    best = losses.index(min(losses))
+    assert best < len(losses) - 1
+    _, until_then = train("run2", learning_rate=0.5, epochs=best + 1, validation=0.0)
+    for name, tensor in until_then.load_model().items():
+        assert torch.equal(tensor, folder.load_model()[name]), name
+
+
 def test_early_stopping(train):
     trainer, folder = train("run", learning_rate=0.5, epochs=50, patience=2)
     losses = [line["validation_loss"] for line in folder.metrics()]

@@ -1,0 +1,71 @@
+"""Run a recipe and record its result beside it, with the machine and the time it took.
+
+    python benchmarks/record.py benchmarks/recipes/tiny-shakespeare.toml [--run FOLDER]
+
+Writes benchmarks/results/<recipe>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import elman
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--run", type=Path, help="the run folder; runs/<recipe> if not given")
+    options = parser.parse_args()
+    name = options.recipe.stem
+    run = options.run or Path("runs") / name
+    command = [sys.executable, "-m", "elman", "train", "language-model"]
+    command += ["--recipe", str(options.recipe), "--run", str(run), "--json"]
+    started = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    figures["run"] = run.name
+    result = {
+        "recipe": options.recipe.name,
+        "command": f"elman train language-model --recipe {options.recipe.name} --json",
+        "figures": figures,
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "machine": machine(),
+    }
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def machine() -> dict[str, object]:
+    """What a figure of speed depends on."""
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((li.split(": ")[1] for li in lines if li.startswith("model name")), model)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "elman": elman.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()

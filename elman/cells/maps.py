@@ -1,0 +1,201 @@
+"""What a cell's weights are declared as: by what they multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from elman.errors import InputError
+
+
+class Owner(Protocol):
+    """What a declared map asks of the cell that it belongs to."""
+
+    input_size: int
+    hidden_size: int
+    biases: int
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The width of each state."""
+
+    @classmethod
+    def maps(cls) -> tuple[Map, ...]:
+        """The cell's maps, in the order of their declaration."""
+
+    def size_of(self, what: str) -> int:
+        """The width of what a map multiplies."""
+
+
+class Blocks:
+    """The blocks of a linear map's output or of a diagonal weight, by name: ``z.i``, ``z.f``.
+
+    Iterating yields them in the order of their declaration.
+    """
+
+    def __init__(self, names: Sequence[str], tensor: Tensor):
+        self.__dict__.update(zip(names, tensor.chunk(len(names), dim=-1), strict=True))
+
+    def __getattr__(self, name: str) -> Tensor:
+        raise AttributeError(f"no block {name!r}: the declared blocks are {', '.join(vars(self))}")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(vars(self).values())
+
+
+class Map:
+    """A declared weight of a cell: a descriptor that registers its parameters when a cell is made.
+
+    ``blocks`` names the blocks of its output, separated by spaces, each one hidden size wide;
+    without names the output is one plain tensor.
+    """
+
+    def __init__(self, blocks: str = ""):
+        self.blocks = tuple(blocks.split())
+        if len(set(self.blocks)) != len(self.blocks):
+            raise InputError(f"blocks must have different names, received {blocks!r}.")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, cell: Owner | None, owner: type) -> Any:
+        return self if cell is None else self.bind(cell)
+
+    def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter that this map adds to ``cell``."""
+        raise NotImplementedError
+
+    def bind(self, cell: Owner) -> Any:
+        """What ``self.<name>`` is inside a step of ``cell``."""
+        raise NotImplementedError
+
+    def named(self, tensor: Tensor) -> Blocks | Tensor:
+        """``tensor`` cut into the declared blocks along its last axis."""
+        return Blocks(self.blocks, tensor) if self.blocks else tensor
+
+    def width(self, cell: Owner) -> int:
+        """The width of the output: a hidden size for each block."""
+        return max(1, len(self.blocks)) * cell.hidden_size
+
+    def suffix(self, cell: Owner) -> str:
+        """A cell's first map has the bare names of ``torch.nn``; the others carry their own."""
+        return "" if type(cell).maps()[0] is self else f"_{self.name}"
+
+
+class Affine(Map):
+    """``W x + U h + b``: the map of a step's input and of a state.
+
+    Parameters, for n blocks of H units, input size M and first state of size S:
+    ``weight_ih`` (n·H, M), ``weight_hh`` (n·H, S), and ``bias_ih``, ``bias_hh`` (n·H) for cells
+    with two biases, ``bias_ih`` alone for cells with one. A map that is not the cell's first adds
+    its name: ``weight_ih_candidate``.
+
+    Inside a step, ``self.gates(x, h)`` gives the blocks of the sum, ``self.gates.input(x)`` those
+    of ``W x + b`` and ``self.gates.hidden(h)`` those of ``U h`` (plus the second bias).
+    """
+
+    def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Map.shapes`."""
+        n, end = self.width(cell), self.suffix(cell)
+        shapes: dict[str, tuple[int, ...]] = {
+            f"weight_ih{end}": (n, cell.input_size),
+            f"weight_hh{end}": (n, cell.state_sizes[0]),
+        }
+        if cell.biases >= 1:
+            shapes[f"bias_ih{end}"] = (n,)
+        if cell.biases == 2:
+            shapes[f"bias_hh{end}"] = (n,)
+        return shapes
+
+    def bind(self, cell: Owner) -> BoundAffine:
+        """See :meth:`Map.bind`."""
+        return BoundAffine(self, cell)
+
+
+class BoundAffine:
+    """An :class:`Affine` with the weights of one cell."""
+
+    def __init__(self, declared: Affine, cell: Owner):
+        end = declared.suffix(cell)
+        self._named = declared.named
+        self._weight_ih: Tensor = getattr(cell, f"weight_ih{end}")
+        self._weight_hh: Tensor = getattr(cell, f"weight_hh{end}")
+        self._bias_ih: Tensor | None = getattr(cell, f"bias_ih{end}", None)
+        self._bias_hh: Tensor | None = getattr(cell, f"bias_hh{end}", None)
+
+    def __call__(self, x: Tensor, h: Tensor) -> Any:
+        """The blocks of ``W x + U h + b``."""
+        return self._named(
+            linear(x, self._weight_ih, self._bias_ih) + linear(h, self._weight_hh, self._bias_hh)
+        )
+
+    def input(self, x: Tensor) -> Any:
+        """The blocks of ``W x + b``."""
+        return self._named(linear(x, self._weight_ih, self._bias_ih))
+
+    def hidden(self, h: Tensor) -> Any:
+        """The blocks of ``U h``, plus the second bias in a cell that has two."""
+        return self._named(linear(h, self._weight_hh, self._bias_hh))
+
+
+class Linear(Map):
+    """``A v``, or ``A v + b``: a linear map of one value.
+
+    Args:
+        blocks: names of the output's blocks; each is a hidden size wide.
+        of: the width of what it multiplies: ``"x"`` the input, ``"hidden"`` the hidden size, or
+            the name of a state.
+        bias: whether it has a bias (left out in a cell made without biases).
+        to: the width of the output where there are no blocks: as ``of``.
+        weight: the parameter's name; ``weight_<attribute>`` if not given.
+    """
+
+    def __init__(
+        self,
+        blocks: str = "",
+        *,
+        of: str = "hidden",
+        bias: bool = False,
+        to: str = "hidden",
+        weight: str | None = None,
+    ):
+        super().__init__(blocks)
+        self.of, self.to, self.bias, self.weight = of, to, bias, weight
+
+    def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Map.shapes`."""
+        rows = self.width(cell) if self.blocks else cell.size_of(self.to)
+        shapes: dict[str, tuple[int, ...]] = {self.parameter: (rows, cell.size_of(self.of))}
+        if self.bias and cell.biases:
+            shapes[f"bias_{self.name}"] = (rows,)
+        return shapes
+
+    @property
+    def parameter(self) -> str:
+        """The name of the weight."""
+        return self.weight or f"weight_{self.name}"
+
+    def bind(self, cell: Owner) -> Any:
+        """See :meth:`Map.bind`."""
+        weight = getattr(cell, self.parameter)
+        bias = getattr(cell, f"bias_{self.name}", None)
+        return lambda value: self.named(linear(value, weight, bias))
+
+
+class Diagonal(Map):
+    """``v``: a weight for each unit, so that ``self.peephole.i * c`` is ``diag(v_i) c``.
+
+    Its parameter is ``weight_<attribute>`` of shape (n·H); inside a step it is its blocks, or one
+    vector where no blocks are named.
+    """
+
+    def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Map.shapes`."""
+        return {f"weight_{self.name}": (self.width(cell),)}
+
+    def bind(self, cell: Owner) -> Any:
+        """See :meth:`Map.bind`."""
+        return self.named(getattr(cell, f"weight_{self.name}"))

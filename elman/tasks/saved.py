@@ -1,0 +1,65 @@
+"""Opening what a training has left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from elman.errors import ElmanError, InputError
+from elman.training.device import pick
+from elman.training.run import Run
+from elman.training.task import Task
+
+
+def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) -> Task:
+    """The job of a run, without its weights.
+
+    Args:
+        tasks: the jobs that there are, by name.
+        run: the run.
+        cell: the cell's name again, where the run was trained with a user's own. Opening a run
+            never executes a file that only the run names.
+
+    Raises:
+        ElmanError: the run is damaged, of an unknown job, or has a cell of the user's own.
+    """
+    settings, name = run.config["settings"], run.config["task"]
+    if cell is not None:
+        settings["cell"] = cell
+    elif ".py:" in str(settings.get("cell")):
+        raise ElmanError(
+            f"{run.path} was trained with the cell {settings['cell']}: name it again with --cell, "
+            "because opening a run executes no file on its own."
+        )
+    if name not in tasks:
+        raise ElmanError(f"{run.path} is a run of {name!r}, which this elman does not know.")
+    try:
+        return tasks[name].restore(run)
+    except InputError as error:
+        raise ElmanError(f"{run.path / 'config.json'} is damaged: {error}") from None
+
+
+def load_weights(job: Task, run: Run) -> None:
+    """Give the job's model the weights that the run has kept.
+
+    Raises:
+        ElmanError: they are missing, damaged or another model's.
+    """
+    try:
+        job.model.load_state_dict(run.load_model())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ElmanError(
+            f"{run.path / 'model.safetensors'} does not fit its config.json ({reason}): train anew."
+        ) from None
+
+
+def open_job(
+    tasks: Mapping[str, type[Task]], path: Path, device: str = "auto", cell: str | None = None
+) -> Task:
+    """The job of the run in a folder, with its weights, on a device."""
+    run = Run.open(path)
+    job = restore(tasks, run, cell)
+    load_weights(job, run)
+    job.model.to(pick(device)).eval()
+    return job
