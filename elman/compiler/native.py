@@ -17,6 +17,7 @@ from elman.compiler.call import Call, Result
 from elman.compiler.kernels import REALS, Compiled
 from elman.compiler.lower import decompose
 from elman.compiler.trace import Unsupported, trace
+from elman.errors import InputError
 
 _known: dict[Any, str] = {}
 """The name of a compiled cell, or why there is none (after a question mark)."""
@@ -25,7 +26,7 @@ _by_object: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()
 
 def knows(cell: Cell) -> bool:
     """Whether this engine usually runs ``cell``."""
-    return not _name(cell).startswith("?")
+    return _name(cell)[0] not in "?!"
 
 
 def unsupported(cell: Cell, call: Call) -> str | None:
@@ -41,6 +42,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     name = _name(cell)
     if name.startswith("?"):
         return name[1:]
+    if name == "!":
+        return None
     try:
         operator.COMPILED[name].build(real)
     except build.BuildError as why:
@@ -57,8 +60,12 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         name = tagged_name(cell.tag)
     else:
         name = _name(cell)
+    if name == "!":
+        return reference.run(cell, weights, call)
     compiled = operator.COMPILED[name]
     real = next(iter(weights.values())).dtype
+    if not torch.is_autocast_enabled("cpu"):
+        _check_types(real, call)
     resets = call.resets
     if resets is not None and call.reverse:
         # The boundary between two steps belongs, read backwards, to the earlier one.
@@ -112,16 +119,22 @@ def tagged_name(tag: str) -> str:
     return _name(_tagged[tag])
 
 
+def _check_types(real: torch.dtype, call: Call) -> None:
+    for what, tensor in (("x", call.x), *(("the state", s) for s in call.state)):
+        if tensor.dtype != real:
+            raise InputError(
+                f"{what} must have the weights' dtype {real}, received {tensor.dtype}."
+            )
+
+
 def source(cell: Cell) -> str:
     """The C++ that ``cell`` is compiled to.
 
     Raises:
         InputError: the native engine has no kernel for it.
     """
-    from elman.errors import InputError
-
     name = _name(cell)
-    if name.startswith("?"):
+    if name[0] in "?!":
         raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
     return operator.COMPILED[name].source
 
@@ -161,6 +174,8 @@ def _compile(cell: Cell) -> str:
         compiled = Compiled(*trace(cell, decompose))
     except (Unsupported, build.BuildError) as why:
         return f"?{why}"
+    except InputError:
+        return "!"  # the cell does not keep to its contract: the reference engine says how
     except Exception as error:  # of the step itself: the reference engine shows it in full
         reason = str(error).splitlines() or [""]
         return f"?its step cannot be traced ({type(error).__name__}: {reason[0]})"
