@@ -154,6 +154,21 @@ class Cell(nn.Module):
             )
         return tuple(new)
 
+    # What :mod:`elman.cells.transforms` changes: a cell may read noise beside its input.
+
+    @property
+    def noise_size(self) -> int:
+        """How many columns of noise a step reads after its input."""
+        return 0
+
+    def noise(self, x: Tensor) -> Tensor:
+        """The noise for sequences x (T, B, …): (T, B, noise_size)."""
+        return x.new_empty(*x.shape[:2], 0)
+
+    def at_rest(self) -> Self:
+        """This cell as it is evaluated: without noise."""
+        return self
+
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
         """This cell computing with ``weights``, by parameter name, in place of its own."""
         bound = copy.copy(self)

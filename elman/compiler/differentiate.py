@@ -82,6 +82,10 @@ def plan(lowering: Lowering) -> Plan:
         targets += stores_of(buffer, lambda node: node)
 
     saving = Saving(step, forward_series)
+    pairs = [pair for each in matrices.values() for pair in each]
+    for side in (side for pair in pairs for side in (pair.left, pair.right)):
+        if side is not None and side.kind == "sequence":
+            saving.kept.add(side.index)
     backward = schedule(graph, targets, saving.replace)
     train_targets = [t for b in saving.fresh for t in stores_of(b, lambda node: node)]
     train_targets += [t for b in forward_series for t in stores_of(b, lambda node: node)]

@@ -249,6 +249,7 @@ class Lowering:
         zero, width = self.graph.constant(0.0), shape[-1]
         if step != 1 or (dim not in (-1, len(shape) - 1)):
             raise Unsupported("a slice with a step has no kernel")
+        start += width if start < 0 else 0
         before = (zero, start), *rows.pieces, (zero, width - start - rows.width)
         return Rows(tuple(p for p in before if p[1]), rows.summed)
 

@@ -27,6 +27,10 @@ class Target:
     width: int
     accumulate: bool = False
 
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.width < 1 or self.offset + self.width > self.buffer.width:
+            raise AssertionError(f"{self} lies outside its buffer")
+
 
 @dataclass
 class Function:

@@ -212,10 +212,10 @@ def trace(
     """
     dtype = torch.float32
     weights = {name: torch.zeros(shape) for name, shape in cell.weight_shapes().items()}
-    sizes = {cell.input_size, cell.hidden_size, *cell.state_sizes}
+    sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
     sizes |= {n for p in weights.values() for n in p.shape}
-    batch = next(n for n in (11, 13, 17, 19, 23, 29, 31, 37, 41, 43) if n not in sizes)
-    x = torch.zeros(batch, cell.input_size, dtype=dtype)
+    batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)
+    x = torch.zeros(batch, cell.input_size + cell.noise_size, dtype=dtype)
     states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
 
     recorder = Recorder(decompose, pure=True)

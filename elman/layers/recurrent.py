@@ -74,6 +74,7 @@ class Recurrent(nn.Module):
         self.learn_initial_state, self.return_states = learn_initial_state, return_states
         self.num_directions = 2 if bidirectional else 1
         self._cells: list[Cell] = []
+        self._rested: list[Cell] = []  # as they are evaluated: without noise
         width = cell.input_size
         for layer, size in enumerate(sizes):
             for direction in range(self.num_directions):
@@ -98,6 +99,7 @@ class Recurrent(nn.Module):
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
         self._cells.append(native.tagged(cell.bind({})))
+        self._rested.append(native.tagged(cell.at_rest().bind({})))
 
     def _add_link(self, layer: int, width: int) -> None:
         cell = self._cells[-1]
@@ -158,10 +160,13 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.num_directions):
                 k = layer * self.num_directions + direction
+                cell, read = self._rested[k], y
+                if self.training and self._cells[k].noise_size:
+                    cell, read = self._cells[k], torch.cat([y, self._cells[k].noise(y)], -1)
                 call = Call(
-                    y, before[k], start[k], direction == 1, batch.lengths, batch.resets, every
+                    read, before[k], start[k], direction == 1, batch.lengths, batch.resets, every
                 )
-                result = engine.run(self._cells[k], self.weights(k), call)
+                result = engine.run(cell, self.weights(k), call)
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
@@ -173,6 +178,10 @@ class Recurrent(nn.Module):
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
+
+        Zoneout and recurrent dropout act as in evaluation. Where no gradient is wanted, all
+        layers run in one call of the native engine, whose packed weights follow every change that
+        PyTorch counts (a change through ``.data`` is none).
 
         Args:
             x: (B, M), or (M) for one stream.
@@ -201,7 +210,7 @@ class Recurrent(nn.Module):
         batch = Sequences.of(x.unsqueeze(0), None, None, self.input_size, False)
         before = self._start(batch.size) if state is None else self._before(state, batch)
         y, new = batch.x[0], []
-        for layer, cell in enumerate(self._cells):
+        for layer, cell in enumerate(self._rested):
             states = cell.bind(self.weights(layer))(y, *before[layer])
             cell.check_step(y, before[layer], states)
             y = self._link(layer, y, states[0])

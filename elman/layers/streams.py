@@ -27,7 +27,7 @@ def of(network: Recurrent) -> Stream | None:
 
 
 def _made(network: Recurrent) -> Stream | None:
-    cells = network._cells
+    cells = network._rested
     alike = len({cell.state_sizes for cell in cells}) == 1
     if network.bidirectional or any(network._linked) or not alike:
         return None
