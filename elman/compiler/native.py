@@ -16,7 +16,8 @@ from elman.compiler import build, operator, reference
 from elman.compiler.call import Call, Result
 from elman.compiler.kernels import REALS, Compiled
 from elman.compiler.lower import decompose
-from elman.compiler.trace import Unsupported, trace
+from elman.compiler.record import Unsupported
+from elman.compiler.trace import trace
 from elman.errors import InputError
 
 _known: dict[Any, str] = {}

@@ -29,7 +29,8 @@ from elman.compiler.kernels import (
     engine,
 )  # fmt: skip
 from elman.compiler.lower import decompose
-from elman.compiler.trace import Unsupported, trace
+from elman.compiler.record import Unsupported
+from elman.compiler.trace import trace
 
 SHARED_FROM = 100_000
 """Multiplications a step from which all threads share it."""
