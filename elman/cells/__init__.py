@@ -6,6 +6,7 @@ from elman.cells.lstm import LSTM, ProjectedLSTM
 from elman.cells.maps import Affine, Blocks, Diagonal, Linear
 from elman.cells.registry import CELLS, find, make
 from elman.cells.simple import Elman, Perceptron
+from elman.cells.transforms import layer_norm, recurrent_dropout, zoneout
 
 __all__ = [
     "CELLS",
@@ -21,5 +22,8 @@ __all__ = [
     "Perceptron",
     "ProjectedLSTM",
     "find",
+    "layer_norm",
     "make",
+    "recurrent_dropout",
+    "zoneout",
 ]

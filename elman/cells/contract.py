@@ -86,11 +86,10 @@ class Cell(nn.Module):
             raise InputError(f"biases must be 0, 1 or 2, received {biases!r}.")
         self.input_size, self.hidden_size, self.biases = input_size, hidden_size, biases
         self._check_contract()
-        for declared in type(self).maps():
-            for name, shape in declared.shapes(self).items():
-                self.register_parameter(
-                    name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                )
+        for name, shape in self.weight_shapes().items():
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            )
         self.reset_parameters()
 
     # -- what a subclass writes -------------------------------------------------------------
@@ -119,6 +118,10 @@ class Cell(nn.Module):
         for base in reversed(cls.__mro__):
             found.update((k, v) for k, v in vars(base).items() if isinstance(v, Map))
         return tuple(found.values())
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight, by its parameter's name, in the order of declaration."""
+        return {k: v for m in type(self).maps() for k, v in m.shapes(self).items()}
 
     @classmethod
     def first_argument(cls) -> str:
@@ -150,6 +153,21 @@ class Cell(nn.Module):
                 f"state ({', '.join(self.state)})."
             )
         return tuple(new)
+
+    # What :mod:`elman.cells.transforms` changes: a cell may read noise beside its input.
+
+    @property
+    def noise_size(self) -> int:
+        """How many columns of noise a step reads after its input."""
+        return 0
+
+    def noise(self, x: Tensor) -> Tensor:
+        """The noise for sequences x (T, B, …): (T, B, noise_size)."""
+        return x.new_empty(*x.shape[:2], 0)
+
+    def at_rest(self) -> Self:
+        """This cell as it is evaluated: without noise."""
+        return self
 
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
         """This cell computing with ``weights``, by parameter name, in place of its own."""

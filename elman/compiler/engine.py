@@ -8,14 +8,19 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType, TracebackType
 
+import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler import reference, torch_kernels
+from elman.compiler import native, reference, torch_kernels
 from elman.compiler.call import Call, Result
 from elman.errors import InputError
 
-ENGINES: dict[str, ModuleType] = {"torch": torch_kernels, "reference": reference}
+ENGINES: dict[str, ModuleType] = {
+    "native": native,
+    "torch": torch_kernels,
+    "reference": reference,
+}
 """By name, the preferred first. Each module has ``unsupported(cell, call)`` and ``run``."""
 
 _forced: ContextVar[str | None] = ContextVar("elman_engine", default=None)
@@ -30,8 +35,9 @@ class engine:
     """Force an engine: ``elman.engine("reference")``, from here on or for a ``with`` block.
 
     Args:
-        name: ``"reference"`` (the eager loop, the definition), ``"torch"`` (PyTorch's fused
-            kernels, for its own LSTM, GRU and RNN), or ``"auto"`` (the fastest that can).
+        name: ``"native"`` (any cell, compiled for this processor), ``"torch"`` (PyTorch's fused
+            kernels, for its own LSTM, GRU and RNN), ``"reference"`` (the eager loop, the
+            definition), or ``"auto"`` (the fastest that can).
 
     Forcing an engine that cannot run a call raises an error at that call.
 
@@ -61,7 +67,11 @@ class engine:
 
 def usual(cell: Cell) -> str:
     """The engine that runs ``cell`` where nothing stands in its way."""
-    return _forced.get() or ("torch" if torch_kernels.knows(cell) else "reference")
+    if _forced.get():
+        return str(_forced.get())
+    if native.knows(cell):
+        return "native"
+    return "torch" if torch_kernels.knows(cell) else "reference"
 
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
@@ -70,25 +80,38 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     Raises:
         InputError: the forced engine cannot run this call.
     """
-    wanted = usual(cell)
-    why = ENGINES[wanted].unsupported(cell, call)
-    if why is None:
-        return ENGINES[wanted].run(cell, weights, call)
-    label = type(cell).__name__
     if call.x.shape[0] == 0:
         return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
-    if _forced.get():
-        raise InputError(
-            f"the {wanted} engine cannot run {label}: {why}; use elman.engine('auto')."
-        )
+    wanted = forced()
+    why: str | None = None
+    for name in [wanted] if wanted else ENGINES:
+        reason = ENGINES[name].unsupported(cell, call)
+        if reason is None:
+            # PyTorch's kernels are what usually runs its own cells on other devices.
+            if why and not (name == "torch" and call.x.device.type != "cpu"):
+                _warn(cell, name, why)
+            return ENGINES[name].run(cell, weights, call)
+        why = why or reason
+    raise InputError(
+        f"the {wanted} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
+    )
+
+
+@torch.compiler.assume_constant_result
+def forced() -> str | None:
+    """The name of the engine that is forced, if any."""
+    return _forced.get()
+
+
+def _warn(cell: Cell, name: str, why: str) -> None:
+    label = type(cell).__name__
     if (label, why) not in _warned:
         _warned.add((label, why))
         warnings.warn(
-            f"{label} runs on the reference engine, which is slower: {why}.",
+            f"{label} runs on the {name} engine, which is slower: {why}.",
             EngineWarning,
             stacklevel=_callers_level(),
         )
-    return reference.run(cell, weights, call)
 
 
 def _callers_level() -> int:

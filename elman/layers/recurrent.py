@@ -11,9 +11,10 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.cells.contract import Cell
-from elman.compiler import engine
+from elman.compiler import engine, native
 from elman.compiler.call import Call
 from elman.errors import InputError
+from elman.layers import streams
 from elman.layers.dropout import between_layers
 from elman.layers.sequences import Sequences
 from elman.layers.states import States
@@ -73,6 +74,7 @@ class Recurrent(nn.Module):
         self.learn_initial_state, self.return_states = learn_initial_state, return_states
         self.num_directions = 2 if bidirectional else 1
         self._cells: list[Cell] = []
+        self._rested: list[Cell] = []  # as they are evaluated: without noise
         width = cell.input_size
         for layer, size in enumerate(sizes):
             for direction in range(self.num_directions):
@@ -96,7 +98,8 @@ class Recurrent(nn.Module):
                     f"initial_{name}{end}",
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
-        self._cells.append(cell.bind({}))
+        self._cells.append(native.tagged(cell.bind({})))
+        self._rested.append(native.tagged(cell.at_rest().bind({})))
 
     def _add_link(self, layer: int, width: int) -> None:
         cell = self._cells[-1]
@@ -157,10 +160,13 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.num_directions):
                 k = layer * self.num_directions + direction
+                cell, read = self._rested[k], y
+                if self.training and self._cells[k].noise_size:
+                    cell, read = self._cells[k], torch.cat([y, self._cells[k].noise(y)], -1)
                 call = Call(
-                    y, before[k], start[k], direction == 1, batch.lengths, batch.resets, every
+                    read, before[k], start[k], direction == 1, batch.lengths, batch.resets, every
                 )
-                result = engine.run(self._cells[k], self.weights(k), call)
+                result = engine.run(cell, self.weights(k), call)
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
@@ -173,6 +179,10 @@ class Recurrent(nn.Module):
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
 
+        Zoneout and recurrent dropout act as in evaluation. Where no gradient is wanted, all
+        layers run in one call of the native engine, whose packed weights follow every change that
+        PyTorch counts (a change through ``.data`` is none).
+
         Args:
             x: (B, M), or (M) for one stream.
             state: what the last step returned, or None to start.
@@ -183,6 +193,9 @@ class Recurrent(nn.Module):
         Raises:
             InputError: the network is bidirectional, or a shape does not fit.
         """
+        streamed = self._streamed(x, state)
+        if streamed is not None:
+            return streamed
         if self.bidirectional:
             raise InputError(
                 "a bidirectional network cannot run step by step, because it reads the future: "
@@ -197,7 +210,7 @@ class Recurrent(nn.Module):
         batch = Sequences.of(x.unsqueeze(0), None, None, self.input_size, False)
         before = self._start(batch.size) if state is None else self._before(state, batch)
         y, new = batch.x[0], []
-        for layer, cell in enumerate(self._cells):
+        for layer, cell in enumerate(self._rested):
             states = cell.bind(self.weights(layer))(y, *before[layer])
             cell.check_step(y, before[layer], states)
             y = self._link(layer, y, states[0])
@@ -205,6 +218,21 @@ class Recurrent(nn.Module):
                 y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
             new.append(states)
         return batch.out(y.unsqueeze(0))[0], batch.state_out(self._states.join(new))
+
+    def _streamed(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+        """A step in one call of the native engine, where no gradient is wanted and it can."""
+        if state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        if self.training and self.dropout:
+            return None
+        stream = streams.of(self)
+        if stream is None:
+            return None
+        states = [state] if isinstance(state, Tensor) else state
+        if not stream.fits(x, states):
+            return None
+        new = stream.run(self, x, states)
+        return new[0][-1].clone(), new[0] if len(new) == 1 else tuple(new)
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
@@ -226,9 +254,12 @@ class Recurrent(nn.Module):
 
     def weights(self, k: int) -> dict[str, Tensor]:
         """The weights of the k-th cell, by the cell's own names."""
-        cell, end = self._cells[k], self._suffix(k)
-        names = (name for declared in type(cell).maps() for name in declared.shapes(cell))
-        return {name: getattr(self, name + end) for name in names}
+        return {name: getattr(self, own) for name, own in self.weight_names(k).items()}
+
+    def weight_names(self, k: int) -> dict[str, str]:
+        """The names of this network's parameters for the weights of the k-th cell."""
+        end = self._suffix(k)
+        return {name: name + end for name in self._cells[k].weight_shapes()}
 
     def flatten_parameters(self) -> None:
         """Do nothing: here so that code written for ``torch.nn`` runs."""

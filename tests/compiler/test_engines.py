@@ -265,6 +265,7 @@ def test_the_reference_does_not_warn_for_the_cells_it_usually_runs(kind, monkeyp
 
 def test_the_warning_names_the_callers_line(monkeypatch):
     monkeypatch.setattr("elman.compiler.engine._warned", set())
+    monkeypatch.setattr("elman.compiler.native.unsupported", lambda *_: "of a test")
     rnn = elman.GRU(3, 4)
     resets = torch.zeros(2, 1, dtype=torch.bool)
     with pytest.warns(elman.EngineWarning) as caught:

@@ -1,0 +1,244 @@
+"""Cells from cells: zoneout, recurrent dropout and layer normalisation.
+
+Each gives a cell whose step is the changed step, so that it is traced, differentiated and compiled
+like any other. What is drawn at random comes to the step as columns beside its input.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm as normalised
+
+from elman.cells.contract import Cell
+from elman.cells.maps import Affine, BoundAffine, Owner
+from elman.errors import InputError
+
+if TYPE_CHECKING:
+    _Base = Cell
+else:
+    _Base = object
+
+
+def zoneout(cell: Cell, p: float = 0.1) -> Cell:
+    """``cell``, some of whose units keep their state for a step (Krueger et al., 2017).
+
+    s' = m ⊙ s + (1 − m) ⊙ s̃ for each state s, with s̃ the cell's own next state and m drawn for
+    each unit and step, 1 with probability p; p itself in evaluation.
+
+    Args:
+        cell: any cell; its weights are shared with the new one.
+        p: the probability that a unit keeps its state, in [0, 1).
+
+    Raises:
+        InputError: p is no such probability.
+    """
+    return _changed(cell, Zoneout, p)
+
+
+def recurrent_dropout(cell: Cell, p: float = 0.25) -> Cell:
+    """``cell``, whose maps of the state miss the same units all along (Gal & Ghahramani, 2016).
+
+    U (m ⊙ h) in place of U h, with m drawn once for each sequence: 0 with probability p, else
+    1 / (1 − p); 1 in evaluation.
+
+    Args:
+        cell: any cell with an :class:`Affine`; its weights are shared with the new one.
+        p: the probability that a unit is missing, in [0, 1).
+
+    Raises:
+        InputError: p is no such probability.
+    """
+    return _changed(cell, RecurrentDropout, p)
+
+
+def layer_norm(cell: Cell) -> Cell:
+    """``cell`` with normalised maps (Ba et al., 2016).
+
+    LN(W x) ⊙ α + LN(U h) ⊙ β + b in place of W x + U h + b, block by block, with gains α and β
+    that start at 1: ``weight_norm_ih``, ``weight_norm_hh``.
+
+    Args:
+        cell: any cell with an :class:`Affine`; its weights are shared with the new one.
+    """
+    return _changed(cell, LayerNorm, None)
+
+
+class Noisy(_Base):
+    """A cell that reads columns of noise beside its input, while it is trained."""
+
+    resting: bool = False
+
+    def at_rest(self) -> Self:
+        """This cell as it is evaluated: without noise."""
+        rested = copy.copy(self)
+        rested.__dict__["resting"] = True
+        return rested
+
+
+class Zoneout(Noisy):
+    """See :func:`zoneout`."""
+
+    zoneout_rate: ClassVar[float]
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """One step."""
+        if self.resting:
+            keep: list[Any] = [self.zoneout_rate] * len(states)
+        else:
+            own = sum(self.state_sizes)
+            x, noise = x[..., :-own], x[..., -own:]
+            keep = list(noise.split(list(self.state_sizes), -1))
+        new = super().forward(x, *states)
+        return tuple(m * s + (1 - m) * n for m, s, n in zip(keep, states, new, strict=True))
+
+    @property
+    def noise_size(self) -> int:
+        """See :attr:`Cell.noise_size`."""
+        return 0 if self.resting else super().noise_size + sum(self.state_sizes)
+
+    def noise(self, x: Tensor) -> Tensor:
+        """See :meth:`Cell.noise`."""
+        rates = x.new_full((*x.shape[:2], sum(self.state_sizes)), self.zoneout_rate)
+        return torch.cat([super().noise(x), torch.bernoulli(rates)], -1)
+
+
+class RecurrentDropout(Noisy):
+    """See :func:`recurrent_dropout`."""
+
+    dropout_rate: ClassVar[float]
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """One step."""
+        if self.resting:
+            return super().forward(x, *states)
+        own = self.state_sizes[0]
+        masked = copy.copy(self)
+        masked.__dict__["_mask"] = x[..., -own:]
+        return super(RecurrentDropout, masked).forward(x[..., :-own], *states)
+
+    @property
+    def noise_size(self) -> int:
+        """See :attr:`Cell.noise_size`."""
+        return 0 if self.resting else super().noise_size + self.state_sizes[0]
+
+    def noise(self, x: Tensor) -> Tensor:
+        """See :meth:`Cell.noise`."""
+        left = 1 - self.dropout_rate
+        once = torch.bernoulli(x.new_full((1, x.shape[1], self.state_sizes[0]), left)) / left
+        return torch.cat([super().noise(x), once.expand(x.shape[0], -1, -1)], -1)
+
+
+class MaskedAffine(Affine):
+    """An affine map whose state is masked."""
+
+    def bind(self, cell: Owner) -> BoundAffine:
+        """See :meth:`Map.bind`."""
+        return _BoundMasked(self, cell)
+
+
+class _BoundMasked(BoundAffine):
+    def __init__(self, declared: Affine, cell: Owner):
+        super().__init__(declared, cell)
+        self._mask: Tensor | None = vars(cell).get("_mask")
+
+    def __call__(self, x: Tensor, h: Tensor) -> Any:
+        return super().__call__(x, h if self._mask is None else h * self._mask)
+
+    def hidden(self, h: Tensor) -> Any:
+        return super().hidden(h if self._mask is None else h * self._mask)
+
+
+class LayerNorm(_Base):
+    """See :func:`layer_norm`."""
+
+    def reset_parameters(self) -> None:
+        """As the cell's own, with gains of 1."""
+        super().reset_parameters()
+        for name, parameter in self.named_parameters():
+            if name.startswith("weight_norm_"):
+                nn.init.ones_(parameter)
+
+
+class NormalisedAffine(Affine):
+    """An affine map whose two products are normalised, block by block."""
+
+    def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Map.shapes`."""
+        n, end = self.width(cell), self.suffix(cell)
+        gains = {f"weight_norm_ih{end}": (n,), f"weight_norm_hh{end}": (n,)}
+        return {**super().shapes(cell), **gains}
+
+    def bind(self, cell: Owner) -> BoundAffine:
+        """See :meth:`Map.bind`."""
+        return _BoundNormalised(self, cell)
+
+
+class _BoundNormalised(BoundAffine):
+    def __init__(self, declared: Affine, cell: Owner):
+        super().__init__(declared, cell)
+        end = declared.suffix(cell)
+        self._count = max(1, len(declared.blocks))
+        self._gain_ih: Tensor = getattr(cell, f"weight_norm_ih{end}")
+        self._gain_hh: Tensor = getattr(cell, f"weight_norm_hh{end}")
+
+    def __call__(self, x: Tensor, h: Tensor) -> Any:
+        return self._named(self._of_input(x) + self._of_state(h))
+
+    def input(self, x: Tensor) -> Any:
+        return self._named(self._of_input(x))
+
+    def hidden(self, h: Tensor) -> Any:
+        return self._named(self._of_state(h))
+
+    def _of_input(self, x: Tensor) -> Tensor:
+        return self._normal(x @ self._weight_ih.t(), self._gain_ih, self._bias_ih)
+
+    def _of_state(self, h: Tensor) -> Tensor:
+        return self._normal(h @ self._weight_hh.t(), self._gain_hh, self._bias_hh)
+
+    def _normal(self, z: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
+        blocks = [normalised(block, block.shape[-1:]) for block in z.chunk(self._count, -1)]
+        row = torch.cat(blocks, -1) * gain
+        return row if bias is None else row + bias
+
+
+REPLACED: dict[type, type[Affine]] = {RecurrentDropout: MaskedAffine, LayerNorm: NormalisedAffine}
+"""What a transform makes of a cell's affine maps."""
+
+
+@functools.cache
+def _kind(transform: type, cell: type[Cell], rate: float | None) -> type[Cell]:
+    members: dict[str, Any] = {"__doc__": cell.__doc__}
+    if rate is not None:
+        members["zoneout_rate" if transform is Zoneout else "dropout_rate"] = rate
+    if transform in REPLACED:
+        for declared in cell.maps():
+            if type(declared) is Affine:
+                members[declared.name] = REPLACED[transform](" ".join(declared.blocks))
+            elif isinstance(declared, Affine):
+                raise InputError(
+                    f"{transform.__name__} cannot change the maps of {cell.__name__}, which "
+                    "another transform has changed: apply zoneout to it, or one of the two alone."
+                )
+        if len(members) == 1 + (rate is not None):
+            raise InputError(
+                f"{cell.__name__} has no Affine map for {transform.__name__} to change."
+            )
+    return type(f"{transform.__name__}{cell.__name__}", (transform, cell), members)
+
+
+def _changed(cell: Cell, transform: type, rate: float | None) -> Cell:
+    if rate is not None and not 0 <= rate < 1:
+        raise InputError(f"p must lie in [0, 1), received {rate!r}.")
+    changed = cell.bind(dict(cell.named_parameters()))
+    changed.__class__ = _kind(transform, type(cell), rate)  # type: ignore[arg-type]
+    like = next(cell.parameters())
+    for name, shape in changed.weight_shapes().items():
+        if name not in changed._parameters:
+            changed.register_parameter(name, nn.Parameter(like.new_ones(shape)))
+    return changed

@@ -1,0 +1,266 @@
+"""The three programs of a cell: forward, forward that keeps what the gradient needs, backward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction, walk
+from elman.compiler.lower import Lowering, Outer, Step
+from elman.compiler.schedule import CHEAP, Program, Target, schedule, stores_of
+
+
+@dataclass
+class Pair:
+    """A contribution to a weight matrix's gradient: Σ leftᵀ right over time and batch.
+
+    ``None`` on either side is the state ``state`` before each step.
+    """
+
+    left: Buffer | None
+    right: Buffer | None
+    state: int = 0
+
+
+@dataclass
+class Plan:
+    """A cell's loop, ready to be emitted and run.
+
+    Attributes:
+        saved: the buffers that the forward pass fills for the backward pass, with their order.
+        kept: the indices of the sequences that the backward pass reads again.
+        sequence_gradients: the series buffer with each sequence's gradient, or None for zero.
+        vector_gradients: by parameter: a series buffer to sum over time and batch, or an
+            accumulator to sum over the batch.
+        matrix_gradients: by parameter: the pairs that it is the sum of.
+    """
+
+    step: Step
+    forward: Program
+    train: Program
+    backward: Program
+    saved: list[Buffer]
+    kept: list[int]
+    sequence_gradients: list[Buffer | None]
+    vector_gradients: dict[int, Buffer]
+    matrix_gradients: dict[int, list[Pair]]
+    after: list[Buffer] = field(default_factory=list)
+
+
+def plan(lowering: Lowering) -> Plan:
+    """Decide what to save, and schedule the three programs."""
+    step = lowering.step()
+    graph = step.graph
+    after = [Buffer("after", k, b.width) for k, b in enumerate(step.states)]
+    new_targets = [
+        t for buffer, rows in zip(after, step.new, strict=True) for t in _targets(buffer, rows)
+    ]
+
+    targets: list[Target] = []
+    matrices: dict[int, list[Pair]] = {}
+    vectors: dict[int, Buffer] = {}
+    sequence_gradients: list[Buffer | None] = []
+    for rows in step.sequence_gradients:
+        sequence_gradients.append(None if rows is None else _series(lowering, rows))
+    for k, gradient in enumerate(step.parameter_gradients):
+        if isinstance(gradient, Outer):
+            matrices[k] = [_pair(lowering, a, b) for a, b in gradient.pairs]
+    for k, gradient in enumerate(step.parameter_gradients):
+        if isinstance(gradient, Rows):
+            # Rows that are written for each step anyway are summed afterwards, in one pass.
+            found = lowering.find(Rows(gradient.pieces))
+            vectors[k] = found if found is not None and found.series else _sum(gradient, k, targets)
+    before = [Buffer("after", k, b.width) for k, b in enumerate(step.states)]
+    for buffer, gradient in zip(before, step.state_gradients, strict=True):
+        if gradient is None:
+            targets.append(Target(buffer, 0, graph.constant(0.0), buffer.width))
+        else:
+            targets += _targets(buffer, gradient)
+    series = [b for b in lowering.buffers if b.kind == "local" and b.series]
+    backward_series = [b for b in series if _reads_gradient(b)]
+    forward_series = [b for b in series if b not in backward_series]
+    for buffer in backward_series:
+        targets += stores_of(buffer, lambda node: node)
+
+    saving = Saving(step, forward_series)
+    pairs = [pair for each in matrices.values() for pair in each]
+    for side in (side for pair in pairs for side in (pair.left, pair.right)):
+        if side is not None and side.kind == "sequence":
+            saving.kept.add(side.index)
+    backward = schedule(graph, targets, saving.replace)
+    train_targets = [t for b in saving.fresh for t in stores_of(b, lambda node: node)]
+    train_targets += [t for b in forward_series for t in stores_of(b, lambda node: node)]
+    return Plan(
+        step,
+        schedule(graph, new_targets),
+        schedule(graph, [*new_targets, *train_targets]),
+        backward,
+        [*saving.fresh, *forward_series],
+        sorted(saving.kept),
+        sequence_gradients,
+        vectors,
+        matrices,
+        after,
+    )
+
+
+class Saving:
+    """Chooses which forward values the backward pass loads and which it computes again.
+
+    States before and after a step are there anyway. A value that costs at most one expensive
+    function of what is there is computed again; the outputs of expensive functions, of products
+    and of reductions are saved; a cheap function of one saved value is computed again, of several
+    it is saved in their place.
+    """
+
+    def __init__(self, step: Step, series: list[Buffer]):
+        self.graph = step.graph
+        self.fresh: list[Buffer] = []
+        self.kept: set[int] = set()
+        self._there: dict[Node, Node] = {}
+        self._replaced: dict[Node, Node] = {}
+        self._wanted: dict[Node, frozenset[Node]] = {}
+        self._gradient: dict[Node, bool] = {}
+        self._costs: dict[Node, float] = {}
+        for k, rows in enumerate(step.new):
+            self._has(Buffer("new", k, rows.width), rows.pieces)
+        for buffer in series:
+            ends = [o for o, _ in buffer.stores[1:]] + [buffer.width]
+            sizes = [e - o for (o, _), e in zip(buffer.stores, ends, strict=True)]
+            nodes = [node for _, node in buffer.stores]
+            self._has(buffer, tuple(zip(nodes, sizes, strict=True)))
+
+    def _has(self, buffer: Buffer, pieces: tuple[tuple[Node, int], ...]) -> None:
+        offset = 0
+        for node, width in pieces:
+            if node.op not in ("leaf", "constant") or (
+                node.op == "leaf" and node.buffer.kind == "product"
+            ):
+                self._there.setdefault(node, self.graph.leaf(buffer, offset, width))
+            offset += width
+
+    def replace(self, node: Node) -> Node:
+        """``node`` for the backward pass: forward values are loaded or computed again."""
+        if node not in self._replaced:
+            if not self._reads_gradient(node):
+                self._replaced[node] = self._taken(node)
+            elif node.args:
+                args = [self.replace(a) for a in node.args]
+                self._replaced[node] = self.graph.rebuilt(node, args)
+            else:
+                self._replaced[node] = node
+        return self._replaced[node]
+
+    def _reads_gradient(self, node: Node) -> bool:
+        if node not in self._gradient:
+            self._gradient[node] = reads_gradient(node)
+        return self._gradient[node]
+
+    def _taken(self, node: Node) -> Node:
+        """A forward value that the backward pass wants: from memory, or computed again."""
+        if node in self._there:
+            return self._there[node]
+        if node in self._wants(node):
+            made = Buffer("saved", len(self.fresh), node.width, series=True)
+            made.stores.append((0, node))
+            self.fresh.append(made)
+            self._there[node] = self.graph.leaf(made)
+            return self._there[node]
+        if node.op == "leaf" and node.buffer.kind == "sequence":
+            self.kept.add(node.buffer.index)
+        if not node.args:
+            return node
+        return self.graph.rebuilt(node, [self._taken(a) for a in node.args])
+
+    def _cost(self, node: Node) -> float:
+        """How many expensive functions it takes to compute it from what is there."""
+        if node not in self._costs:
+            if node in self._there or node.op == "constant":
+                cost = 0.0
+            elif node.op == "leaf":
+                cost = 0.0 if node.buffer.kind in ("state", "vector") else float("inf")
+            elif is_reduction(node):
+                cost = float("inf")
+            else:
+                cost = sum(map(self._cost, node.args)) + (node.op not in CHEAP | MASKS)
+            self._costs[node] = cost
+        return self._costs[node]
+
+    def _wants(self, node: Node) -> frozenset[Node]:
+        """What has to be saved so that ``node`` can be had."""
+        if node not in self._wanted:
+            args = frozenset().union(*(self._wants(a) for a in node.args))
+            if self._cost(node) <= 1 or (node.op == "leaf" and node.buffer.kind == "sequence"):
+                wanted: frozenset[Node] = frozenset()
+            elif (
+                node.op in MASKS
+                or (node.width == 1 and not is_reduction(node) and node.args)
+                or (node.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(node, args))
+            ):
+                wanted = args
+            else:
+                wanted = frozenset({node})
+            self._wanted[node] = wanted
+        return self._wanted[node]
+
+
+def _is_sum_with_sequence(node: Node, args: frozenset[Node]) -> bool:
+    """Saving W x + U h takes no more memory than U h, and lets go of W x."""
+    return any(a.op == "leaf" and a.buffer.kind == "sequence" for a in node.args) and len(args) > 0
+
+
+def _is_product(node: Node) -> bool:
+    return node.op == "leaf" and node.buffer.kind == "product"
+
+
+def reads_gradient(node: Node) -> bool:
+    """Whether a node depends on the gradient of the states."""
+    return any(
+        n.op == "leaf"
+        and (
+            n.buffer.kind == "cotangent" or (_is_product(n) and _reads_gradient(_source(n.buffer)))
+        )
+        for n in walk([node])
+    )
+
+
+def _source(product: Buffer) -> Buffer:
+    assert product.product is not None
+    return product.product.source
+
+
+def _reads_gradient(buffer: Buffer) -> bool:
+    if buffer.kind == "product":
+        return _reads_gradient(_source(buffer))
+    return buffer.kind == "cotangent" or any(reads_gradient(node) for _, node in buffer.stores)
+
+
+def _targets(buffer: Buffer, rows: Rows) -> list[Target]:
+    targets, offset = [], 0
+    for node, width in rows.pieces:
+        targets.append(Target(buffer, offset, node, width))
+        offset += width
+    return targets
+
+
+def _series(lowering: Lowering, rows: Rows) -> Buffer:
+    """Rows for each step; a gradient that is a forward value, too, gets a buffer of its own."""
+    return lowering.materialised(rows, series=True)
+
+
+def _sum(rows: Rows, k: int, targets: list[Target]) -> Buffer:
+    made = Buffer("sum", k, rows.width)
+    offset = 0
+    for node, width in rows.pieces:
+        if not (node.op == "constant" and node.attribute == 0):
+            targets.append(Target(made, offset, node, width, accumulate=True))
+        offset += width
+    return made
+
+
+def _pair(lowering: Lowering, a: Rows, b: Rows) -> Pair:
+    left, right = lowering.materialised(a, series=True), lowering.materialised(b, series=True)
+    if left.kind == "state":
+        return Pair(None, right, left.index)
+    if right.kind == "state":
+        return Pair(left, None, right.index)
+    return Pair(left, right)

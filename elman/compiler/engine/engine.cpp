@@ -1,0 +1,80 @@
+// The part of the engine that is the same for every cell, as a library with a C interface.
+#include <omp.h>
+
+#include "loop.hpp"
+
+using namespace elman;
+
+namespace {
+
+// Rows that a thread takes at a time, so that what a step touches stays in its cache.
+constexpr long kChunk = 2 * kRows;
+
+void run_rows(const Program& p, int threads) {
+  const long per_thread = (p.batch + threads - 1) / threads;
+  const long rounds = (per_thread + kChunk - 1) / kChunk;
+  const long chunks = std::min(p.batch, rounds * threads);
+  const auto work = [&](long chunk) {
+    Team alone;
+    Worker(p, alone, 0, p.batch * chunk / chunks, p.batch * (chunk + 1) / chunks).run();
+  };
+  if (threads == 1) {  // without the pool: after a fork there is none
+    for (long chunk = 0; chunk < chunks; ++chunk) work(chunk);
+    return;
+  }
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (long chunk = 0; chunk < chunks; ++chunk) work(chunk);
+}
+
+// All threads on the same rows, one program after the other.
+void run_team(const Program* const* programs, long count, int threads) {
+  Team team;
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp single
+    team.start(omp_get_num_threads());
+    for (long i = 0; i < count; ++i)
+      Worker(*programs[i], team, omp_get_thread_num(), 0, programs[i]->batch).run();
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+void elman_run(const Program* p) {
+  const int threads = static_cast<int>(p->threads);
+  if (p->team > 1)
+    run_team(&p, 1, static_cast<int>(p->team));
+  else
+    run_rows(*p, static_cast<int>(std::min<long>(threads, p->batch)));
+}
+
+// Programs of which each reads what the one before it wrote.
+void elman_chain(const Program* const* programs, long count, long threads) {
+  if (threads > 1) {
+    run_team(programs, count, static_cast<int>(threads));
+    return;
+  }
+  Team alone;
+  for (long i = 0; i < count; ++i) Worker(*programs[i], alone, 0, 0, programs[i]->batch).run();
+}
+
+long elman_packed_size(long depth, long columns) { return packed_size(depth, columns); }
+
+void elman_pack(const real* w, long stride_k, long stride_c, long depth, long columns,
+                real* packed, long threads) {
+  const long count = blocks(columns);
+  const long parts = std::min(threads, count);
+  if (parts == 1 || depth * columns < 16384) {
+    pack(w, stride_k, stride_c, depth, columns, packed, 0, count);
+    return;
+  }
+#pragma omp parallel for num_threads(parts)
+  for (long i = 0; i < parts; ++i)
+    pack(w, stride_k, stride_c, depth, columns, packed, count * i / parts, count * (i + 1) / parts);
+}
+
+long elman_vector_bytes() { return kBytes; }
+
+}  // extern "C"

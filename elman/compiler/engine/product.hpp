@@ -1,0 +1,106 @@
+// Rows times a packed matrix: the one product of a step.
+//
+// A matrix (K, columns) is packed as [block of columns][k][one or two vectors]. Every element of a
+// product is summed over k in order by one accumulator, whatever the number of rows or threads:
+// results do not depend on them.
+#pragma once
+#include "vector.hpp"
+
+namespace elman {
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 12;  // 32 registers: 12 × 2 accumulators
+#else
+constexpr int kRows = 6;  // 16 registers: 6 × 2 accumulators
+#endif
+constexpr long kBlock = 2 * N;  // columns in a block
+
+inline long blocks(long columns) { return (columns + kBlock - 1) / kBlock; }
+inline long packed_size(long k, long columns) { return blocks(columns) * kBlock * k; }
+
+// Pack the blocks from `first` to `last` of the matrix whose element (k, c) lies at
+// w[k * stride_k + c * stride_c]; columns past the end are zero.
+inline void pack(const real* w, long stride_k, long stride_c, long depth, long columns,
+                 real* packed, long first, long last) {
+  for (long b = first; b < last; ++b) {
+    real* out = packed + b * kBlock * depth;
+    const real* in = w + b * kBlock * stride_c;
+    const long n = columns - b * kBlock < kBlock ? columns - b * kBlock : kBlock;
+    if (n < kBlock) std::memset(out, 0, sizeof(real) * kBlock * depth);
+    if (stride_c == 1) {
+      for (long k = 0; k < depth; ++k) std::memcpy(out + k * kBlock, in + k * stride_k, n * sizeof(real));
+    } else {
+      // By squares, so that both sides stay in the cache.
+      for (long k0 = 0; k0 < depth; k0 += N) {
+        const long k1 = k0 + N < depth ? k0 + N : depth;
+        for (long c = 0; c < n; ++c)
+          for (long k = k0; k < k1; ++k) out[k * kBlock + c] = in[c * stride_c + k * stride_k];
+      }
+    }
+  }
+}
+
+// R rows times B blocks of two vectors.
+template <int R, int B>
+void rows_times_blocks(const real* a, long row, const real* packed, long depth, real* out,
+                       long out_row, long columns) {
+  V sum[R][2 * B];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int c = 0; c < 2 * B; ++c) sum[r][c] = V{};
+  const long next = kBlock * depth;
+  for (long k = 0; k < depth; ++k) {
+    V w[2 * B];
+#pragma GCC unroll 16
+    for (int c = 0; c < 2 * B; ++c) w[c] = load(packed + (c / 2) * next + k * kBlock + (c % 2) * N);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V x = splat(a[r * row + k]);
+#pragma GCC unroll 16
+      for (int c = 0; c < 2 * B; ++c) sum[r][c] += x * w[c];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int c = 0; c < 2 * B; ++c) {
+      real* p = out + r * out_row + c * N;
+      const long left = columns - c * N;
+      if (left >= N)
+        store(p, sum[r][c]);
+      else if (left > 0)
+        std::memcpy(p, &sum[r][c], left * sizeof(real));
+    }
+}
+
+// How many blocks at a time keep the multipliers busy with so few rows.
+constexpr int at_once(int rows) { return kRows < 8 ? (rows <= 1 ? 4 : rows <= 3 ? 2 : 1)
+                                                   : (rows <= 2 ? 4 : rows <= 5 ? 2 : 1); }
+
+template <int R>
+void some_rows(const real* a, long row, const real* packed, long depth, real* out, long out_row,
+               long columns, long first, long last) {
+  constexpr int B = at_once(R);
+  long b = first;
+  for (; b + B <= last; b += B)
+    rows_times_blocks<R, B>(a, row, packed + b * kBlock * depth, depth, out + b * kBlock, out_row,
+                            columns - b * kBlock);
+  for (; b < last; ++b)
+    rows_times_blocks<R, 1>(a, row, packed + b * kBlock * depth, depth, out + b * kBlock, out_row,
+                            columns - b * kBlock);
+}
+
+using SomeRows = void (*)(const real*, long, const real*, long, real*, long, long, long, long);
+template <int... R>
+constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R>...};
+
+inline SomeRows kernel_for(long rows) {
+#if defined(__AVX512F__) || defined(__aarch64__)
+  return kSomeRows<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>[rows];
+#else
+  return kSomeRows<1, 2, 3, 4, 5, 6>[rows];
+#endif
+}
+
+}  // namespace elman

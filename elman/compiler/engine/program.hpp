@@ -1,0 +1,74 @@
+// What runs at every step, as the Python side hands it over (elman/compiler/native_call.py has
+// the same layouts). Sizes are in elements.
+#pragma once
+#include "vector.hpp"
+
+namespace elman {
+
+// A state that goes from step to step.
+struct State {
+  real* first;       // (B, width) before the first step
+  real* again;       // (B, width) after a reset, or null
+  real* history;     // after each step: (slots, B, width)
+  real* present;     // (B, width) scratch: the state before the present step, where it is changed
+  real* last;        // (B, width) out: after the last step, or null
+  const real* added; // (T, B, width) added after each step, or null: gradients of outputs
+  real* again_out;   // (B, width) what a reset takes from the state, summed; or null
+  long width;
+  long slots;        // T, or 2 where only the present step is needed
+  long past;         // a state of the forward pass, seen from the backward pass: only read
+};
+
+enum Place { kFixed = 0, kBefore = 1, kAfter = 2 };
+
+// Rows in memory: row b of step t is at data + t * step + b * row.
+struct Buffer {
+  real* data;
+  long step;
+  long row;
+  long place;  // kFixed, or of which state it is the value before or after the step
+  long state;
+};
+
+struct Product {
+  long source;
+  long target;
+  long depth;
+  long columns;
+  const real* packed;
+};
+
+using Pointwise = void (*)(real* const*, long, long);
+
+struct Function {
+  Pointwise run;
+  long width;
+  long whole_rows;  // it reduces rows
+  long slots;
+  const long* buffers;
+  const long* offsets;
+};
+
+struct Stage {
+  long first_product, products;
+  long first_function, functions;
+};
+
+struct Program {
+  long steps, batch, threads;
+  long reverse;   // from the last step to the first
+  long backward;  // the gradient: of rows past their end, it passes by
+  const unsigned char* resets;  // (T, B): the state before this step is its start; or null
+  const long* lengths;          // (B) or null
+  State* states;
+  long state_count;
+  Buffer* buffers;
+  long buffer_count;
+  const Product* products;
+  const Function* functions;
+  const Stage* stages;
+  long stage_count;
+  long team;  // threads that share rows, with a barrier a stage; 1: each has rows of its own
+};
+
+}  // namespace elman

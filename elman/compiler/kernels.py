@@ -1,0 +1,296 @@
+"""A cell's compiled programs, and one run of a program in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.compiler.build import HEADERS, build
+from elman.compiler.differentiate import Plan, plan
+from elman.compiler.emit import emit
+from elman.compiler.ir import Buffer
+from elman.compiler.lower import Lowering
+from elman.compiler.schedule import Program
+from elman.compiler.trace import Hoisted, Loop
+
+REALS = {torch.float32: "float", torch.float64: "double"}
+FIXED, BEFORE, AFTER = 0, 1, 2
+
+
+@dataclass
+class State:
+    """A state of a program: see ``struct State`` in engine/program.hpp."""
+
+    first: Tensor
+    history: Tensor
+    last: Tensor | None = None
+    again: Tensor | None = None
+    added: Tensor | None = None
+    again_out: Tensor | None = None
+    past: bool = False
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a program runs: steps, batch, direction, and where sequences end or start anew."""
+
+    steps: int
+    batch: int
+    reverse: bool
+    backward: bool
+    resets: Tensor | None
+    lengths: Tensor | None
+
+
+@dataclass
+class Description:
+    """A program in memory: see engine/program.hpp for what the numbers are.
+
+    Attributes:
+        states: STATE_FIELDS numbers a state.
+        buffers: BUFFER_FIELDS numbers a buffer.
+        alive: the tensors that the numbers point to.
+    """
+
+    states: array[int]
+    buffers: array[int]
+    header: array[int]
+    alive: list[Any]
+
+    @property
+    def address(self) -> ctypes.c_void_p:
+        """Where the program is."""
+        return ctypes.c_void_p(_address(self.header))
+
+
+STATE_FIELDS, BUFFER_FIELDS = 10, 5
+FIRST, HISTORY = 0, 2
+"""Fields of a state."""
+
+
+class Kernel:
+    """One program for one type of number."""
+
+    def __init__(self, name: str, program: Program, real: torch.dtype, cell: ctypes.CDLL):
+        self.program, self.real = program, real
+        self.engine = engine(REALS[real])
+        self.buffers = program.buffers
+        self._number = {buffer: k for k, buffer in enumerate(self.buffers)}
+        self.products = program.products
+        self._functions = array("q")
+        self._slots: list[array[int]] = []
+        for k, function in enumerate(program.functions):
+            numbers = array("q", [self._number[program.resolve(b)] for b, _ in function.slots])
+            offsets = array("q", [offset for _, offset in function.slots])
+            self._slots += [numbers, offsets]
+            address = ctypes.cast(getattr(cell, f"{name}_{k}"), ctypes.c_void_p).value
+            self._functions.extend(
+                [
+                    address or 0,
+                    function.width,
+                    bool(function.reductions),
+                    len(numbers),
+                    _address(numbers),
+                    _address(offsets),
+                ]
+            )
+        self._stages = array("q")
+        first = [0, 0]
+        for products, functions in program.stages:
+            self._stages.extend([first[0], len(products), first[1], len(functions)])
+            first = [first[0] + len(products), first[1] + len(functions)]
+        lanes = self.engine.elman_vector_bytes() // real.itemsize
+        self._rounded = {b: -(-b.width // lanes) * lanes for b in self.buffers}
+
+    def run(
+        self,
+        shape: Shape,
+        where: Callable[[Buffer], Tensor | tuple[int, int]],
+        states: Sequence[State],
+        weights: Sequence[Tensor],
+    ) -> None:
+        """Run the program; for the arguments see :meth:`described`."""
+        described = self.described(shape, where, states, weights)
+        self.engine.elman_run(described.address)
+
+    def described(
+        self,
+        shape: Shape,
+        where: Callable[[Buffer], Tensor | tuple[int, int]],
+        states: Sequence[State],
+        weights: Sequence[Tensor],
+    ) -> Description:
+        """The program in memory, as the engine reads it.
+
+        Args:
+            shape: see :class:`Shape`.
+            where: for each buffer its tensor, (T, B, width) or (width,), or (BEFORE or AFTER,
+                the number of the state), or (FIXED, 0) for one that nobody else reads.
+            states: what goes from step to step.
+            weights: the matrices, by number.
+        """
+        steps, batch = shape.steps, shape.batch
+        places = [where(b) for b in self.buffers]
+        private = batch * sum(
+            self._rounded[b]
+            for b, place in zip(self.buffers, places, strict=True)
+            if isinstance(place, tuple) and place[0] == FIXED
+        )
+        space = torch.empty(private, dtype=self.real)
+        alive: list[Any] = [space, weights, states]
+        at = space.data_ptr()
+        buffers = array("q")
+        for buffer, place in zip(self.buffers, places, strict=True):
+            if isinstance(place, Tensor):
+                alive.append(place)
+                width = buffer.width
+                moving = width * batch if place.dim() == 3 else 0
+                row = 0 if place.dim() == 1 else width
+                buffers.extend([place.data_ptr(), moving, row, FIXED, 0])
+            elif place[0] == FIXED:
+                buffers.extend([at, 0, self._rounded[buffer], FIXED, 0])
+                at += self._rounded[buffer] * batch * self.real.itemsize
+            else:
+                width = states[place[1]].first.shape[-1]
+                buffers.extend([0, 0, width, *place])
+        threads = torch.get_num_threads()
+        products, work = self._pack(weights, threads, alive)
+        numbers = array("q")
+        for state in states:
+            present = torch.empty_like(state.first)
+            alive.append(present)
+            pointers = (
+                state.first, state.again, state.history, present, state.last, state.added,
+                state.again_out,
+            )  # fmt: skip
+            numbers.extend(0 if p is None else p.data_ptr() for p in pointers)
+            numbers.extend([state.first.shape[-1], state.history.shape[0], state.past])
+        header = array(
+            "q",
+            [
+                steps,
+                batch,
+                threads,
+                shape.reverse,
+                shape.backward,
+                0 if shape.resets is None else shape.resets.data_ptr(),
+                0 if shape.lengths is None else shape.lengths.data_ptr(),
+                _address(numbers),
+                len(states),
+                _address(buffers),
+                len(self.buffers),
+                _address(products),
+                _address(self._functions),
+                _address(self._stages),
+                len(self._stages) // 4,
+                team(batch, threads, work, self.real.itemsize),
+            ],
+        )
+        return Description(numbers, buffers, header, [*alive, products])
+
+    def number(self, buffer: Buffer) -> int:
+        """The number of a buffer in :attr:`Description.buffers`."""
+        return self._number[buffer]
+
+    def _pack(
+        self, weights: Sequence[Tensor], threads: int, alive: list[Any]
+    ) -> tuple[array[int], int]:
+        """The products' descriptions, and how many multiplications a row takes."""
+        products = array("q")
+        work = 0
+        for target in self.products:
+            assert target.product is not None
+            weight = weights[target.product.weight]
+            depth, columns = weight.shape
+            along, across = weight.stride()
+            if target.product.transposed:
+                depth, columns, along, across = columns, depth, across, along
+            packed = torch.empty(self.engine.elman_packed_size(depth, columns), dtype=self.real)
+            alive.append(packed)
+            self.engine.elman_pack(
+                ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
+                ctypes.c_void_p(packed.data_ptr()), threads,
+            )  # fmt: skip
+            source = self.program.resolve(target.product.source)
+            products.extend(
+                [
+                    self._number[source],
+                    self._number[self.program.resolve(target)],
+                    depth,
+                    columns,
+                    packed.data_ptr(),
+                ]
+            )
+            work += depth * columns
+        return products, work
+
+
+def team(batch: int, threads: int, work: int, size: int) -> int:
+    """How many threads share the same rows, meeting once a stage.
+
+    Where there are enough rows and the weights fit a core's own cache, 1: every thread has rows of
+    its own and none ever waits. Otherwise all, unless a step is too short to be worth a meeting.
+    """
+    if threads == 1 or (batch >= 4 * threads and work * size <= 3 << 19):
+        return 1
+    return threads if batch * work >= 400_000 else 1
+
+
+class Compiled:
+    """A cell of certain sizes: its plan, its source and its kernels for each type of number."""
+
+    def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
+        self.hoisted = hoisted
+        self.plan: Plan = plan(Lowering(loop))
+        self.programs = {"forward": self.plan.forward}
+        if not only_forward:
+            self.programs |= {"train": self.plan.train, "backward": self.plan.backward}
+        self.source = emit(self.programs)
+
+    @functools.cached_property
+    def _kernels(self) -> dict[tuple[str, torch.dtype], Kernel]:
+        return {}
+
+    def build(self, real: torch.dtype) -> None:
+        """Compile the programs for one type of number, or take them from the cache.
+
+        Raises:
+            BuildError: it cannot be done here.
+        """
+        if ("forward", real) not in self._kernels:
+            library = build(self.source, REALS[real])
+            for name, program in self.programs.items():
+                self._kernels[name, real] = Kernel(name, program, real, library)
+
+    def kernel(self, name: str, real: torch.dtype) -> Kernel:
+        """One of the programs."""
+        self.build(real)
+        return self._kernels[name, real]
+
+
+@functools.cache
+def engine(real: str) -> ctypes.CDLL:
+    """The engine's library for ``"float"`` or ``"double"``."""
+    library = build((HEADERS / "engine.cpp").read_text(), real, threads=True)
+    for name, arguments in (
+        ("elman_run", [ctypes.c_void_p]),
+        ("elman_chain", [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]),
+        ("elman_packed_size", [ctypes.c_long] * 2),
+        ("elman_pack", [ctypes.c_void_p, *[ctypes.c_long] * 4, ctypes.c_void_p, ctypes.c_long]),
+        ("elman_vector_bytes", []),
+    ):
+        function = getattr(library, name)
+        function.argtypes = arguments
+        function.restype = ctypes.c_long
+    return library
+
+
+def _address(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0]

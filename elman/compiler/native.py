@@ -1,0 +1,185 @@
+"""The ``native`` engine: any cell, compiled into fused kernels for this processor."""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.cells.contract import Cell
+from elman.compiler import build, operator, reference
+from elman.compiler.call import Call, Result
+from elman.compiler.kernels import REALS, Compiled
+from elman.compiler.lower import decompose
+from elman.compiler.record import Unsupported
+from elman.compiler.trace import trace
+from elman.errors import InputError
+
+_known: dict[Any, str] = {}
+"""The name of a compiled cell, or why there is none (after a question mark)."""
+_by_object: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()
+
+
+def knows(cell: Cell) -> bool:
+    """Whether this engine usually runs ``cell``."""
+    return _name(cell)[0] not in "?!"
+
+
+def unsupported(cell: Cell, call: Call) -> str | None:
+    """Why this engine cannot take this call, or None where it can."""
+    real = call.state[0].dtype
+    if torch.compiler.is_compiling() and hasattr(cell, "tag"):
+        name = tagged_name(cell.tag)
+        return name[1:] if name.startswith("?") else None
+    if call.x.device.type != "cpu":
+        return f"the native engine runs on the CPU, not on {call.x.device}"
+    if real not in REALS:
+        return f"the native engine computes in float32 and float64, not in {real}"
+    name = _name(cell)
+    if name.startswith("?"):
+        return name[1:]
+    if name == "!":
+        return None
+    try:
+        operator.COMPILED[name].build(real)
+    except build.BuildError as why:
+        return str(why)
+    return None
+
+
+def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
+    """Run ``cell`` over time in one kernel; what depends on the input alone runs before it."""
+    steps, batch = call.x.shape[:2]
+    if steps == 0 or batch == 0:
+        return reference.run(cell, weights, call)
+    if torch.compiler.is_compiling() and hasattr(cell, "tag"):
+        name = tagged_name(cell.tag)
+    else:
+        name = _name(cell)
+    if name == "!":
+        return reference.run(cell, weights, call)
+    compiled = operator.COMPILED[name]
+    real = next(iter(weights.values())).dtype
+    if not torch.is_autocast_enabled("cpu"):
+        _check_types(real, call)
+    resets = call.resets
+    if resets is not None and call.reverse:
+        # The boundary between two steps belongs, read backwards, to the earlier one.
+        resets = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
+    with (
+        torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+    ):
+        flat = call.x.to(real).reshape(steps * batch, -1)
+        sequences, parameters = compiled.hoisted.run(flat, weights)
+        sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
+        states = [s.to(real) for s in call.state]
+        starts = [s.to(real) for s in call.start] if resets is not None else []
+        train = torch.is_grad_enabled() and any(
+            t.requires_grad for t in (*sequences, *parameters, *states, *starts)
+        )
+        out = torch.ops.elman.loop(
+            name, [flat, *(weights[n] for n in compiled.hoisted.weights)], sequences, parameters,
+            states, starts,
+            None if resets is None else resets.contiguous(), call.lengths,
+            call.reverse, call.every_state, train,
+        )  # fmt: skip
+    layout = operator.Layout(compiled, call.every_state, train)
+    y = out[0]
+    if call.lengths is not None:
+        alive = torch.arange(steps).unsqueeze(1) < call.lengths
+        y = torch.where(alive.unsqueeze(-1), y, 0)
+    every = tuple(out[: layout.states]) if call.every_state else None
+    return Result(y, tuple(out[layout.last]), every)
+
+
+def tagged(cell: Cell) -> Cell:
+    """``cell``, with a name by which a compiler that traces Python can speak of it."""
+    key = _key(cell) or id(cell)
+    if key not in _tags:
+        _tags[key] = f"{_process}-{len(_tags)}"
+        _tagged[_tags[key]] = cell
+    cell.__dict__["tag"] = _tags[key]
+    return cell
+
+
+_process = uuid.uuid4().hex
+_tags: dict[Any, str] = {}
+_tagged: dict[str, Cell] = {}
+
+
+@torch.compiler.assume_constant_result
+def tagged_name(tag: str) -> str:
+    """The name of the kernels of the cell with this tag, while PyTorch compiles."""
+    if tag not in _tagged:  # pickled in another process
+        return "?run the network once before compiling it"
+    return _name(_tagged[tag])
+
+
+def _check_types(real: torch.dtype, call: Call) -> None:
+    for what, tensor in (("x", call.x), *(("the state", s) for s in call.state)):
+        if tensor.dtype != real:
+            raise InputError(
+                f"{what} must have the weights' dtype {real}, received {tensor.dtype}."
+            )
+
+
+def source(cell: Cell) -> str:
+    """The C++ that ``cell`` is compiled to.
+
+    Raises:
+        InputError: the native engine has no kernel for it.
+    """
+    name = _name(cell)
+    if name[0] in "?!":
+        raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
+    return operator.COMPILED[name].source
+
+
+def _name(cell: Cell) -> str:
+    """The name under which ``cell``'s kernels are known, compiled on first use."""
+    if cell in _by_object:
+        return _by_object[cell]
+    if getattr(cell, "tag", None) not in _tagged:
+        tagged(cell)
+    key = _key(cell)
+    if key is None or key not in _known:
+        name = _compile(cell)
+        if key is not None:
+            _known[key] = name
+    else:
+        name = _known[key]
+    _by_object[cell] = name
+    return name
+
+
+def _key(cell: Cell) -> Any:
+    """What decides the kernels of a cell, or None where that cannot be told."""
+    plain = []
+    for name, value in vars(cell).items():
+        if name in ("_parameters", "_options", "training", "tag") or name.startswith("_"):
+            continue
+        if not isinstance(value, (int, float, str, bool, tuple, type(None))):
+            return None
+        plain.append((name, value))
+    return type(cell), tuple(sorted(plain)), tuple(cell.weight_shapes().items())
+
+
+def _compile(cell: Cell) -> str:
+    try:
+        build.compiler()
+        compiled = Compiled(*trace(cell, decompose))
+    except (Unsupported, build.BuildError) as why:
+        return f"?{why}"
+    except InputError:
+        return "!"  # the cell does not keep to its contract: the reference engine says how
+    except Exception as error:  # of the step itself: the reference engine shows it in full
+        reason = str(error).splitlines() or [""]
+        return f"?its step cannot be traced ({type(error).__name__}: {reason[0]})"
+    name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
+    operator.COMPILED[name] = compiled
+    return name

@@ -1,0 +1,367 @@
+"""The loop over time as PyTorch operators: ``elman::loop`` and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.compiler.affine import transposed_product
+from elman.compiler.differentiate import Pair
+from elman.compiler.evaluate import evaluate
+from elman.compiler.ir import Buffer
+from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
+
+COMPILED: dict[str, Compiled] = {}
+"""What the operators run, by the name that they are given."""
+
+_library = torch.library.Library("elman", "DEF")
+_library.define(
+    "loop(str cell, Tensor[] origin, Tensor[] sequences, Tensor[] parameters, Tensor[] states, "
+    "Tensor[] starts, Tensor? resets, Tensor? lengths, bool reverse, bool keep, bool train) "
+    "-> Tensor[]"
+)
+_library.define(
+    "loop_backward(str cell, Tensor?[] gradients, Tensor[] sequences, Tensor[] parameters, "
+    "Tensor[] states, Tensor[] starts, Tensor? resets, Tensor? lengths, Tensor[] histories, "
+    "Tensor[] saved, bool reverse) -> Tensor[]"
+)
+
+
+class Layout:
+    """The order of the tensors that ``elman::loop`` returns.
+
+    First the states after each step (of the first state alone, or of all), then the states after
+    the last step, then what the backward pass needs.
+    """
+
+    def __init__(self, cell: Compiled, keep: bool, train: bool):
+        self.states = len(cell.plan.step.states)
+        self.histories = self.states if keep or train else 1
+        self.saved = len(cell.plan.saved) if train else 0
+        self.last = slice(self.histories, self.histories + self.states)
+        self.rest = slice(self.histories + self.states, None)
+
+
+def _outputs(
+    cell: Compiled, like: Tensor, steps: int, batch: int, keep: bool, train: bool
+) -> list[Tensor]:
+    layout, widths = Layout(cell, keep, train), [b.width for b in cell.plan.step.states]
+    shapes: list[tuple[int, ...]] = [(steps, batch, w) for w in widths[: layout.histories]]
+    shapes += [(batch, w) for w in widths]
+    shapes += [(steps, batch, b.width) for b in cell.plan.saved[: layout.saved]]
+    return [like.new_empty(shape) for shape in shapes]
+
+
+def _loop(
+    name: str,
+    origin: Sequence[Tensor],
+    sequences: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    resets: Tensor | None,
+    lengths: Tensor | None,
+    reverse: bool,
+    keep: bool,
+    train: bool,
+) -> list[Tensor]:
+    cell = COMPILED[name]
+    steps, batch = _size(sequences, states, resets, lengths)
+    layout = Layout(cell, keep, train)
+    out = _outputs(cell, states[0], steps, batch, keep, train)
+    histories = out[: layout.histories]
+    begins: Sequence[Tensor | None] = _solid(starts) or [None] * len(states)
+    histories += [s.new_empty(2, *s.shape) for s in states[layout.histories :]]
+    sequences, parameters = _solid(sequences), _solid(parameters)
+    given = [
+        State(s, history, last, start)
+        for s, history, last, start in zip(
+            _solid(states), histories, out[layout.last], begins, strict=True
+        )
+    ]
+    saved = dict(zip(cell.plan.saved, out[layout.rest], strict=train))
+
+    def where(buffer: Buffer) -> Tensor | tuple[int, int]:
+        if buffer in saved:
+            return saved[buffer]
+        return _place(buffer, sequences, parameters)
+
+    kernel = cell.kernel("train" if train else "forward", states[0].dtype)
+    shape = Shape(steps, batch, reverse, False, resets, lengths)
+    kernel.run(shape, where, given, parameters)
+    return out
+
+
+def _loop_backward(
+    name: str,
+    gradients: Sequence[Tensor | None],
+    sequences: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    resets: Tensor | None,
+    lengths: Tensor | None,
+    histories: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    reverse: bool,
+) -> list[Tensor]:
+    cell = COMPILED[name]
+    plan, count = cell.plan, len(states)
+    steps, batch = histories[0].shape[:2]
+    # What the backward pass does not read is only there for its shape.
+    sequences = [s.contiguous() if k in plan.kept else s for k, s in enumerate(sequences)]
+    parameters, states, starts = _solid(parameters), _solid(states), _solid(starts)
+    added, last = gradients[:count], gradients[count : 2 * count]
+    carried, past, first_gradients, start_gradients = [], [], [], []
+    for k, state in enumerate(states):
+        first = torch.zeros_like(state) if last[k] is None else last[k].contiguous()  # type: ignore[union-attr]
+        first_gradients.append(torch.empty_like(state))
+        start_gradients.append(torch.zeros_like(state))
+        carried.append(
+            State(
+                first,
+                state.new_empty(2, *state.shape),
+                first_gradients[-1],
+                added=None if added[k] is None else added[k].contiguous(),  # type: ignore[union-attr]
+                again_out=start_gradients[-1],
+            )
+        )
+        again = starts[k] if starts else None
+        past.append(State(state, histories[k], None, again, past=True))
+    made: dict[Buffer, Tensor] = dict(zip(plan.saved, saved, strict=True))
+    for buffer in cell.kernel("backward", states[0].dtype).buffers:
+        if buffer.series and buffer not in made:
+            made[buffer] = states[0].new_empty(steps, batch, buffer.width)
+        elif buffer.kind == "sum":
+            made[buffer] = states[0].new_zeros(batch, buffer.width)
+
+    def where(buffer: Buffer) -> Tensor | tuple[int, int]:
+        if buffer in made:
+            return made[buffer]
+        if buffer.kind == "new":
+            return histories[buffer.index]
+        if buffer.kind == "cotangent":
+            return BEFORE, buffer.index
+        if buffer.kind == "state":
+            return BEFORE, count + buffer.index
+        return _place(buffer, sequences, parameters)
+
+    shape = Shape(steps, batch, not reverse, True, resets, lengths)
+    kernel = cell.kernel("backward", states[0].dtype)
+    kernel.run(shape, where, [*carried, *past], parameters)
+
+    def rows(buffer: Buffer | None, state: int) -> Tensor:
+        """A pair's side as (T, B, width)."""
+        if buffer is None:
+            return _before(states[state], histories[state], starts, state, resets, reverse)
+        return sequences[buffer.index] if buffer.kind == "sequence" else made[buffer]
+
+    out = [
+        torch.zeros_like(s) if b is None else rows(b, 0)
+        for s, b in zip(sequences, plan.sequence_gradients, strict=True)
+    ]
+    for k, parameter in enumerate(parameters):
+        if k in plan.matrix_gradients:
+            total = torch.zeros_like(parameter) if not plan.matrix_gradients[k] else None
+            for pair in plan.matrix_gradients[k]:
+                if resets is None and _is_shifted(pair):
+                    total = _shifted_product(
+                        total, pair, rows, states[pair.state], histories[pair.state], reverse
+                    )
+                else:
+                    left = rows(pair.left, pair.state).flatten(0, 1)
+                    right = rows(pair.right, pair.state).flatten(0, 1)
+                    product = transposed_product(left, right)
+                    total = product if total is None else total.add_(product)
+            assert total is not None
+            out.append(total)
+        elif k in plan.vector_gradients:
+            buffer = plan.vector_gradients[k]
+            each = made[buffer]
+            out.append(each.flatten(0, -2).sum(0).reshape(parameter.shape))
+        else:
+            out.append(torch.zeros_like(parameter))
+    return [*out, *first_gradients, *(start_gradients if starts else [])]
+
+
+def _is_shifted(pair: Pair) -> bool:
+    return pair.right is None or pair.left is None
+
+
+def _shifted_product(
+    total: Tensor | None,
+    pair: Pair,
+    rows: Any,
+    first: Tensor,
+    history: Tensor,
+    reverse: bool,
+) -> Tensor:
+    """Σ_t of rows with the state before step t, which is the one after the step before it."""
+    other = rows(pair.right if pair.left is None else pair.left, 0)
+    later, earlier, start = other[1:], history[:-1], other[0]
+    if reverse:
+        later, earlier, start = other[:-1], history[1:], other[-1]
+    product = transposed_product(later.flatten(0, 1), earlier.flatten(0, 1))
+    product.addmm_(start.t(), first)
+    if pair.left is None:
+        product = product.t().contiguous()
+    return product if total is None else total.add_(product)
+
+
+def _before(
+    first: Tensor,
+    history: Tensor,
+    starts: Sequence[Tensor],
+    state: int,
+    resets: Tensor | None,
+    reverse: bool,
+) -> Tensor:
+    """The state before every step (T, B, width)."""
+    before = (
+        torch.cat([history[1:], first.unsqueeze(0)])
+        if reverse
+        else torch.cat([first.unsqueeze(0), history[:-1]])
+    )
+    if resets is None:
+        return before
+    return torch.where(resets.unsqueeze(-1), starts[state], before)
+
+
+def _place(
+    buffer: Buffer, sequences: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> Tensor | tuple[int, int]:
+    if buffer.kind == "sequence":
+        return sequences[buffer.index]
+    if buffer.kind == "vector":
+        return parameters[buffer.index].reshape(-1)
+    if buffer.kind == "state":
+        return BEFORE, buffer.index
+    if buffer.kind == "after":
+        return AFTER, buffer.index
+    return FIXED, 0
+
+
+def _solid(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t if t.is_contiguous() else t.contiguous() for t in tensors]
+
+
+def _size(
+    sequences: Sequence[Tensor], states: Sequence[Tensor], resets: Any, lengths: Any
+) -> tuple[int, int]:
+    if sequences:
+        return sequences[0].shape[0], sequences[0].shape[1]
+    raise AssertionError("a loop without a sequence has no length")
+
+
+def _fake_loop(
+    name: str, origin: Any, sequences: Any, parameters: Any, states: Any, starts: Any, resets: Any,
+    lengths: Any, reverse: bool, keep: bool, train: bool,
+) -> list[Tensor]:  # fmt: skip
+    steps, batch = _size(sequences, states, resets, lengths)
+    return _outputs(COMPILED[name], states[0], steps, batch, keep, train)
+
+
+def _fake_backward(
+    name: str, gradients: Any, sequences: Any, parameters: Any, states: Any, starts: Any,
+    resets: Any, lengths: Any, histories: Any, saved: Any, reverse: bool,
+) -> list[Tensor]:  # fmt: skip
+    return [torch.empty_like(t) for t in (*sequences, *parameters, *states, *starts)]
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    name, origin, sequences, parameters, states, starts = inputs[:6]
+    resets, lengths, reverse, keep, train = inputs[6:]
+    layout = Layout(COMPILED[name], keep, train)
+    kept = [sequences[k] for k in COMPILED[name].plan.kept]
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(
+        *origin, *kept, *parameters, *states, *starts, *output[: layout.histories],
+        *output[layout.rest],
+    )  # fmt: skip
+    ctx.sizes = (
+        len(origin), len(kept), len(parameters), len(states), len(starts), layout.histories
+    )  # fmt: skip
+    ctx.name, ctx.reverse, ctx.masks, ctx.layout = name, reverse, (resets, lengths), layout
+    ctx.sequence_shapes = [s.shape for s in sequences]
+
+
+def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    tensors = list(ctx.saved_tensors)
+    groups = []
+    for size in ctx.sizes:
+        groups.append(tensors[:size])
+        del tensors[:size]
+    origin, kept, parameters, states, starts, histories = groups
+    layout = ctx.layout
+    wanted = [*gradients[: layout.histories], *gradients[layout.last]]
+    if torch.is_grad_enabled():
+        return _differentiable_backward(ctx, wanted, origin, parameters, states, starts)
+    plan = COMPILED[ctx.name].plan
+    held = dict(zip(plan.kept, kept, strict=True))
+    # A sequence that the backward pass does not read is represented by an empty shell.
+    sequences = [
+        held.get(k, states[0].new_empty(1).expand(shape))
+        for k, shape in enumerate(ctx.sequence_shapes)
+    ]
+    out = torch.ops.elman.loop_backward(
+        ctx.name, wanted, sequences, parameters, states, starts, *ctx.masks, histories, tensors,
+        ctx.reverse,
+    )  # fmt: skip
+    parts = []
+    for part in (sequences, parameters, states, starts):
+        parts.append(out[: len(part)])
+        out = out[len(part) :]
+    return (None, [None] * len(origin), *parts, None, None, None, None, None)
+
+
+def _differentiable_backward(
+    ctx: Any,
+    gradients: Sequence[Tensor | None],
+    origin: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+) -> tuple[Any, ...]:
+    """The gradient as a function that has a gradient: the loop is run again by PyTorch."""
+    cell = COMPILED[ctx.name]
+    with torch.enable_grad():
+        x, *weights = origin
+        flat, _ = cell.hoisted.run(x, dict(zip(cell.hoisted.weights, weights, strict=True)))
+        # In the graph of what the loop was given, but apart from its other uses.
+        sequences = [s.view(shape) for s, shape in zip(flat, ctx.sequence_shapes, strict=True)]
+        inputs = [t.view_as(t) for t in (*sequences, *parameters, *states, *starts)]
+        for t in inputs:
+            if not t.requires_grad:
+                t.requires_grad_()
+        parts: list[Any] = []
+        rest = list(inputs)
+        for part in (sequences, parameters, states, starts):
+            parts.append(rest[: len(part)])
+            del rest[: len(part)]
+        resets, lengths = ctx.masks
+        histories, last = evaluate(
+            cell.plan.step, parts[0], parts[1], parts[2], parts[3], resets, lengths, ctx.reverse
+        )
+        pairs = [
+            (o, g) for o, g in zip([*histories, *last], gradients, strict=True) if g is not None
+        ]
+        found = torch.autograd.grad(
+            [o for o, _ in pairs], inputs, [g for _, g in pairs], create_graph=True,
+            allow_unused=True,
+        )  # fmt: skip
+    out = list(found)
+    results = []
+    for part in parts:
+        results.append(out[: len(part)])
+        del out[: len(part)]
+    return (None, [None] * len(origin), *results, None, None, None, None, None)
+
+
+_library.impl("loop", _loop, "CPU")
+_library.impl("loop_backward", _loop_backward, "CPU")
+torch.library.register_fake("elman::loop", _fake_loop, lib=_library)
+torch.library.register_fake("elman::loop_backward", _fake_backward, lib=_library)
+torch.library.register_autograd("elman::loop", _backward, setup_context=_set_up, lib=_library)

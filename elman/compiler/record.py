@@ -1,0 +1,148 @@
+"""Writes down the operations that run: what tracing a step is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+VIEWS = frozenset(
+    {
+        aten.split.Tensor, aten.split_with_sizes.default, aten.slice.Tensor, aten.t.default,
+        aten.permute.default, aten.transpose.int, aten.view.default, aten.unsqueeze.default,
+        aten.squeeze.dim, aten.expand.default, aten.alias.default,
+        aten._unsafe_view.default, aten.unbind.int, aten.select.int, aten.narrow.default,
+    }
+)  # fmt: skip
+"""Operations that move no data: the loop reads through them, so they are never hoisted."""
+
+
+class Unsupported(Exception):
+    """The step does something that the native engine has no kernel for; the message says what."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The value with this number, as an argument of an operation."""
+
+    number: int
+
+
+@dataclass
+class Operation:
+    """One aten operation: its function, its arguments with :class:`Ref` for tensors, its values."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: list[int]
+
+    def refs(self) -> list[int]:
+        """The numbers of the values that it reads."""
+        found: list[int] = []
+        mapped(
+            lambda v: found.append(v.number) if isinstance(v, Ref) else v, (self.args, self.kwargs)
+        )
+        return found
+
+    def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
+        """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
+
+        def fill(v: Any) -> Any:
+            if isinstance(v, Ref):
+                return values[v.number]
+            return batch[1] if batch and type(v) is int and v == batch[0] else v
+
+        args, kwargs = mapped(fill, (self.args, self.kwargs))
+        out = self.function(*args, **kwargs)
+        return list(out) if isinstance(out, (tuple, list)) else [out]
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down the operations that run under it.
+
+    ``decompose`` gives the operations that are to be replaced by simpler ones. With ``pure``,
+    an operation that changes a tensor is refused.
+    """
+
+    def __init__(self, decompose: Callable[[Any], Callable[..., Any] | None], *, pure: bool):
+        super().__init__()
+        self._pure = pure
+        self.operations: list[Operation] = []
+        self.shapes: dict[int, tuple[int, ...]] = {}
+        self._numbers: dict[Any, int] = {}
+        self._alive: list[Tensor] = []
+        self._decompose = decompose
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # PyTorch would import its compiler, which takes a second
+
+    def number(self, tensor: Tensor, new: bool = False) -> int:
+        """The number of a value; a tensor that was not computed here gets a new one."""
+        # Autograd hands a tensor back as another object on the same memory, so memory it is.
+        key: Any = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if tensor.numel() == 0:
+            key = id(tensor)
+        if new or key not in self._numbers:
+            self._numbers[key] = len(self.shapes)
+            self.shapes[self._numbers[key]] = tuple(tensor.shape)
+            self._alive.append(tensor)
+        return self._numbers[key]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._pure and func._schema.is_mutable:
+            raise Unsupported(f"its step changes a tensor in place ({func.name()})")
+        simpler = self._decompose(func)
+        if simpler is not None:
+            # PyTorch's own way of writing an operation may change what it has just made.
+            pure, self._pure = self._pure, False
+            try:
+                with self:
+                    out = simpler(*args, **kwargs)
+            finally:
+                self._pure = pure
+            if out is not NotImplemented:
+                return out
+        refs = mapped(lambda v: Ref(self.number(v)) if isinstance(v, Tensor) else v, (args, kwargs))
+        out = func(*args, **kwargs)
+        results = out if isinstance(out, (tuple, list)) else [out]
+        if not all(isinstance(r, Tensor) or r is None for r in results):
+            raise Unsupported(f"it asks for a value of the data ({func.name()})")
+        if func is aten.detach.default:
+            return out  # autograd's own, to save a value; a step's own is caught by NoDetach
+        numbers = [-1 if r is None else self.number(r, new=func not in VIEWS) for r in results]
+        operation = Operation(func, refs[0], refs[1], numbers)
+        if func not in VIEWS or operation.refs() != numbers:  # a view may be all of its source
+            self.operations.append(operation)
+        return out
+
+
+class NoDetach(TorchFunctionMode):
+    """A gradient that a step stops on purpose would be lost among autograd's own detaching."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.detach, torch.detach, Tensor.detach_):
+            raise Unsupported("its step detaches a value")
+        return func(*args, **(kwargs or {}))
+
+
+def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    """``tree`` with ``function`` of each of its leaves."""
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(mapped(function, v) for v in tree)
+    if isinstance(tree, dict):
+        return {k: mapped(function, v) for k, v in tree.items()}
+    return function(tree)

@@ -1,0 +1,262 @@
+"""What single aten operations are in the compiler's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elman.compiler.ir import Buffer, Graph, Rows, pointwise
+from elman.compiler.record import Operation, Ref, Unsupported
+from elman.compiler.trace import Loop
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight matrix, or its transpose."""
+
+    weight: int
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Rows as columns: (width, B)."""
+
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Σ over time and batch of aᵀ b for each pair (a, b): the gradient of a weight matrix."""
+
+    pairs: tuple[tuple[Rows, Rows], ...]
+
+    def turned(self) -> Outer:
+        """Its transpose."""
+        return Outer(tuple((b, a) for a, b in self.pairs))
+
+
+POINTWISE = {
+    "add": "add", "sub": "sub", "mul": "mul", "div": "div", "neg": "neg", "abs": "abs",
+    "sigmoid": "sigmoid", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log",
+    "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
+    "relu": "relu", "sin": "sin", "cos": "cos", "erf": "erf", "sign": "sign", "sgn": "sign",
+    "maximum": "maximum", "minimum": "minimum", "where": "where", "lt": "lt", "le": "le",
+    "gt": "gt", "ge": "ge", "eq": "eq", "ne": "ne", "logical_and": "both",
+    "logical_or": "either", "logical_not": "negate", "bitwise_and": "both",
+    "bitwise_or": "either", "__and__": "both", "__or__": "either",
+    "bitwise_not": "negate", "floor": "floor", "atan": "atan",
+}  # fmt: skip
+"""aten's name of a pointwise function, and the compiler's."""
+
+
+class Rules:
+    """The values of a loop's operations; a method ``_<name>_`` for what is no single node."""
+
+    def __init__(self, loop: Loop):
+        self.loop = loop
+        self.graph = Graph()
+        self.values: dict[int, Any] = {}
+        self.locals: dict[Any, Buffer] = {}
+        self.products: dict[Any, Buffer] = {}
+        self.buffers: list[Buffer] = []
+        self._shared: set[int] = set()  # inputs, views and what has views
+
+    def _pointwise(self, name: str, *args: Any) -> Any:
+        values = [self._value(a) for a in args]
+        if any(isinstance(v, Outer) for v in values):
+            return self._outer(name, values)
+        for v in values:
+            if not isinstance(v, Rows):
+                raise Unsupported(f"{name} of a weight matrix inside the loop has no kernel")
+        summed = [v.summed for v in values]
+        if any(summed):
+            linear = all(summed) if name in ("add", "sub") else name in ("mul", "div", "neg")
+            # A sum passes through what is linear in it, and the same for every row.
+            if not linear or (len(values) == 2 and name in ("mul", "div") and all(summed)):
+                raise Unsupported(f"{name} of a sum over the batch has no kernel")
+            others = [v for v in values if not v.summed]
+            if any(node.op != "constant" for v in others for node, _ in v.pieces):
+                raise Unsupported(f"{name} of a sum over the batch has no kernel")
+        return pointwise(self.graph, name, values, any(summed))
+
+    def _outer(self, name: str, values: list[Any]) -> Outer:
+        if name != "add" or not all(isinstance(v, Outer) for v in values):
+            raise Unsupported(f"{name} of a weight's gradient has no kernel")
+        return Outer(tuple(pair for v in values for pair in v.pairs))
+
+    # -- reductions ------------------------------------------------------------------------------
+
+    def _sum_(
+        self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False, **_: Any
+    ) -> Rows:
+        rows, shape = self._rows(of), self.loop.shapes[of.number]
+        axes = {d % len(shape) for d in dims} if dims else set(range(len(shape)))
+        if len(shape) == 2 and axes == {0}:
+            return Rows(rows.pieces, True)
+        if axes == {len(shape) - 1} and (keep or len(shape) == 1):
+            return self._row_sum(rows)
+        if len(shape) == 2 and axes == {0, 1}:
+            return Rows(self._row_sum(rows).pieces, True)
+        raise Unsupported("a sum that drops the units' axis has no kernel: keep it (keepdim=True)")
+
+    def _row_sum(self, rows: Rows) -> Rows:
+        total = self.graph.constant(0.0)
+        for node, width in rows.pieces:
+            if node.width <= 1 and width > 1:
+                part = self.graph.op("mul", node, self.graph.constant(width))
+            else:
+                part = self.graph.reduce("sum", node)
+            total = self.graph.op("add", total, part)
+        return Rows(((total, 1),), rows.summed)
+
+    def _mean_(
+        self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False, **_: Any
+    ) -> Rows:
+        total = self._sum_(operation, of, dims, keep)
+        count = self._constant(1.0 / self.loop.shapes[of.number][-1])
+        return pointwise(self.graph, "mul", [total, count], total.summed)
+
+    def _amax_(
+        self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False
+    ) -> Rows:
+        rows = self._last(of, dims[0] if len(dims) == 1 else 0)
+        if not keep:
+            raise Unsupported("a maximum that drops the units' axis has no kernel: keep it")
+        best = None
+        for node, _ in rows.pieces:
+            one = self.graph.reduce("max", node)
+            best = one if best is None else self.graph.op("maximum", best, one)
+        assert best is not None
+        return Rows(((best, 1),))
+
+    def _var_(
+        self, operation: Operation, of: Ref, dims: Any = None, *, correction: Any = 1,
+        keepdim: bool = False,
+    ) -> Rows:  # fmt: skip
+        return self._var_mean_(
+            operation, of, dims, correction=correction, keepdim=keepdim
+        )[0]  # fmt: skip
+
+    def _var_mean_(
+        self, operation: Operation, of: Ref, dims: Any = None, *, correction: Any = 1,
+        keepdim: bool = False,
+    ) -> list[Rows]:  # fmt: skip
+        size = self.loop.shapes[of.number][-1]
+        mean = self._mean_(operation, of, dims or (), keepdim)
+        off = self._pointwise("sub", self._rows(of), mean)
+        squares = self._row_sum(self._pointwise("mul", off, off))
+        scale = self._constant(1.0 / max(1, size - (1 if correction is None else correction)))
+        return [self._pointwise("mul", squares, scale), mean]
+
+    # -- pointwise functions that are more than one node -----------------------------------------
+
+    def _add_(self, operation: Operation, a: Any, b: Any, alpha: Any = 1) -> Any:
+        return self._pointwise("add", a, b if alpha == 1 else self._pointwise("mul", b, alpha))
+
+    def _sub_(self, operation: Operation, a: Any, b: Any, alpha: Any = 1) -> Any:
+        return self._pointwise("sub", a, b if alpha == 1 else self._pointwise("mul", b, alpha))
+
+    def _rsub_(self, operation: Operation, a: Any, b: Any, alpha: Any = 1) -> Any:
+        return self._pointwise("sub", b, a if alpha == 1 else self._pointwise("mul", a, alpha))
+
+    def _pow_(self, operation: Operation, a: Any, b: Any) -> Any:
+        if not isinstance(b, (int, float)) or b not in (0.5, 1, 2, 3, -1, -0.5):
+            raise Unsupported("a power other than −1, −½, ½, 1, 2, 3 has no kernel")
+        if b in (0.5, -0.5, -1):
+            return self._pointwise({0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}[b], a)
+        power = self._value(a)
+        for _ in range(int(b) - 1):
+            power = self._pointwise("mul", power, a)
+        return power
+
+    def _clamp_(self, operation: Operation, a: Any, low: Any = None, high: Any = None) -> Any:
+        if low is not None:
+            a = self._pointwise("maximum", a, low)
+        return a if high is None else self._pointwise("minimum", a, high)
+
+    def _clamp_min_(self, operation: Operation, a: Any, low: Any) -> Any:
+        return self._pointwise("maximum", a, low)
+
+    def _clamp_max_(self, operation: Operation, a: Any, high: Any) -> Any:
+        return self._pointwise("minimum", a, high)
+
+    def _sigmoid_backward_(self, operation: Operation, g: Any, y: Any) -> Any:
+        slope = self._pointwise("mul", y, self._pointwise("sub", 1.0, y))
+        return self._pointwise("mul", g, slope)
+
+    def _tanh_backward_(self, operation: Operation, g: Any, y: Any) -> Any:
+        slope = self._pointwise("sub", 1.0, self._pointwise("mul", y, y))
+        return self._pointwise("mul", g, slope)
+
+    def _threshold_backward_(self, operation: Operation, g: Any, y: Any, at: float) -> Any:
+        return self._pointwise("where", self._pointwise("le", y, at), 0.0, g)
+
+    def _copy__(self, operation: Operation, target: Ref, source: Any, *_: Any) -> Any:
+        """PyTorch's own gradients mask a value in place: the value gets a new name."""
+        if target.number in self._shared:
+            raise Unsupported("its step changes a tensor in place")
+        return self._value(source)
+
+    def _zeros_like_(self, operation: Operation, of: Ref, **_: Any) -> Rows:
+        return self._filled(operation, 0.0)
+
+    def _ones_like_(self, operation: Operation, of: Ref, **_: Any) -> Rows:
+        return self._filled(operation, 1.0)
+
+    def _full_(self, operation: Operation, size: Any, value: float, **_: Any) -> Rows:
+        return self._filled(operation, value)
+
+    def _full_like_(self, operation: Operation, of: Ref, value: float, **_: Any) -> Rows:
+        return self._filled(operation, value)
+
+    def _scalar_tensor_(self, operation: Operation, value: float, **_: Any) -> Rows:
+        return self._constant(value)
+
+    def _new_zeros_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+        return self._filled(operation, 0.0)
+
+    def _new_ones_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+        return self._filled(operation, 1.0)
+
+    def _zeros_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+        return self._filled(operation, 0.0)
+
+    def _ones_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+        return self._filled(operation, 1.0)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _buffer(self, kind: str, index: int, width: int) -> Buffer:
+        self.buffers.append(Buffer(kind, index, width))
+        return self.buffers[-1]
+
+    def _whole(self, buffer: Buffer) -> Rows:
+        return Rows(((self.graph.leaf(buffer), buffer.width),))
+
+    def _constant(self, value: float) -> Rows:
+        return Rows(((self.graph.constant(value), 1),))
+
+    def _filled(self, operation: Operation, value: float) -> Rows:
+        shape = self.loop.shapes[operation.results[0]]
+        return Rows(((self.graph.constant(value), shape[-1] if shape else 1),))
+
+    def _value(self, a: Any) -> Any:
+        if isinstance(a, Ref):
+            if a.number not in self.values:
+                raise Unsupported("its step uses a tensor that is not one of its declared weights")
+            return self.values[a.number]
+        return self._constant(float(a)) if isinstance(a, (int, float)) else a
+
+    def _rows(self, a: Any) -> Rows:
+        value = self._value(a)
+        if not isinstance(value, Rows):
+            raise Unsupported("a weight matrix is used as if it were a row of units")
+        return value
+
+    def _last(self, of: Ref, dim: int) -> Rows:
+        shape = self.loop.shapes[of.number]
+        if dim not in (-1, len(shape) - 1):
+            raise Unsupported("cutting or joining along the batch has no kernel")
+        return self._rows(of)

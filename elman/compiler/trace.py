@@ -1,0 +1,278 @@
+"""From a cell's Python step to a list of aten operations, and the split at the loop over time.
+
+The step runs once on small tensors under a dispatch mode that writes down every operation. What
+depends on the input alone, or on the weights alone, is *hoisted*: PyTorch computes it for all
+steps at once, before the loop, and differentiates it. What is left is the loop, whose inputs are
+the hoisted values and the states; it is run a second time together with its gradient.
+
+(``make_fx`` would do the same, but it imports a second's worth of modules that are not needed.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.cells.contract import Cell
+from elman.compiler import affine  # noqa: F401  (registers the operator)
+from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported
+
+aten = torch.ops.aten
+
+
+@dataclass
+class Hoisted:
+    """What PyTorch computes before the loop, from the input and the weights.
+
+    Attributes:
+        x: the number of the input, a value (batch · time, width).
+        weights: the numbers of the weights, by name.
+        operations: what to run.
+        sequences: the numbers of what the loop reads at every step.
+        parameters: the numbers of the weights that the loop reads.
+        batch: the batch size that the step was traced with.
+    """
+
+    x: int
+    weights: dict[str, int]
+    operations: list[Operation]
+    sequences: list[int]
+    parameters: list[int]
+    batch: int
+
+    def run(self, x: Tensor, weights: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The loop's sequences, each (N, width), of x (N, M), and its weights."""
+        values: dict[int, Any] = {number: weights[name] for name, number in self.weights.items()}
+        values[self.x] = x
+        sizes = (self.batch, x.shape[0])
+        for operation in self.operations:
+            results = operation.run(values, sizes)
+            values.update(zip(operation.results, results, strict=True))
+        return [values[n] for n in self.sequences], [values[n] for n in self.parameters]
+
+
+@dataclass
+class Loop:
+    """One step of the loop together with its gradient.
+
+    The inputs' and outputs' numbers: ``sequences``, ``parameters``, ``states`` and ``cotangents``
+    are read; ``new`` (the next states) and ``gradients`` (None: it is zero) are computed.
+    """
+
+    operations: list[Operation]
+    shapes: dict[int, tuple[int, ...]]
+    batch: int
+    sequences: list[int]
+    parameters: list[int]
+    states: list[int]
+    cotangents: list[int]
+    new: list[int]
+    gradients: dict[int, int | None] = field(default_factory=dict)
+
+
+def trace(
+    cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], *, hoist: bool = True
+) -> tuple[Hoisted, Loop]:
+    """Run ``cell`` once and split it into what is hoisted and the loop.
+
+    Without ``hoist``, what depends on the input is a part of the loop, whose one sequence is x.
+
+    Raises:
+        Unsupported: the step asks for a value of the data, or draws random numbers.
+    """
+    dtype = torch.float32
+    weights = {name: torch.zeros(shape) for name, shape in cell.weight_shapes().items()}
+    sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
+    sizes |= {n for p in weights.values() for n in p.shape}
+    batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)
+    x = torch.zeros(batch, cell.input_size + cell.noise_size, dtype=dtype)
+    states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
+
+    recorder = Recorder(decompose, pure=True)
+    numbers = {k: recorder.number(w, new=True) for k, w in weights.items()}
+    x_number = recorder.number(x, new=True)
+    state_numbers = [recorder.number(s, new=True) for s in states]
+    with torch.enable_grad():
+        for leaf in (x, *states, *weights.values()):
+            leaf.requires_grad_()
+        with recorder, NoDetach():
+            new = cell.bind(weights)(x, *states)
+    cell.check_step(x, states, new)
+    new_numbers = [recorder.number(n) for n in new]
+    known = {*numbers.values(), x_number, *state_numbers}
+    computed = {n for o in recorder.operations for n in o.results}
+    _check_sources(recorder.operations, known | computed)
+
+    operations = _merge_biases(recorder.operations, recorder.shapes)
+    hoisted, loop, inputs = _split(
+        operations, x_number, state_numbers if hoist else [*state_numbers, x_number], new_numbers
+    )
+    sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
+    parameters = [n for n in inputs if n not in hoisted.moving]
+    needed = [_affine(operation, x_number) for operation in hoisted.needed(inputs)]
+    before = Hoisted(x_number, numbers, needed, sequences, parameters, batch)
+    shapes = recorder.shapes
+    return before, _differentiate(
+        loop, decompose, shapes, dtype, batch, sequences, parameters, state_numbers, new_numbers
+    )
+
+
+def _affine(operation: Operation, x: int) -> Operation:
+    """A map of the input as elman's own operator, which has a faster gradient."""
+    if operation.function is aten.addmm.default and operation.args[1] == Ref(x):
+        return replace(operation, function=torch.ops.elman.affine.default)
+    return operation
+
+
+def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:
+    for operation in operations:
+        for number in operation.refs():
+            if number not in known:
+                raise Unsupported("its step uses a tensor that is not one of its declared weights")
+        if "generator" in str(operation.function._schema) or torch.Tag.nondeterministic_seeded in (
+            operation.function.tags
+        ):
+            raise Unsupported(f"its step draws random numbers ({operation.function.name()})")
+
+
+@dataclass
+class _Before:
+    operations: list[Operation]
+    moving: set[int]
+
+    def needed(self, outputs: Sequence[int]) -> list[Operation]:
+        wanted, kept = set(outputs), []
+        for operation in reversed(self.operations):
+            if wanted.intersection(operation.results):
+                wanted.update(operation.refs())
+                kept.append(operation)
+        return kept[::-1]
+
+
+def _split(
+    operations: Sequence[Operation],
+    x: int,
+    states: Sequence[int],
+    new: Sequence[int],
+) -> tuple[_Before, list[Operation], list[int]]:
+    """Which operations are hoisted, which are the loop's, and what the loop reads of the former."""
+    in_loop, moving = set(states), {x}
+    before, loop, views = [], [], {}
+    for operation in operations:
+        refs = operation.refs()
+        if in_loop.intersection(refs):
+            in_loop.update(operation.results)
+            loop.append(operation)
+            continue
+        if moving.intersection(refs):
+            moving.update(operation.results)
+        before.append(operation)
+        if operation.function in VIEWS:
+            views.update(dict.fromkeys(operation.results, operation))
+    constants = {n for o in before if not o.refs() for n in o.results}
+    # The loop repeats views and constants: reading through them costs it nothing.
+    inputs: list[int] = []
+    again: dict[int, Operation] = {}
+
+    def need(number: int) -> None:
+        operation = views.get(number)
+        if number in in_loop or number in again:
+            return
+        if operation is None and number not in constants:
+            if number not in inputs:
+                inputs.append(number)
+            return
+        operation = operation or next(o for o in before if number in o.results)
+        for ref in operation.refs():
+            need(ref)
+        again.update(dict.fromkeys(operation.results, operation))
+
+    for number in [*(r for o in loop for r in o.refs()), *new]:
+        need(number)
+    repeated = list({id(o): o for o in again.values()}.values())
+    return _Before(before, moving), repeated + loop, inputs
+
+
+def _merge_biases(
+    operations: Sequence[Operation], shapes: dict[int, tuple[int, ...]]
+) -> list[Operation]:
+    """(W x + b) + (U h + b') as (W x + (b + b')) + U h, so that no bias is added in the loop."""
+    uses: dict[int, int] = {}
+    maker: dict[int, Operation] = {}
+    for operation in operations:
+        for ref in operation.refs():
+            uses[ref] = uses.get(ref, 0) + 1
+        maker.update(dict.fromkeys(operation.results, operation))
+    merged = list(operations)
+    for operation in operations:
+        if operation.function is not aten.add.Tensor or operation.kwargs or len(operation.args) > 2:
+            continue
+        pair = [maker.get(a.number) if isinstance(a, Ref) else None for a in operation.args]
+        if any(
+            m is None or m.function is not aten.addmm.default or m.kwargs or uses[m.results[0]] > 1
+            for m in pair
+        ):
+            continue
+        first, second = pair[0], pair[1]
+        assert first is not None and second is not None
+        both = max(shapes) + 1
+        shapes[both] = shapes[first.args[0].number]
+        added = Operation(aten.add.Tensor, (first.args[0], second.args[0]), {}, [both])
+        merged.insert(merged.index(first), added)
+        merged[merged.index(first)] = Operation(
+            first.function, (Ref(both), *first.args[1:]), {}, first.results
+        )
+        merged[merged.index(second)] = Operation(
+            aten.mm.default, second.args[1:], {}, second.results
+        )
+    return merged
+
+
+def _differentiate(
+    loop: Sequence[Operation],
+    decompose: Callable[[Any], Callable[..., Any] | None],
+    shapes: Mapping[int, tuple[int, ...]],
+    dtype: torch.dtype,
+    batch: int,
+    sequences: Sequence[int],
+    parameters: Sequence[int],
+    states: Sequence[int],
+    new: Sequence[int],
+) -> Loop:
+    """Run the loop's operations again, on leaves, and then their gradient."""
+    values: dict[int, Any] = {}
+    recorder = Recorder(decompose, pure=False)
+    inputs = [*sequences, *parameters, *states]
+    with torch.enable_grad():
+        for number in inputs:
+            values[number] = torch.zeros(shapes[number], dtype=dtype, requires_grad=True)
+        given = {n: recorder.number(values[n], new=True) for n in inputs}
+        cotangents = [torch.zeros(shapes[n], dtype=dtype) for n in new]
+        given_cotangents = [recorder.number(c, new=True) for c in cotangents]
+        with recorder:
+            for operation in loop:
+                values.update(zip(operation.results, operation.run(values), strict=True))
+            outputs = [values[n] for n in new]
+            wanted = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+            gradients = torch.autograd.grad(
+                [o for o, _ in wanted],
+                [values[n] for n in inputs],
+                [c for _, c in wanted],
+                allow_unused=True,
+            )
+    numbered = [None if g is None else recorder.number(g) for g in gradients]
+    return Loop(
+        recorder.operations,
+        recorder.shapes,
+        batch,
+        [given[n] for n in sequences],
+        [given[n] for n in parameters],
+        [given[n] for n in states],
+        given_cotangents,
+        [recorder.number(o) for o in outputs],
+        dict(zip((given[n] for n in inputs), numbered, strict=True)),
+    )

@@ -1,0 +1,37 @@
+"""Which stacks stream through one call of the native engine a step."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from elman.compiler import engine
+from elman.compiler.stream import BuildError, Stream, Unsupported
+
+if TYPE_CHECKING:
+    from elman.layers.recurrent import Recurrent
+
+_streams: weakref.WeakKeyDictionary[Recurrent, Stream | None] = weakref.WeakKeyDictionary()
+
+
+def of(network: Recurrent) -> Stream | None:
+    """The stream of a network, made on the first step; None where it cannot have one.
+
+    Networks in both directions, with links past a layer, or with layers of different widths take
+    their steps cell by cell.
+    """
+    if network not in _streams:
+        _streams[network] = _made(network)
+    stream = _streams[network]
+    return stream if stream is not None and engine.forced() in (None, "native") else None
+
+
+def _made(network: Recurrent) -> Stream | None:
+    cells = network._rested
+    alike = len({cell.state_sizes for cell in cells}) == 1
+    if network.bidirectional or any(network._linked) or not alike:
+        return None
+    try:
+        return Stream(cells, [network.weight_names(k) for k in range(len(cells))])
+    except (Unsupported, BuildError):
+        return None  # forward, which also runs, warns and says why

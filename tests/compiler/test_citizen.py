@@ -1,0 +1,227 @@
+"""The native engine among PyTorch's own features."""
+
+import copy
+import multiprocessing
+import pickle
+import threading
+import warnings
+
+import pytest
+import torch
+
+import elman
+from elman import Affine, Cell
+
+
+class OwnCell(Cell):
+    state = ("h",)
+    net = Affine("a b")
+
+    def step(self, z, h):
+        return torch.tanh(z.a) * torch.sigmoid(z.b) + 0.5 * h
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return elman.LSTM(4, 6, 2)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_runs_where_nothing_else_is_asked_for(network):
+    assert network.engine == "native"
+    assert elman.Recurrent(OwnCell(3, 4)).engine == "native"
+
+
+def test_modes_without_gradient_give_the_same(network, x):
+    y, _ = network(x)
+    with torch.no_grad():
+        assert torch.equal(network(x)[0], y)
+    with torch.inference_mode():
+        assert torch.equal(network(x)[0], y)
+
+
+def test_autocast_computes_in_single_precision(network, x):
+    y, _ = network(x)
+    with torch.autocast("cpu"):
+        low, _ = network(x)
+    assert low.dtype == torch.float32
+    assert torch.equal(low, y)
+
+
+def test_input_may_be_laid_out_in_any_way(network, x):
+    y, _ = network(x)
+    other = x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    assert not other.is_contiguous()
+    assert torch.equal(network(other)[0], y)
+
+
+def test_gradients_of_gradients():
+    torch.manual_seed(0)
+    for cell in (OwnCell(3, 4), elman.cells.LSTM(3, 4), elman.cells.GRU(3, 4)):
+        network = elman.Recurrent(cell, 2).double()
+        x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x, n=network: n(x)[0], (x,))
+        assert torch.autograd.gradgradcheck(lambda x, n=network: n(x)[0], (x,))
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler, about itself
+def test_torch_compile_passes_through(network, x):
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    y, _ = compiled(inputs[0])
+    expected, _ = network(inputs[1])
+    torch.testing.assert_close(y, expected)
+    y.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_export_keeps_the_loop_in_one_operator(network, x):
+    exported = torch.export.export(network, (x,))
+    assert sum("elman.loop" in str(node.target) for node in exported.graph.nodes) == 2
+    torch.testing.assert_close(exported.module()(x)[0], network(x)[0])
+
+
+def test_operators_keep_to_their_schema(network, x):
+    from elman.compiler import native
+
+    seen = []
+    original = torch.ops.elman.loop.default
+    compiled = native.operator.COMPILED[native._name(network._cells[0])]
+    flat, parameters = compiled.hoisted.run(x.flatten(0, 1), network.weights(0))
+    sequences = [s.detach().unflatten(0, (5, 3)) for s in flat]
+    states = [torch.zeros(3, 6) for _ in range(2)]
+    arguments = (
+        native._name(network._cells[0]), [], sequences, [p.detach() for p in parameters], states,
+        [], None, None, False, True, True,
+    )  # fmt: skip
+    torch.library.opcheck(original, arguments, test_utils=("test_schema", "test_faketensor"))
+    assert not seen
+
+
+def test_several_threads_at_once(network, x):
+    expected, _ = network(x)
+    failures = []
+
+    def work():
+        for _ in range(20):
+            if not torch.equal(network(x)[0], expected):
+                failures.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def in_child(network, x, queue):
+    torch.set_num_threads(1)
+    network(x)[0].sum().backward()
+    queue.put(network(x)[0].detach().numpy())
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_other_processes(network, x, start):
+    expected = network(x)[0].detach()
+    context = multiprocessing.get_context(start)
+    queue = context.Queue()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forking a process that has threads
+        child = context.Process(target=in_child, args=(network, x, queue))
+        child.start()
+    received = torch.from_numpy(queue.get(timeout=60))
+    child.join()
+    assert child.exitcode == 0
+    assert torch.equal(received, expected)
+
+
+def test_copies_and_pickles(network, x):
+    y, _ = network(x)
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(other(x)[0], y)
+
+
+def test_source_can_be_read():
+    from elman.compiler import source
+
+    text = source(OwnCell(3, 4))
+    assert "tanh" in text and "forward_0" in text
+    # Neither the sizes of the network nor of the batch are in it.
+    assert source(OwnCell(30, 40)) == text
+
+
+class Detaching(Cell):
+    state = ("h",)
+    net = Affine()
+
+    def step(self, z, h):
+        return torch.tanh(z + h.detach())
+
+
+class Asking(Cell):
+    state = ("h",)
+    net = Affine()
+
+    def step(self, z, h):
+        return torch.tanh(z) if float(h.sum().detach()) >= 0 else z
+
+
+class Drawing(Cell):
+    state = ("h",)
+    net = Affine()
+
+    def step(self, z, h):
+        return torch.tanh(z) * torch.rand_like(h)
+
+
+class Changing(Cell):
+    state = ("h",)
+    net = Affine()
+
+    def step(self, z, h):
+        z = torch.tanh(z)
+        z[..., :2].mul_(0.5)
+        return z
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [(Detaching, "detaches"), (Asking, "value|detaches"), (Drawing, "random"), (Changing, "place")],
+)
+def test_what_it_cannot_do_it_says_once(cell, why, x):
+    network = elman.Recurrent(cell(4, 6))
+    with pytest.warns(elman.EngineWarning, match=why):
+        y, _ = network(x)
+    assert y.shape == (5, 3, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network(x)
+    with elman.engine("native"), pytest.raises(elman.InputError, match=why):
+        network(x)
+
+
+def test_memory_that_the_step_hides_is_refused(x):
+    hidden = torch.ones(6)
+
+    class Hiding(Cell):
+        state = ("h",)
+        net = Affine()
+
+        def step(self, z, h):
+            return torch.tanh(z * hidden)
+
+    with pytest.warns(elman.EngineWarning, match="not one of its declared weights"):
+        elman.Recurrent(Hiding(4, 6))(x)
+
+
+def test_empty_batches_and_sequences(network):
+    assert network(torch.randn(0, 3, 4))[0].shape == (0, 3, 6)
+    assert network(torch.randn(5, 0, 4))[0].shape == (5, 0, 6)
