@@ -121,7 +121,16 @@ class Cell(nn.Module):
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each weight, by its parameter's name, in the order of declaration."""
-        return {k: v for m in type(self).maps() for k, v in m.shapes(self).items()}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for declared in type(self).maps():
+            for name, shape in declared.shapes(self).items():
+                if name in shapes:
+                    raise InputError(
+                        f"{type(self).__name__} declares the parameter {name} twice: "
+                        f"rename {declared.name!r}, or give it a weight= of its own."
+                    )
+                shapes[name] = shape
+        return shapes
 
     @classmethod
     def first_argument(cls) -> str:

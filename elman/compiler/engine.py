@@ -39,7 +39,8 @@ class engine:
             kernels, for its own LSTM, GRU and RNN), ``"reference"`` (the eager loop, the
             definition), or ``"auto"`` (the fastest that can).
 
-    Forcing an engine that cannot run a call raises an error at that call.
+    Forcing an engine that cannot run a call raises an error at that call. Each thread has its own
+    choice; a new thread begins with ``"auto"``.
 
     Raises:
         InputError: there is no engine of that name.
@@ -50,11 +51,15 @@ class engine:
             raise InputError(
                 f"unknown engine {name!r}: expected auto or one of {', '.join(ENGINES)}."
             )
-        self._before = _forced.get()
-        _forced.set(None if name == "auto" else name)
+        self._name = None if name == "auto" else name
+        self._before = [_forced.get()]
+        _forced.set(self._name)
 
     def __enter__(self) -> None:
-        return None
+        # The first entry has taken effect when the object was made; a later one does so here.
+        if len(self._before) > 1 or _forced.get() != self._name:
+            self._before.append(_forced.get())
+        _forced.set(self._name)
 
     def __exit__(
         self,
@@ -62,7 +67,9 @@ class engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _forced.set(self._before)
+        _forced.set(self._before[-1])
+        if len(self._before) > 1:
+            self._before.pop()
 
 
 def usual(cell: Cell) -> str:
@@ -84,7 +91,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
     wanted = forced()
     why: str | None = None
-    for name in [wanted] if wanted else ENGINES:
+    for name in [wanted] if wanted else _preferred(cell, call):
         reason = ENGINES[name].unsupported(cell, call)
         if reason is None:
             # PyTorch's kernels are what usually runs its own cells on other devices.
@@ -95,6 +102,13 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     raise InputError(
         f"the {wanted} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
     )
+
+
+def _preferred(cell: Cell, call: Call) -> list[str]:
+    """The engines for this call, the fastest first."""
+    if not torch.compiler.is_compiling() and torch_kernels.faster(cell, call):
+        return ["torch", *ENGINES]
+    return list(ENGINES)
 
 
 @torch.compiler.assume_constant_result

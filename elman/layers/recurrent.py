@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,10 @@ class Recurrent(nn.Module):
         return_states: str = "last",
     ):
         super().__init__()
+        if not isinstance(cell, Cell):
+            raise InputError(
+                f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
+            )
         _check(layers, dropout, hidden_sizes, skip, return_states)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
         self.input_size, self.hidden_size, self.num_layers = cell.input_size, sizes[-1], len(sizes)
@@ -260,6 +264,12 @@ class Recurrent(nn.Module):
         """The names of this network's parameters for the weights of the k-th cell."""
         end = self._suffix(k)
         return {name: name + end for name in self._cells[k].weight_shapes()}
+
+    def train(self, mode: bool = True) -> Self:
+        """Say whether the network is in training, to its cells too."""
+        for cell in self._cells:
+            cell.train(mode)
+        return super().train(mode)
 
     def flatten_parameters(self) -> None:
         """Do nothing: here so that code written for ``torch.nn`` runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,15 @@ class _Layer(Recurrent):
             **options,
         )
         self.bias = bias
+        if dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} acts between layers, and there is one layer only.",
+                stacklevel=3,
+            )
+
+    def forward(self, x: Any, state: Any = None, *, hx: Any = None, **options: Any) -> Any:
+        """As :meth:`elman.Recurrent.forward`; ``hx`` is ``torch.nn``'s name for the state."""
+        return super().forward(x, state if hx is None else hx, **options)
 
 
 class LSTM(_Layer):
