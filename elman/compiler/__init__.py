@@ -17,3 +17,28 @@ def source(cell: Cell) -> str:
     from elman.compiler import native
 
     return native.source(cell)
+
+
+def status() -> dict[str, str]:
+    """What the native engine finds on this machine: compiler, instructions, threads, cache.
+
+    ``compiler`` says what is missing, and the command that installs it, where there is none.
+    """
+    import torch
+
+    from elman.compiler import build, kernels
+
+    found = {
+        "threads": str(torch.get_num_threads()),
+        "cache": str(build.cache_folder()),
+    }
+    try:
+        found["compiler"] = build.version()
+        found["openmp"] = build.openmp()
+        width = kernels.engine("float").elman_vector_bytes()
+        found["instructions"] = f"vectors of {8 * width} bits"
+        found["engine"] = "native"
+    except build.BuildError as why:
+        found["compiler"] = str(why)
+        found["engine"] = "torch and reference"
+    return found

@@ -132,3 +132,15 @@ def test_narrower_machines_compute_the_same(march):
     root = str(Path(build.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "ELMAN_MARCH": march}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_the_status_names_what_there_is(folder, monkeypatch):
+    from elman.compiler import status
+
+    found = status()
+    assert found["engine"] == "native" and "bits" in found["instructions"]
+    assert found["cache"] == str(folder)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    build.compiler.cache_clear()
+    build.version.cache_clear()
+    assert "no-such-compiler" in status()["compiler"]
