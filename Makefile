@@ -1,12 +1,11 @@
 # make demo     the main job: an LSTM learns The Time Machine and writes
 # make test     the tests
 # make check    lint, format and types
-# make recipes  the long recipes of benchmarks/, with their results
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-RUN    ?= runs/demo
+DEMO   := runs/demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test check setup dev clean
@@ -25,9 +24,9 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@touch $@
 
 demo: setup
-	@rm -rf $(RUN)
-	$(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(RUN)
-	@echo "The run is in $(RUN): curves.png shows how it learned, samples.txt what it wrote."
+	@rm -rf $(DEMO)
+	$(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO)
+	@echo "The run is in $(DEMO): curves.png shows how it learned, samples.txt what it wrote."
 
 test: dev
 	$(BIN)/python -m pytest -n auto

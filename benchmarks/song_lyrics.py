@@ -58,7 +58,7 @@ def main() -> None:
         for seed in range(options.lyrics):
             text = "".join(
                 job.generate(
-                    f"{tune}\n", 300, temperature=options.temperature, seed=seed, stop="\n\n"
+                    f"\n\n{tune}\n", 300, temperature=options.temperature, seed=seed, stop="\n\n"
                 )
             )
             written = pattern(text.strip().split("\n"))

@@ -52,14 +52,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _tell(error, str(error), 1)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _tell(error, "interrupted.", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            return _fault(error)
+        return _tell(error, "there is not enough memory: lower --hidden, --batch or --steps.", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(error, f"{where}{error.strerror or error}.", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # what the command-line parser raises
-            return _tell(error, f"{_usage(error)}", 2)
-        kind = f"{type(error).__name__}: {error}"
-        return _tell(error, f"this is a fault in elman ({kind}); ELMAN_DEBUG=1 shows where.", 1)
+            return _tell(error, _usage(error), 2)
+        return _fault(error)
+
+
+def _fault(error: Exception) -> int:
+    kind = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return _tell(error, f"this is a fault in elman ({kind}); ELMAN_DEBUG=1 shows where.", 1)
 
 
 def _tell(error: BaseException, text: str, code: int) -> int:

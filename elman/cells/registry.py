@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 import inspect
+import os
 import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from elman.cells.contract import Cell
@@ -97,6 +100,20 @@ def _from_file(name: str) -> Entry:
     path, _, label = name.rpartition(":")
     if not Path(path).is_file():
         raise ElmanError(f"no file {path!r} for the cell {name!r}: name an existing Python file.")
+    module = _execute(path, os.stat(path).st_mtime_ns)
+    cell = getattr(module, label, None)
+    if not (isinstance(cell, type) and issubclass(cell, Cell)):
+        has = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Cell)]
+        raise ElmanError(
+            f"{path} has no cell {label!r}: expected a subclass of elman.Cell; "
+            f"the file has {', '.join(k for k in has if k != 'Cell') or 'none'}."
+        )
+    return Entry(name, cell, cell)
+
+
+@functools.cache
+def _execute(path: str, changed: int) -> ModuleType:
+    """The module of a file, executed once for each time that it was changed."""
     # A name of its own: a cell in random.py must not become everyone's random.
     own = f"elman_cell_{zlib.crc32(str(Path(path).resolve()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(own, path)
@@ -106,16 +123,9 @@ def _from_file(name: str) -> Entry:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise ElmanError(
             f"{path} could not be imported ({type(error).__name__}: {error}): mend it first."
         ) from error
-    cell = getattr(module, label, None)
-    if not (isinstance(cell, type) and issubclass(cell, Cell)):
-        has = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Cell)]
-        raise ElmanError(
-            f"{path} has no cell {label!r}: expected a subclass of elman.Cell; "
-            f"the file has {', '.join(k for k in has if k != 'Cell') or 'none'}."
-        )
-    return Entry(name, cell, cell)
+    return module

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
@@ -144,13 +143,18 @@ def _findings() -> dict[str, Any]:
     import torch
 
     from elman import __version__
+    from elman.compiler import status as native_status
     from elman.compiler.engine import ENGINES
     from elman.data.corpora import CORPORA, status
+    from elman.errors import ElmanError
 
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    native = native_status()
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     folder = os.environ.get("ELMAN_DATA")
-    here = [c.name for c in CORPORA.values() if not status(c).startswith("to download")]
+    try:
+        here = [c.name for c in CORPORA.values() if not status(c).startswith("to download")]
+    except ElmanError as error:
+        here = [f"none can be read: {error}"]
     return {
         "elman": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -159,11 +163,11 @@ def _findings() -> dict[str, Any]:
             f"{p} {_version(p)}" for p in ("numpy", "lightning-fabric", "tokenizers", "pooch")
         ],
         "system": f"{platform.system()} {platform.machine()}",
-        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "devices": ["cpu", *gpus],
         "engines": list(ENGINES),
-        "compiler": compiler or "none found: apt-get install g++, or name one in CXX",
+        "native_engine": native.pop("engine"),
+        **{name: value for name, value in native.items() if name != "threads"},
         "ELMAN_DATA": folder or "not set: corpora that are not shipped are downloaded",
         "corpora": here,
     }

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import gather, numbers, with_settings
+from elman.commands.options import flag, gather, numbers, with_settings
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
-from elman.training.device import pick
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
@@ -75,23 +74,20 @@ def _train(task: type[Task]) -> Any:
         ] = None,
         json_: Json = False,
     ) -> None:
-        from elman.training.loop import Trainer
+        from elman.training.loop import Trainer, start
 
         if resume is not None:
             _only_training(given, data, recipe, run)
             folder = Run.open(resume)
             job = restore(folder, given.pop("cell", None))
             settings = task.Settings.of(folder.config["settings"], given)
+            trainer = Trainer(job, folder, settings, resume=True)
             folder.reconfigure(settings.to_json())
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))
-            pick(settings.device)
-            job = task.prepare(sources, settings)
             name = f"{task.name}-{'-'.join(Path(s).stem for s in sources)}"
-            config = {"task": task.name, "data": job.data, "settings": settings.to_json()}
-            folder = Run.create(run or free_folder(name), config)
-            job.save(folder)
-        trainer = Trainer(job, folder, settings, resume=resume is not None)
+            trainer = start(task, sources, settings, run or free_folder(name))
+            job, folder = trainer.task, trainer.run
         trainer.report.say(f"{job.describe_model()} → {folder.path}")
         trainer.train()
         at = trainer.position
@@ -104,7 +100,7 @@ def _train(task: type[Task]) -> Any:
         figures = job.evaluate()
         figures["tokens_per_second"] = round(at.units / max(1e-9, at.seconds))
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
-        figures |= {"epochs": at.epoch, "run": str(folder.path)}
+        figures |= {"epochs": trainer.epochs, "run": str(folder.path)}
         _print(figures, json_, job.sample())
 
     train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
@@ -114,8 +110,9 @@ def _train(task: type[Task]) -> Any:
 def _only_training(given: dict[str, Any], data: Any, recipe: Any, run: Any) -> None:
     from dataclasses import fields
 
-    allowed = {f.name for f in fields(TrainingSettings)} - {"seed"} | {"cell"}
-    other = [f"--{name.replace('_', '-')}" for name in given if name not in allowed]
+    fixed = {"seed", "optimizer", "precision"}
+    allowed = {f.name for f in fields(TrainingSettings)} - fixed | {"cell"}
+    other = [flag(name) for name in given if name not in allowed]
     other += [n for n, v in (("DATA", data), ("--recipe", recipe), ("--run", run)) if v]
     if other:
         raise InputError(
@@ -163,7 +160,9 @@ def generate(
         prompt, length, temperature=0.0 if greedy else temperature,
         top_k=top_k, top_p=top_p, seed=seed, stop=stop,
     )  # fmt: skip
-    sys.stdout.write(prompt)
+    first = next(pieces, "")
+    # A word brings the space before it; one that the prompt ended with would be a second.
+    sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
@@ -183,10 +182,9 @@ def _compare(task: type[Task]) -> Any:
         ] = None,
         json_: Json = False,
     ) -> None:
-        from elman.training.comparison import compare_models
+        from elman.training.comparison import compare_models, print_table
 
         sources, settings = gather(task.Settings, recipe, given, list(data or []))
-        pick(settings.device)
         name = f"compare-{task.name}-{'-'.join(Path(s).stem for s in sources)}"
         variants = [
             {"cell": c.strip(), "hidden": h}
@@ -196,6 +194,8 @@ def _compare(task: type[Task]) -> Any:
         compared = compare_models(task, sources, settings, variants, run or free_folder(name))
         if json_:
             print(json.dumps(compared, ensure_ascii=False))
+        else:
+            print_table(compared["rows"], task)
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
     return compare

@@ -72,13 +72,13 @@ def gather(
 def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
     """The command-line parameter of a setting; it is None (or empty) where it is not given."""
     plain = _plain(kind)
-    name = _SINGULAR.get(declared.name, declared.name).replace("_", "-")
+    name = flag(declared.name)
     listed = plain is list
     inner = typing.get_args(_without_none(kind))[0] if listed else plain
     repeated = listed and inner is str
     # Numbers arrive as text, so that elman says what is wrong with them as it does for a recipe.
     annotation = bool | None if plain is bool else list[str] if repeated else str | None
-    flags = f"--{name}/--no-{name}" if plain is bool else f"--{name}"
+    flags = f"{name}/--no-{name[2:]}" if plain is bool else name
     choices = declared.metadata["choices"]
     described = declared.metadata["help"]
     if choices:
@@ -102,13 +102,18 @@ def _value(declared: Field[Any], kind: Any, given: Any) -> Any:
     """What was given on the command line, as the setting's type where it can be."""
     plain = _plain(kind)
     if plain is list and isinstance(given, str):
-        return numbers(f"--{declared.name.replace('_', '-')}", given)
+        return numbers(flag(declared.name), given)
     if plain in (int, float):
         try:
             return plain(given)
         except ValueError:
             return given
     return given
+
+
+def flag(setting: str) -> str:
+    """The option that a setting is given with."""
+    return f"--{_SINGULAR.get(setting, setting).replace('_', '-')}"
 
 
 def numbers(name: str, text: str) -> list[int]:

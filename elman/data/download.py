@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
@@ -31,33 +31,22 @@ def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> N
         folder: the corpus's place under the cache folder, and under ``ELMAN_DATA``.
 
     Raises:
-        ElmanError: pooch is not installed, an address cannot be reached, what came is not what
-            was expected, or the folder cannot be written to.
+        ElmanError: an address cannot be reached, what came is not what was expected, or the
+            folder cannot be written to.
     """
+    import pooch  # only now: most commands download nothing
+
+    # pooch announces every file on its own; the bar says it once.
+    pooch.get_logger().setLevel("WARNING")
     instead = f"or put the files in FOLDER/{folder} and set ELMAN_DATA to FOLDER"
-    pooch = _import_pooch(name, instead)
     with _Bar(name, sum(entry.size for entry in files.values())) as bar:
         for path, entry in files.items():
             url = quote(base + path, safe=":/")
-            _download_one(pooch, url, cache_folder() / folder / path, entry, instead, bar)
+            _download_one(url, cache_folder() / folder / path, entry, instead, bar)
 
 
-def _import_pooch(name: str, instead: str) -> ModuleType:
-    try:
-        import pooch
-    except ImportError:
-        raise ElmanError(
-            f"{name} is not on this machine and downloading it needs pooch, which is not "
-            f'installed; run `pip install "elman[data]"`, {instead}.'
-        ) from None
-    # pooch announces every file on its own; the bar says it once.
-    pooch.get_logger().setLevel("WARNING")
-    return pooch
-
-
-def _download_one(
-    pooch: ModuleType, url: str, target: Path, entry: Entry, instead: str, bar: _Bar
-) -> None:
+def _download_one(url: str, target: Path, entry: Entry, instead: str, bar: _Bar) -> None:
+    import pooch
     from requests import HTTPError, RequestException
 
     failed = f"{url} could not be downloaded"

@@ -70,7 +70,7 @@ def open_text(data: str | Path) -> TextSource:
             cannot be fetched.
     """
     path = Path(data)
-    if not os.path.exists(path):
+    if not os.path.exists(path) or (path.is_dir() and str(data) in CORPORA):
         if str(data) not in CORPORA:
             raise _neither(path)
         corpus = CORPORA[str(data)]

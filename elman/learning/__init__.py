@@ -2,7 +2,7 @@
 
 from elman.learning.bptt import BPTT, TruncatedBPTT, detach
 from elman.learning.clipping import add_l1, clip_norm, clip_value
-from elman.learning.optimizers import OPTIMIZERS, make_optimizer
+from elman.learning.optimizers import OPTIMIZERS, check_optimizer, make_optimizer
 from elman.learning.schedules import SCHEDULES, EarlyStopping, Schedule
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Schedule",
     "TruncatedBPTT",
     "add_l1",
+    "check_optimizer",
     "clip_norm",
     "clip_value",
     "detach",

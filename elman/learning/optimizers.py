@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn, optim
 
+from elman.errors import InputError
+
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
     "adam": optim.Adam,
@@ -21,6 +23,22 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
 }
 _WITH_MOMENTUM = ("sgd", "rmsprop")
 _WITHOUT_DECAY = ("rprop",)
+
+
+def check_optimizer(name: str, weight_decay: float, momentum: float) -> None:
+    """Refuse an optimiser that there is not, and options that it would silently ignore.
+
+    Raises:
+        InputError: which of them it is.
+    """
+    if name not in OPTIMIZERS:
+        raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, received {name!r}.")
+    if momentum and name not in _WITH_MOMENTUM:
+        raise InputError(
+            f"momentum is for {' and '.join(_WITH_MOMENTUM)}; {name} has none: leave it out."
+        )
+    if weight_decay and name in _WITHOUT_DECAY:
+        raise InputError(f"{name} has no weight_decay: leave it out.")
 
 
 def make_optimizer(
@@ -39,7 +57,11 @@ def make_optimizer(
         weight_decay: L2 decay of the matrices as the optimiser defines it: added to the gradient
             (SGD, Adam, …) or taken from the weight (AdamW). Biases do not decay.
         momentum: for ``sgd`` and ``rmsprop``; the others have none.
+
+    Raises:
+        InputError: as :func:`check_optimizer`.
     """
+    check_optimizer(name, weight_decay, momentum)
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors}]

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from elman.errors import InputError
+
 SCHEDULES = ("constant", "plateau", "cosine", "linear")
 
 
@@ -29,6 +31,9 @@ class Schedule:
         total: S, in updates (for cosine and linear).
         division: for plateau, what the rate is divided by.
         patience: for plateau, how many epochs without a better loss are borne before a division.
+
+    Raises:
+        InputError: there is no schedule of that name.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class Schedule:
         division: float = 4.0,
         patience: int = 0,
     ):
+        if name not in SCHEDULES:
+            raise InputError(f"schedule must be one of {', '.join(SCHEDULES)}, received {name!r}.")
         self.optimizer, self.name, self.base = optimizer, name, rate
         self.warmup, self.total = warmup, total
         self.division, self.patience = division, patience

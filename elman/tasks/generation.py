@@ -44,7 +44,7 @@ def generate(
     Args:
         model: the language model, in evaluation mode.
         vocabulary: its tokens.
-        prompt: what it reads first; without any, it starts on its own.
+        prompt: what it reads first; without any, a line's end, or else the commonest token.
         length: at most so many tokens.
         temperature: what the logits are divided by; 0 takes the most likely token always.
         top_k: draw from the k most likely tokens only.
@@ -58,7 +58,7 @@ def generate(
             model has never seen.
     """
     _check(length, temperature, top_k, top_p, stop)
-    ids = _prompt_ids(vocabulary, "".join(normalized([prompt], normalize)))
+    ids = _prompt_ids(vocabulary, prompt, normalize)
     draw = torch.Generator()
     draw.manual_seed(seed) if seed is not None else draw.seed()
     pieces = _pieces(model, vocabulary, ids, length, temperature, top_k, top_p, draw)
@@ -77,21 +77,19 @@ def _pieces(
     draw: torch.Generator,
 ) -> Iterator[str]:
     device = next(model.parameters()).device
-    decoder, state = vocabulary.decoder(), None
-    if ids:
-        for id in ids:
-            decoder.push(id)
-        logits, state = model(torch.tensor(ids, device=device).unsqueeze(1))
-        logits = logits[-1]
-    else:
-        logits = torch.zeros(1, len(vocabulary), device=device)
-    for _ in range(length):
-        scores = logits[0].float().cpu()
+    decoder = vocabulary.decoder()
+    for id in ids:
+        decoder.push(id)
+    whole, state = model(torch.tensor(ids, device=device).unsqueeze(1))
+    logits = whole[-1]
+    for k in range(length):
+        if k:
+            logits, state = model.step(torch.tensor([id], device=device), state)
+        scores = logits[0].double().cpu()
         if vocabulary.unknown_id is not None:
             scores[vocabulary.unknown_id] = -torch.inf
         id = choose(scores, temperature, top_k, top_p, draw)
         yield decoder.push(id)
-        logits, state = model.step(torch.tensor([id], device=device), state)
 
 
 def choose(
@@ -104,7 +102,7 @@ def choose(
     """Draw a token from its logits (V) at a temperature, among the top k and the top p."""
     if temperature == 0:
         return int(scores.argmax())
-    scores = scores / temperature
+    scores = (scores - scores.max()) / temperature  # at most 0, so that no temperature overflows
     if top_k is not None and top_k < len(scores):
         scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
     if top_p is not None:
@@ -116,7 +114,9 @@ def choose(
     return int(torch.multinomial(scores.softmax(-1), 1, generator=draw))
 
 
-def _prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
+def _prompt_ids(vocabulary: Vocabulary, given: str, normalize: str) -> list[int]:
+    """The tokens that are read first, one at least."""
+    prompt = "".join(normalized([given], normalize))
     unseen = vocabulary.unseen(prompt)
     if unseen:
         listed = ", ".join(repr(u) for u in unseen[:20]) + (" …" if len(unseen) > 20 else "")
@@ -125,7 +125,15 @@ def _prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
             f"the prompt has {what} that the model has never seen: {listed}; "
             "leave them out, or train on a text that has them."
         )
-    return [int(i) for i in vocabulary.encode_text(prompt)]
+    ids = [int(i) for i in vocabulary.encode_text(prompt)]
+    if given and not ids:
+        raise InputError(
+            f"nothing is left of the prompt {given!r} once it is normalised as the model's texts "
+            f"were ({normalize}): begin with some letters."
+        )
+    if not ids and not vocabulary.unseen("\n"):
+        ids = [int(i) for i in vocabulary.encode_text("\n")]
+    return ids or [0 if vocabulary.unknown_id is None else vocabulary.unknown_id + 1]
 
 
 def _until(pieces: Iterator[str], stop: str) -> Iterator[str]:

@@ -30,7 +30,8 @@ from elman.training.settings import TrainingSettings, option
 from elman.training.task import Task
 
 _ONE_HOT_UP_TO = 256
-_WHOLE_PAST = 10_000  # tokens a row of an evaluation: the few at its start that lack their past
+# An evaluation's rows: long, so that few tokens lack their past, and many, so that it is quick.
+_TOKENS_A_ROW, _ROWS = 10_000, 32
 _EVALUATION_STEPS = 256
 
 
@@ -58,7 +59,9 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
     steps: int = option(35, "Steps of a window, which the gradient reaches back.", least=1)
     prompts: list[str] = option([], "What the samples begin with.")
     sample_length: int = option(200, "Tokens of a sample.", least=1)
-    sample_temperature: float = option(0.8, "Temperature of the samples; 0 is greedy.", least=0)
+    sample_temperature: float = option(
+        0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
+    )
 
 
 class LanguageModel(nn.Module):
@@ -135,7 +138,6 @@ class LanguageModeling(Task):
     ):
         self.data, self.settings = data, settings
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
-        torch.manual_seed(settings.seed)
         self.model = LanguageModel(len(self.vocabulary), settings)
         self._sources: list[Source] | None = None
         self._stream: Stream | None = None
@@ -150,15 +152,20 @@ class LanguageModeling(Task):
         if not data:
             raise InputError("no text was given: name a file, or a corpus that elman data lists.")
         named = [os.path.abspath(name) if os.path.exists(name) else name for name in data]
+        torch.manual_seed(settings.seed)
         task = cls(named, settings, None)
-        task.stream  # noqa: B018 - a text that is too short is told before anything is written
+        # What is wrong with a text or a prompt is told before anything is written.
+        task.stream  # noqa: B018
+        for prompt in settings.prompts:
+            task.generate(prompt, 1)
         return task
 
     @classmethod
     def restore(cls, run: Run) -> LanguageModeling:
         """The job of an earlier run; its texts are read when they are needed."""
         vocabulary = Vocabulary.from_json(storage.read_json(run.path / "vocabulary.json"))
-        task = cls(run.config["data"], cls.Settings.of(run.config["settings"]), vocabulary)
+        with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
+            task = cls(run.config["data"], cls.Settings.of(run.config["settings"]), vocabulary)
         task._checksums = run.config.get("checksums")
         return task
 
@@ -190,14 +197,12 @@ class LanguageModeling(Task):
         """
         if self._sources is None:
             share = self.settings.validation
-            self._sources = [self._read(name, share) for name in self.data]
+            limit = self.settings.limit
+            self._sources = self._read_all(self.data, share, limit)
             now = [source.checksum for source in self._sources]
             if self._checksums is not None and now != self._checksums:
-                changed = [
-                    s.name
-                    for s, was in zip(self._sources, self._checksums, strict=True)
-                    if s.checksum != was
-                ]
+                before = self._checksums
+                changed = [s.name for s in self._sources if s.checksum not in before]
                 raise ElmanError(
                     f"{', '.join(changed)} is no longer the text that this run was trained on: "
                     "restore the text, or train anew."
@@ -216,25 +221,31 @@ class LanguageModeling(Task):
         return self._stream
 
     def _build_vocabulary(self) -> Vocabulary:
-        blocks = (block for name in self.data for block in self._blocks(name))
         s = self.settings
+        blocks = (block for name in self.data for block in self._blocks(name, s.limit))
         return Vocabulary.build(blocks, s.tokens, size=s.vocabulary_size, min_count=s.min_count)
 
-    def _blocks(self, name: str) -> Iterator[str]:
-        return open_text(name).blocks(self.settings.normalize, self.settings.limit)
+    def _blocks(self, name: str, limit: int | None) -> Iterator[str]:
+        return open_text(name).blocks(self.settings.normalize, limit)
 
-    def _read(self, name: str, held_out_share: float) -> Source:
+    def _read_all(self, names: list[str], held_out_share: float, limit: int | None) -> list[Source]:
+        labels = _labels(names)
+        return [
+            self._read(name, label, held_out_share, limit)
+            for name, label in zip(names, labels, strict=True)
+        ]
+
+    def _read(self, name: str, label: str, held_out_share: float, limit: int | None) -> Source:
         checksum = 0
 
         def counted() -> Iterator[np.ndarray]:
             nonlocal checksum
-            for ids in self.vocabulary.encode(self._blocks(name)):
+            for ids in self.vocabulary.encode(self._blocks(name, limit)):
                 checksum = zlib.crc32(ids.tobytes(), checksum)
                 yield ids
 
         tokens = TokenFile(counted(), len(self.vocabulary))
         train, held_out = split(tokens, held_out_share)
-        label = Path(name).stem if os.path.exists(name) else name
         return Source(label, train, held_out, checksum)
 
     # -- learning -----------------------------------------------------------------------------
@@ -249,7 +260,7 @@ class LanguageModeling(Task):
 
     def _offset(self, epoch: int) -> int:
         """Every epoch cuts the text elsewhere, so that no token is always first in its window."""
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + epoch) % 2**63)
         return int(torch.randint(self.stream.offsets, (), generator=generator))
 
     def loss(self, model: nn.Module, window: Window, state: Any) -> tuple[Tensor, Any]:
@@ -281,7 +292,7 @@ class LanguageModeling(Task):
                 trained on.
         """
         if data:
-            texts = [(s.name, s.train) for s in (self._read(name, 0.0) for name in data)]
+            texts = [(s.name, s.train) for s in self._read_all(data, 0.0, limit=None)]
         elif held_out := self._held_out():
             texts = [(s.name, s.held_out) for s in held_out]
         else:
@@ -303,7 +314,7 @@ class LanguageModeling(Task):
     @torch.no_grad()
     def negative_log_likelihood(self, tokens: Tokens) -> tuple[float, int]:
         """The sum of −log P over all tokens but the first, in nats, and how many they are."""
-        rows = max(1, min(self.settings.batch, len(tokens) // _WHOLE_PAST))
+        rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
         total, state = 0.0, None
         self.model.eval()
         device = self.model.output.weight.device
@@ -346,7 +357,8 @@ class LanguageModeling(Task):
     def sample(self) -> str:
         """What the model writes after each of the prompts, or after the text's first words."""
         s = self.settings
-        prompts = s.prompts or [self.vocabulary.decode(self.sources[0].train[:12])]
+        known = [i for i in self.sources[0].train[:12] if i != self.vocabulary.unknown_id]
+        prompts = s.prompts or [self.vocabulary.decode(known)]
         written = []
         for prompt in prompts:
             more = self.generate(
@@ -354,3 +366,13 @@ class LanguageModeling(Task):
             )
             written.append(prompt + "".join(more))
         return "\n\n".join(written)
+
+
+def _labels(names: list[str]) -> list[str]:
+    """What to call each source: a file by its stem, or by as much of its path as sets it apart."""
+    parts = [Path(n).with_suffix("").parts if os.path.isfile(n) else (n,) for n in names]
+    for size in range(1, max(map(len, parts), default=0) + 1):
+        labels = [os.path.join(*p[-size:]) for p in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{label} ({k})" for k, label in enumerate(names, start=1)]

@@ -24,9 +24,12 @@ def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) 
         ElmanError: the run is damaged, of an unknown job, or has a cell of the user's own.
     """
     settings, name = run.config["settings"], run.config["task"]
+    own = str(settings.get("cell"))
     if cell is not None:
-        settings["cell"] = cell
-    elif ".py:" in str(settings.get("cell")):
+        if ".py:" not in own or own.rpartition(":")[2] != cell.rpartition(":")[2]:
+            raise InputError(f"{run.path} was trained with the cell {own}, received {cell}.")
+        run = Run(run.path, {**run.config, "settings": {**settings, "cell": cell}})
+    elif ".py:" in own:
         raise ElmanError(
             f"{run.path} was trained with the cell {settings['cell']}: name it again with --cell, "
             "because opening a run executes no file on its own."

@@ -10,10 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from elman.errors import ElmanError
+from elman.errors import ElmanError, InputError
 from elman.training import storage
-from elman.training.loop import Trainer
-from elman.training.run import Run
+from elman.training.loop import Trainer, start
 from elman.training.task import Task
 
 
@@ -24,7 +23,7 @@ def compare_models(
     variants: list[dict[str, Any]],
     folder: Path,
 ) -> dict[str, Any]:
-    """Train a model for each variant of the settings; print a table, draw a plot.
+    """Train a model for each variant of the settings and draw a plot.
 
     The folder gets a run folder for each, ``comparison.json`` and ``comparison.png``. A model
     whose training diverges has a row that says so.
@@ -41,17 +40,14 @@ def compare_models(
     """
     if folder.exists():
         raise ElmanError(f"{folder} is there already: name another folder with --run.")
-    jobs = [task.prepare(data, replace(settings, **variant)) for variant in variants]
-    folder.mkdir(parents=True)
+    chosen = [replace(settings, **variant) for variant in variants]
+    labels = [" ".join(str(value) for value in variant.values()) for variant in variants]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"each model can be compared once, received {', '.join(labels)}.")
     rows, curves = [], []
-    for variant, job in zip(variants, jobs, strict=True):
-        label = " ".join(str(value) for value in variant.values())
-        run = Run.create(
-            folder / label.replace(" ", "-").replace("/", "_"),
-            {"task": task.name, "data": job.data, "settings": job.settings.to_json()},
-        )
-        job.save(run)
-        trainer = Trainer(job, run, job.settings)
+    for variant, label, its in zip(variants, labels, chosen, strict=True):
+        trainer = start(task, data, its, folder / label.replace(" ", "-").replace("/", "_"))
+        job, run = trainer.task, trainer.run
         trainer.report.say(f"{label}: {job.describe_model()}")
         row = {**variant, "parameters": job.parameters()}
         try:
@@ -69,7 +65,6 @@ def compare_models(
     storage.write_json(folder / "comparison.json", compared)
     title = f"{task.name}: {', '.join(Path(name).stem for name in data)}"
     _draw(curves, task.headline, title, folder / "comparison.png")
-    _table(rows, task)
     return compared
 
 
@@ -79,18 +74,19 @@ def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
     return measures | {
         rate: round(at.units / max(1e-9, at.seconds)),
         "seconds": round(at.seconds, 2),
-        "epochs": at.epoch,
+        "epochs": trainer.epochs,
     }
 
 
-def _table(rows: list[dict[str, Any]], task: type[Task]) -> None:
+def print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
+    """Print the rows of a comparison as a table."""
     table = Table(box=None, pad_edge=False)
     columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
     for k, column in enumerate(columns):
         table.add_column(column.replace("_per_", "/"), justify="right" if k else "left")
     for row in rows:
         table.add_row(*(_shown(row.get(column)) for column in columns))
-    Console(stderr=True).print(table)
+    Console(highlight=False).print(table)
 
 
 def _shown(value: Any) -> str:

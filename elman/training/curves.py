@@ -22,14 +22,14 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(7, 5.5), sharex=True, height_ratios=(3, 1), layout="constrained"
     )
-    dots = "." if len(epochs) < 40 else ""
+    dots = {"marker": "o", "markersize": 3} if len(epochs) < 40 else {}
     last = metrics[-1][headline]
-    top.plot(epochs, [m[headline] for m in metrics], f"k-{dots}", label=f"training: {last:.4g}")
+    top.plot(epochs, [m[headline] for m in metrics], "k-", **dots, label=f"training: {last:.4g}")
     key = f"validation_{headline}"
     if key in metrics[-1]:
         held_out = [m[key] for m in metrics]
         best = min(range(len(held_out)), key=held_out.__getitem__)
-        top.plot(epochs, held_out, f"k--{dots}", label=f"held out: {held_out[-1]:.4g}")
+        top.plot(epochs, held_out, "k--", **dots, label=f"held out: {held_out[-1]:.4g}")
         top.plot(
             epochs[best], held_out[best], "ko", mfc="none",
             label=f"best: {held_out[best]:.4g} after epoch {epochs[best]}",
@@ -37,8 +37,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     values = [m[headline] for m in metrics]
     if min(values) > 0 and max(values) > 4 * min(values):
         top.set_yscale("log")
-        ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= max(values) * 1.2]
-        top.set_yticks([t for t in ticks if t >= min(values) / 1.2], minor=False)
+        top.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         top.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         top.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     top.set_ylabel(headline)
@@ -49,6 +48,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     bottom.set_yscale("log")
     bottom.set_ylabel("largest\ngradient norm")
     bottom.set_xlabel("epoch")
+    bottom.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     bottom.grid(alpha=0.3)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from elman.training.curves import draw_curves
 from elman.training.device import pick
 from elman.training.interrupt import Interrupt
 from elman.training.progress import Report
-from elman.training.run import Run
+from elman.training.run import Run, refuse_existing
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
 
@@ -108,6 +109,8 @@ class Trainer:
         self._best: dict[str, torch.Tensor] | None = None
         if resume:
             self._load()
+        else:
+            self._save()  # so that there is something to go on from, whatever comes
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
@@ -117,6 +120,13 @@ class Trainer:
                 self.interrupted = not self._epoch(interrupt)
         self._save()
         draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs are done, with the share of the present one."""
+        at = self.position
+        share = at.window / max(1, self.task.windows(at.epoch))
+        return round(at.epoch + share, 2) if at.window else at.epoch
 
     # -- one epoch, one update ----------------------------------------------------------------
 
@@ -135,10 +145,13 @@ class Trainer:
                 self._saved = time.monotonic()
             if interrupt.asked:
                 return False
-            if self._out_of_time():
-                break
+            if self._out_of_time() and at.window < self.task.windows(at.epoch):
+                self._measure(at.epoch + 1, partial=True)
+                return True
             self._show()
-        self._end_epoch()
+        at.epoch, at.window = at.epoch + 1, 0
+        self._measure(at.epoch)
+        at.loss, at.counted, at.norm, at.seconds_before = 0.0, 0, 0.0, at.seconds
         self._clock = time.monotonic()
         return True
 
@@ -153,6 +166,8 @@ class Trainer:
             clip_value(parameters, settings.clip_value)
         norm = float(clip_norm(parameters, settings.clip_norm or None))
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            if self._best is not None:
+                self.run.save_model(self._best)
             raise self._diverged(loss, norm, rate)
         self.optimizer.step()
         count = self.task.count(window)
@@ -163,12 +178,18 @@ class Trainer:
         )
         at.window, at.update, at.units = at.window + 1, at.update + 1, at.units + count
 
-    def _end_epoch(self) -> None:
+    def _measure(self, epoch: int, partial: bool = False) -> None:
+        """Validate, keep the best weights and write a line of metrics, at the end of an epoch.
+
+        An epoch that the time limit has cut short is measured too, but it goes on where it was cut
+        when the run is resumed, and counts neither for the schedule nor for early stopping.
+        """
         at, task = self.position, self.task
-        at.epoch, at.window = at.epoch + 1, 0
         loss = at.loss / max(1, at.counted)
         rate = at.counted / max(1e-9, at.seconds - at.seconds_before)
-        line = {"epoch": at.epoch, "update": at.update, "seconds": round(at.seconds, 3)}
+        line = {"epoch": epoch, "update": at.update, "seconds": round(at.seconds, 3)}
+        if partial:
+            line["partial"] = True
         line |= {"loss": loss, **task.describe(loss), f"{task.unit}_per_second": round(rate)}
         line |= {"gradient_norm": at.norm, "learning_rate": self.schedule.rate(at.update - 1)}
         self.model.eval()
@@ -176,19 +197,19 @@ class Trainer:
         if held_out is not None:
             line["validation_loss"] = held_out
             line |= {f"validation_{k}": v for k, v in task.describe(held_out).items()}
-        self.schedule.observe(loss if held_out is None else held_out)
-        better = self.stopping.observe(loss if held_out is None else held_out)
+        judged = loss if held_out is None else held_out
+        if not partial:
+            self.schedule.observe(judged)
+        better = judged < self.stopping.best
+        if better or not partial:
+            self.stopping.observe(judged)
         if better and _finite(task.model.state_dict()):
             self._best = {k: v.detach().clone() for k, v in task.model.state_dict().items()}
         self.run.add_metrics({k: _rounded(v) for k, v in line.items()})
-        if at.epoch % max(1, self.settings.epochs // 10) == 0 or self._finished():
-            self._sample()
-        at.loss, at.counted, at.norm, at.seconds_before = 0.0, 0, 0.0, at.seconds
-
-    def _sample(self) -> None:
-        sample = self.task.sample()
-        if sample is not None:
-            self.run.add_sample(self.position.epoch, sample)
+        if epoch % max(1, self.settings.epochs // 10) == 0 or self._finished():
+            sample = self.task.sample()
+            if sample is not None:
+                self.run.add_sample(epoch, sample)
 
     # -- when to stop -------------------------------------------------------------------------
 
@@ -204,11 +225,10 @@ class Trainer:
         at, clip = self.position, self.settings.clip_norm
         what = "loss" if not math.isfinite(loss) else "gradient"
         value = loss if not math.isfinite(loss) else norm
-        kept = "the last good checkpoint is kept" if at.update else "nothing was learned yet"
         return ElmanError(
             f"the {what} became {value} at update {at.update + 1} (epoch {at.epoch + 1}), so "
-            f"training stopped and {kept}: lower --learning-rate (now {rate:g}) or "
-            f"--clip-norm (now {f'{clip:g}' if clip else 'off'}) and "
+            "training stopped and the last good checkpoint is kept: lower --learning-rate "
+            f"(now {rate:g}) or --clip-norm (now {f'{clip:g}' if clip else 'off'}) and "
             f"go on with --resume {self.run.path}."
         )
 
@@ -240,7 +260,7 @@ class Trainer:
         try:
             self.position = Position(**state["position"])
             self.task.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._load_optimizer(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             self.stopping.load_state_dict(state["stopping"])
             self.rule.state = _to(state["state"], self.fabric.device)
@@ -250,9 +270,17 @@ class Trainer:
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ElmanError(
                 f"the checkpoint of {self.run.path} does not fit its settings "
-                f"({str(error).splitlines()[0]}): train anew."
+                f"({str(error).splitlines()[0]}): give the options of its training, or train anew."
             ) from None
         self.run.forget_after(self.position.epoch)
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Go on with the kept averages, and with the decay and momentum of the settings."""
+        options = ("weight_decay", "momentum")
+        wanted = [{k: g[k] for k in options if k in g} for g in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, now in zip(self.optimizer.param_groups, wanted, strict=True):
+            group.update(now)
 
     def _show(self) -> None:
         at, settings = self.position, self.settings
@@ -266,6 +294,27 @@ class Trainer:
         rate = at.units / max(1e-9, at.seconds)
         headline = {self.task.headline: measures[self.task.headline]}
         self.report.update(at.epoch + 1, done, headline, rate, left)
+
+
+def start(
+    task: type[Task], data: list[str], settings: TrainingSettings, path: Path, quiet: bool = False
+) -> Trainer:
+    """A new run in the folder ``path``, ready to train; the folder is there whole or not at all.
+
+    Raises:
+        ElmanError: the folder is there already, the data cannot be used, or the disk is full.
+        InputError: a setting cannot be used.
+    """
+    refuse_existing(path)
+    pick(settings.device)
+    job = task.prepare(data, settings)
+    run = Run.create(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
+    try:
+        job.save(run)
+        return Trainer(job, run, settings, quiet=quiet)
+    except BaseException:
+        run.remove()
+        raise
 
 
 def _fabric(settings: TrainingSettings) -> Fabric:

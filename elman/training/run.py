@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +31,24 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Run:
-        """Make the folder of a new run.
+        """Make the folder of a new run, with its ``config.json``.
 
         Raises:
             ElmanError: the folder is there already, or cannot be made.
         """
         from elman import __version__
 
-        if path.exists():
-            raise ElmanError(
-                f"{path} is there already: go on with --resume {path}, "
-                "or name another folder with --run."
-            )
+        refuse_existing(path)
         try:
             (path / "checkpoint").mkdir(parents=True)
         except OSError as error:
             raise ElmanError(f"the folder {path} cannot be made ({error.strerror}).") from error
         run = cls(path, {"format": FORMAT, "elman": __version__, **config})
-        storage.write_json(path / "config.json", run.config)
+        try:
+            storage.write_json(path / "config.json", run.config)
+        except ElmanError:
+            run.remove()
+            raise
         return run
 
     @classmethod
@@ -67,15 +68,25 @@ class Run:
                 f"{path} was written by elman {config.get('elman')} in format {config['format']}; "
                 f"this elman reads format {FORMAT}: use that version, or train anew."
             )
-        missing = [key for key in ("task", "data", "settings") if key not in config]
-        if missing:
-            raise ElmanError(f"{path / 'config.json'} is damaged (no {missing[0]!r}): train anew.")
+        kinds = {"task": str, "data": list, "settings": dict, "checksums": list}
+        for key, kind in kinds.items():
+            if not isinstance(config.get(key), kind) or not config[key]:
+                raise ElmanError(
+                    f"{path / 'config.json'} is damaged: {key!r} is {config.get(key)!r}; "
+                    "restore it or train anew."
+                )
+        if not all(isinstance(name, str) for name in config["data"]):
+            raise ElmanError(f"{path / 'config.json'} is damaged: 'data' must be names of texts.")
         return cls(path, config)
 
     def reconfigure(self, settings: dict[str, Any]) -> None:
         """Keep changed settings."""
         self.config["settings"] = settings
         storage.write_json(self.path / "config.json", self.config)
+
+    def remove(self) -> None:
+        """Take the folder away again, where its run could not even start."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     # -- weights and checkpoints --------------------------------------------------------------
 
@@ -130,8 +141,8 @@ class Run:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in map(_measures, lines) if line is not None]
 
     def forget_after(self, epoch: int) -> None:
         """Drop the measures and samples of epochs after ``epoch``: they will come again."""
@@ -140,8 +151,10 @@ class Run:
         storage.write_bytes(self.path / "metrics.jsonl", text.encode())
         samples = self.path / "samples.txt"
         if samples.is_file():
-            parts = re.split(r"(?m)^(?=== epoch \d+ ==$)", samples.read_text(encoding="utf-8"))
-            old = [p for p in parts if p and int(re.findall(r"\d+", p)[0]) <= epoch]
+            text = samples.read_text(encoding="utf-8", errors="replace")
+            parts = re.split(r"(?m)^(?=== epoch \d+ ==$)", text)
+            starts = [re.match(r"== epoch (\d+) ==", part) for part in parts]
+            old = [p for p, m in zip(parts, starts, strict=True) if m and int(m[1]) <= epoch]
             storage.write_bytes(samples, "".join(old).encode())
 
     def add_sample(self, epoch: int, text: str) -> None:
@@ -158,6 +171,24 @@ class Run:
                 f"{path} could not be written ({error.strerror}): free some space, "
                 f"then go on with --resume {self.path}."
             ) from error
+
+
+def _measures(line: str) -> dict[str, Any] | None:
+    """A line of metrics; None where it was cut short or damaged."""
+    try:
+        measures = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return measures if isinstance(measures, dict) and "epoch" in measures else None
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise an error where a new run's folder is there already."""
+    if path.exists():
+        raise ElmanError(
+            f"{path} is there already: go on with --resume {path}, "
+            "or name another folder with --run."
+        )
 
 
 def free_folder(name: str, root: Path = Path("runs")) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from elman.errors import ElmanError, InputError
-from elman.learning import OPTIMIZERS, SCHEDULES
+from elman.learning import OPTIMIZERS, SCHEDULES, check_optimizer
 
 
 def option(
@@ -104,16 +104,18 @@ class TrainingSettings(Settings):
     clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
     clip_value: float | None = option(None, "Clip each entry of the gradient to this.", above=0)
     schedule: str = option("constant", "How the rate changes.", choices=SCHEDULES)
-    warmup: int = option(0, "Updates over which the rate rises from 0.", least=0)
+    warmup: int = option(0, "Updates over which the rate rises to the full one.", least=0)
     division: float = option(4.0, "What the plateau schedule divides the rate by.", above=1)
     plateau_patience: int = option(0, "Epochs without progress before it divides.", least=0)
     patience: int | None = option(None, "Stop after so many epochs without progress.", least=1)
-    seed: int = option(0, "Fixes every draw.", least=0)
+    seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
-    precision: str = option(
-        "32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed", "16-mixed")
-    )
+    precision: str = option("32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"))
     save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_optimizer(self.optimizer, self.weight_decay, self.momentum)
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -34,9 +34,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except OSError as error:
+    except BaseException as error:  # an impatient Ctrl-C, too, must leave nothing half-written
         if name and os.path.exists(name):
             os.unlink(name)
+        if not isinstance(error, OSError):
+            raise
         raise ElmanError(
             f"{path} could not be written ({error.strerror}): free some space or choose another "
             "folder; what was there before is untouched."

@@ -237,13 +237,19 @@ def test_texts_that_cannot_be_used(book, elman, what):
         (["--forget-bias", "1", "--cell", "rnn"], "no block 'f'"),
         (["--recipe", "none.toml"], "no recipe 'none.toml'"),
         (["--device", "cuda:9"], "device 'cuda:9' cannot be used"),
-        (["--run", "book.txt"], "book.txt is there already"),
+        (["--device", "meta"], "device 'meta' cannot be used"),
+        (["--device", "cpu:3"], "device 'cpu:3' cannot be used"),
+        (["--seed", "99999999999999999999999"], "seed must be less than"),
+        (["--optimizer", "adam", "--momentum", "0.9"], "momentum is for sgd and rmsprop"),
+        (["--optimizer", "rprop", "--weight-decay", "1"], "rprop has no weight_decay"),
+        (["--prompt", "日本"], "never seen: '日', '本'"),
+        (["--sample-temperature", "inf"], "sample_temperature must be less than 100"),
     ],
 )
 def test_settings_that_cannot_be_used(book, elman, arguments, words):
     code, out, errors = elman("train", "language-model", book, *SMALL[2:], *arguments)
     assert words in _one_sentence(errors)
-    assert code in (1, 2)
+    assert code == (1 if arguments[0] == "--recipe" else 2)
     assert out == ""
     assert not Path("runs").exists()
 
@@ -289,9 +295,9 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=_environment()
     ) as process:
-        checkpoint = Path("long/checkpoint/state.safetensors")
+        metrics = Path("long/metrics.jsonl")
         deadline = time.monotonic() + 60
-        while not checkpoint.exists() and time.monotonic() < deadline:
+        while not metrics.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -304,3 +310,154 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
     )
     assert code == 0, errors
     assert json.loads(out)["epochs"] == epochs
+
+
+def test_a_folder_that_is_there_is_refused_before_anything_is_read(book, elman, monkeypatch):
+    monkeypatch.setattr("elman.tasks.language_model.open_text", lambda name: 1 / 0)
+    code, _, errors = elman("train", "language-model", book, "--run", book)
+    assert code == 1
+    assert "book.txt is there already" in _one_sentence(errors)
+
+
+def test_a_resume_that_fails_changes_nothing(trained, elman):
+    config = (trained / "config.json").read_bytes()
+    resume = ("train", "language-model", "--resume", trained)
+    for wrong, words in (
+        (("--device", "cuda:9"), "device 'cuda:9'"),
+        (("--cell", "gru"), "trained with the cell lstm, received gru"),
+        (("--optimizer", "sgd"), "--optimizer cannot change"),
+        (("--prompt", "the"), "--prompt cannot change"),
+        (("--momentum", "0.5"), "momentum is for sgd"),
+    ):
+        code, _, errors = elman(*resume, *wrong)
+        assert (code, words in _one_sentence(errors)) == (2, True), errors
+        assert (trained / "config.json").read_bytes() == config
+    assert elman(*resume, "--epochs", 3)[0] == 0
+
+
+def test_decay_may_change_on_resuming(book, elman):
+    small = ("train", "language-model", book, *SMALL)
+    for name, more in (("plain", ()), ("decayed", ("--weight-decay", "5"))):
+        assert elman(*small, "--run", name)[0] == 0
+        assert elman("train", "language-model", "--resume", name, "--epochs", 3, *more)[0] == 0
+    weights = [
+        Path(name, "checkpoint/state.safetensors").read_bytes() for name in ("plain", "decayed")
+    ]
+    assert weights[0] != weights[1]
+
+
+def test_after_divergence_the_advice_that_is_given_works(book, elman):
+    code, _, errors = elman(
+        "train", "language-model", book, *SMALL, "--cell", "rnn-relu", "--optimizer", "sgd",
+        "--learning-rate", "1e30", "--clip-norm", "0", "--run", "d",
+    )  # fmt: skip
+    assert code == 1
+    assert "go on with --resume d" in _one_sentence(errors)
+    assert elman("evaluate", "d")[0] == 0
+    code, _, errors = elman(
+        "train", "language-model", "--resume", "d", "--learning-rate", "0.01", "--clip-norm", "1"
+    )
+    assert code == 0, errors
+
+
+def test_vocabularies_that_are_cut_have_samples_all_the_same(book, elman):
+    code, _, errors = elman(
+        "train", "language-model", book, *SMALL, "--vocabulary-size", 10, "--run", "cut"
+    )
+    assert code == 0, errors
+
+
+def test_time_that_runs_out_in_an_epoch_is_gone_on_from_there(book, elman):
+    Path("long.txt").write_text(TEXT * 60)
+    code, out, errors = elman(
+        "train", "language-model", "long.txt", *SMALL, "--seconds", "0.2", "--run", "t", "--json"
+    )
+    assert code == 0, errors
+    assert 0 < json.loads(out)["epochs"] < 1
+    assert json.loads(Path("t/metrics.jsonl").read_text())["partial"] is True
+    code, out, errors = elman(
+        "train", "language-model", "--resume", "t", "--seconds", 100, "--epochs", 1, "--json"
+    )
+    assert code == 0, errors
+    (line,) = map(json.loads, Path("t/metrics.jsonl").read_text().splitlines())
+    assert (line["epoch"], "partial" in line) == (1, False)
+    # The whole text was read once, no more.
+    assert line["update"] == -(-((len(TEXT) * 60 * 9 // 10 - 1) // 4) // 10)
+
+
+def test_sources_of_the_same_name_are_told_apart(elman, book):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "book.txt").write_text(TEXT)
+    _, out, _ = elman("train", "language-model", "a/book.txt", "b/book.txt", *SMALL, "--json")
+    assert set(json.loads(out)["sources"]) == {"a/book", "b/book"}
+
+
+def test_a_given_text_is_judged_as_a_whole(book, elman):
+    elman("train", "language-model", book, *SMALL, "--limit", 500, "--run", "limited")
+    assert json.loads(elman("evaluate", "limited", book, "--json")[1])["tokens"] == len(TEXT) - 1
+
+
+def test_a_full_disk_at_the_start_leaves_nothing(book, elman, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, errors = elman("train", "language-model", book, *SMALL, "--run", "full")
+    assert code == 1
+    assert "No space left on device" in _one_sentence(errors)
+    assert not Path("full").exists()
+
+
+def test_a_comparison_does_not_depend_on_its_order(book, elman):
+    rows = {}
+    for cells in ("gru,lstm", "lstm,gru"):
+        _, out, _ = elman(
+            "compare", "language-model", book, *SMALL[2:], "--cells", cells, "--hidden", "6",
+            "--dropout", "0.5", "--json",
+        )  # fmt: skip
+        for row in json.loads(out)["rows"]:
+            rows.setdefault(row["cell"], []).append(row["perplexity"])
+    assert all(first == second for first, second in rows.values()), rows
+    code, _, errors = elman("compare", "language-model", book, "--cells", "gru,gru")
+    assert (code, "can be compared once" in _one_sentence(errors)) == (2, True)
+    assert (
+        "perplexity"
+        in elman("compare", "language-model", book, *SMALL[2:], "--cells", "mlp", "--hidden", "4")[
+            1
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("settings", None), ("task", []), ("data", 5), ("data", []), ("data", [5]), ("checksums", [])],
+)
+def test_damaged_configurations(trained, elman, name, value):
+    config = storage.read_json(trained / "config.json")
+    storage.write_json(trained / "config.json", {**config, name: value})
+    for command in (("evaluate",), ("generate",), ("train", "language-model", "--resume")):
+        code, _, errors = elman(*command, trained)
+        assert (
+            code,
+            "config.json' is damaged" in _one_sentence(errors).replace("json is", "json' is"),
+        ) == (1, True)
+
+
+def test_damaged_logs_do_not_stop_a_resume(trained, elman):
+    with (trained / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"epoch": \xff\n[1]\n')
+    (trained / "samples.txt").write_bytes(
+        b"\xffnotes of mine\n" + (trained / "samples.txt").read_bytes()
+    )
+    code, _, errors = elman("train", "language-model", "--resume", trained, "--epochs", 3)
+    assert code == 0, errors
+
+
+def test_a_prompt_that_normalises_to_nothing(book, elman):
+    elman("train", "language-model", book, *SMALL, "--normalize", "letters", "--run", "n")
+    code, _, errors = elman("generate", "n", "--prompt", "123")
+    assert (code, "nothing is left of the prompt '123'" in _one_sentence(errors)) == (2, True)
+    assert (
+        elman("generate", "n", "--prompt", "the", "--temperature", "1e-40", "--length", 9)[0] == 0
+    )

@@ -5,7 +5,6 @@ import hashlib
 import http.server
 import os
 import socket
-import sys
 import threading
 
 import pytest
@@ -118,12 +117,6 @@ def test_a_refused_connection(corpus, tmp_path):
 def test_a_cache_that_cannot_be_written(corpus, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(ElmanError, match=r"could not be written.*XDG_CACHE_HOME"):
-        corpus.paths()
-
-
-def test_without_pooch(corpus, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ElmanError, match=r'`pip install "elman\[data\]"`.*ELMAN_DATA'):
         corpus.paths()
 
 

@@ -70,8 +70,8 @@ def test_opening_what_is_not_a_run(tmp_path):
     storage.write_json(tmp_path / "config.json", {"format": FORMAT + 1, "elman": "9.0"})
     with pytest.raises(ElmanError, match=r"written by elman 9.0 in format 2.*reads format 1"):
         Run.open(tmp_path)
-    storage.write_json(tmp_path / "config.json", {"format": FORMAT})
-    with pytest.raises(ElmanError, match="damaged"):
+    storage.write_json(tmp_path / "config.json", {"format": FORMAT, "task": "x"})
+    with pytest.raises(ElmanError, match=r"damaged: 'data' is None"):
         Run.open(tmp_path)
 
 
