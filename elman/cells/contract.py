@@ -29,6 +29,7 @@ and compiled for every batch and every length.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,7 @@ class Cell(nn.Module):
     # -- what elman does with it ------------------------------------------------------------
 
     @classmethod
+    @functools.cache  # asked for at every step of the reference engine
     def maps(cls) -> tuple[Map, ...]:
         """The declared maps, in the order of their declaration, bases first."""
         found: dict[str, Map] = {}
@@ -133,6 +135,7 @@ class Cell(nn.Module):
         return shapes
 
     @classmethod
+    @functools.cache
     def first_argument(cls) -> str:
         """The name of the step's first argument: ``"x"`` or ``"z"``."""
         return next(iter(list(inspect.signature(cls.step).parameters)[1:]), "")

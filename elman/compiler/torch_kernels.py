@@ -40,7 +40,7 @@ def unsupported(cell: Cell, call: Call) -> str | None:
 def faster(cell: Cell, call: Call) -> bool:
     """Whether PyTorch is the fastest here: oneDNN's LSTM, on full batches of single precision.
 
-    Measured on four cores with AVX-512 (benchmarks/README.md): 1.2 to 1.4 times the native
+    Measured on four cores with AVX-512 (benchmarks/README.md): 1.2 to 1.45 times the native
     engine's rate from a batch of 16 on, a twentieth of it at a batch of 1.
     """
     return (
