@@ -81,6 +81,12 @@ def usual(cell: Cell) -> str:
     return "torch" if torch_kernels.knows(cell) else "reference"
 
 
+def first(cell: Cell, call: Call) -> str:
+    """The engine that runs this call."""
+    names = [str(forced())] if forced() else _preferred(cell, call)
+    return next((name for name in names if not ENGINES[name].unsupported(cell, call)), names[0])
+
+
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     """Run ``cell`` with ``weights`` on the engine that is forced, or else on the best one.
 
