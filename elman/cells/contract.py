@@ -29,7 +29,6 @@ and compiled for every batch and every length.
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -113,7 +112,6 @@ class Cell(nn.Module):
     # -- what elman does with it ------------------------------------------------------------
 
     @classmethod
-    @functools.cache  # asked for at every step of the reference engine
     def maps(cls) -> tuple[Map, ...]:
         """The declared maps, in the order of their declaration, bases first."""
         found: dict[str, Map] = {}
@@ -135,7 +133,6 @@ class Cell(nn.Module):
         return shapes
 
     @classmethod
-    @functools.cache
     def first_argument(cls) -> str:
         """The name of the step's first argument: ``"x"`` or ``"z"``."""
         return next(iter(list(inspect.signature(cls.step).parameters)[1:]), "")
