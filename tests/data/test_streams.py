@@ -142,6 +142,7 @@ def test_token_file(vocabulary, dtype):
 
 def test_token_file_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gc.collect()  # what earlier tests left open must not be closed between the two counts
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     tokens = TokenFile([np.arange(10)], 28)
     kept = tokens[2:4]
@@ -152,7 +153,7 @@ def test_token_file_leaves_nothing_behind(tmp_path, monkeypatch):
     gc.collect()
     assert list(tmp_path.iterdir()) == []
     if before:
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_an_empty_token_file():
