@@ -26,7 +26,7 @@ def status() -> dict[str, str]:
     """
     import torch
 
-    from elman.compiler import build, kernels
+    from elman.compiler import build
 
     found = {
         "threads": str(torch.get_num_threads()),
@@ -35,7 +35,7 @@ def status() -> dict[str, str]:
     try:
         found["compiler"] = build.version()
         found["openmp"] = build.openmp()
-        width = kernels.engine("float").elman_vector_bytes()
+        width = build.engine(torch.float32).elman_vector_bytes()
         found["instructions"] = f"vectors of {8 * width} bits"
         found["engine"] = "native"
     except build.BuildError as why:

@@ -18,8 +18,14 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 HEADERS = Path(__file__).parent / "engine"
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-w")
+
+
+REALS = {torch.float32: "float", torch.float64: "double"}
+"""The types of number that there are kernels for, and their names in C++."""
 
 
 class BuildError(Exception):
@@ -99,8 +105,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
 
 
-def build(source: str, real: str, *, threads: bool = False) -> ctypes.CDLL:
-    """Compile ``source`` for ``real`` (``"float"`` or ``"double"``), or take it from the cache.
+def build(source: str, real: torch.dtype, *, threads: bool = False) -> ctypes.CDLL:
+    """Compile ``source`` for one type of number, or take it from the cache.
 
     Args:
         source: C++ that may include the engine's headers.
@@ -110,7 +116,7 @@ def build(source: str, real: str, *, threads: bool = False) -> ctypes.CDLL:
     Raises:
         BuildError: there is no compiler, or it failed.
     """
-    command = [*shlex.split(compiler()), *FLAGS, *_machine(), f"-DELMAN_REAL={real}"]
+    command = [*shlex.split(compiler()), *FLAGS, *_machine(), f"-DELMAN_REAL={REALS[real]}"]
     parts = [
         source,
         openmp() if threads else "",
@@ -135,6 +141,30 @@ def build(source: str, real: str, *, threads: bool = False) -> ctypes.CDLL:
             path.unlink(missing_ok=True)
             _compile(command, source, path, threads)
         return ctypes.CDLL(str(path))
+
+
+@functools.cache
+def engine(real: torch.dtype) -> ctypes.CDLL:
+    """The engine's library for one type of number.
+
+    Raises:
+        BuildError: it cannot be built here.
+    """
+    library = build((HEADERS / "engine.cpp").read_text(), real, threads=True)
+    pointer, number = ctypes.c_void_p, ctypes.c_long
+    for name, arguments in (
+        ("elman_run", [pointer]),
+        ("elman_chain", [pointer, number, number]),
+        ("elman_product", [pointer, number]),
+        ("elman_sum_rows", [pointer, number, number, number, pointer, number]),
+        ("elman_packed_size", [number] * 2),
+        ("elman_pack", [pointer, *[number] * 4, pointer, number]),
+        ("elman_vector_bytes", []),
+    ):
+        function = getattr(library, name)
+        function.argtypes = arguments
+        function.restype = number
+    return library
 
 
 def _machine() -> list[str]:

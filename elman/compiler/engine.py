@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.compiler import native, reference, torch_kernels
-from elman.compiler.call import Call, Result
+from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.errors import InputError
 
 ENGINES: dict[str, ModuleType] = {
@@ -117,7 +117,7 @@ def _preferred(cell: Cell, call: Call) -> list[str]:
     return list(ENGINES)
 
 
-@torch.compiler.assume_constant_result
+@constant_while_compiling
 def forced() -> str | None:
     """The name of the engine that is forced, if any."""
     return _forced.get()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.compiler.build import HEADERS, build
+from elman.compiler.build import REALS, build, engine
 from elman.compiler.differentiate import Plan, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
@@ -20,7 +20,6 @@ from elman.compiler.lower import Lowering
 from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
 
-REALS = {torch.float32: "float", torch.float64: "double"}
 FIXED, BEFORE, AFTER = 0, 1, 2
 
 
@@ -80,7 +79,7 @@ class Kernel:
 
     def __init__(self, name: str, program: Program, real: torch.dtype, cell: ctypes.CDLL):
         self.program, self.real = program, real
-        self.engine = engine(REALS[real])
+        self.engine = engine(real)
         self.buffers = program.buffers
         self._number = {buffer: k for k, buffer in enumerate(self.buffers)}
         self.products = program.products
@@ -265,7 +264,7 @@ class Compiled:
             BuildError: it cannot be done here.
         """
         if ("forward", real) not in self._kernels:
-            library = build(self.source, REALS[real])
+            library = build(self.source, real)
             for name, program in self.programs.items():
                 self._kernels[name, real] = Kernel(name, program, real, library)
 
@@ -273,23 +272,6 @@ class Compiled:
         """One of the programs."""
         self.build(real)
         return self._kernels[name, real]
-
-
-@functools.cache
-def engine(real: str) -> ctypes.CDLL:
-    """The engine's library for ``"float"`` or ``"double"``."""
-    library = build((HEADERS / "engine.cpp").read_text(), real, threads=True)
-    for name, arguments in (
-        ("elman_run", [ctypes.c_void_p]),
-        ("elman_chain", [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]),
-        ("elman_packed_size", [ctypes.c_long] * 2),
-        ("elman_pack", [ctypes.c_void_p, *[ctypes.c_long] * 4, ctypes.c_void_p, ctypes.c_long]),
-        ("elman_vector_bytes", []),
-    ):
-        function = getattr(library, name)
-        function.argtypes = arguments
-        function.restype = ctypes.c_long
-    return library
 
 
 def _address(numbers: array[int]) -> int:

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
 from elman.compiler import build, operator, reference
-from elman.compiler.call import Call, Result
-from elman.compiler.kernels import REALS, Compiled
+from elman.compiler.call import Call, Result, constant_while_compiling
+from elman.compiler.build import REALS
+from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
@@ -112,7 +114,7 @@ _tags: dict[Any, str] = {}
 _tagged: dict[str, Cell] = {}
 
 
-@torch.compiler.assume_constant_result
+@constant_while_compiling
 def tagged_name(tag: str) -> str:
     """The name of the kernels of the cell with this tag, while PyTorch compiles."""
     if tag not in _tagged:  # pickled in another process
@@ -172,7 +174,8 @@ def _key(cell: Cell) -> Any:
 def _compile(cell: Cell) -> str:
     try:
         build.compiler()
-        compiled = Compiled(*trace(cell, decompose))
+        with _disable_current_modes():  # of a compiler of PyTorch's that runs this with fakes
+            compiled = Compiled(*trace(cell, decompose))
     except (Unsupported, build.BuildError) as why:
         return f"?{why}"
     except InputError:

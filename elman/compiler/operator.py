@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.compiler.affine import transposed_product
 from elman.compiler.differentiate import Pair
 from elman.compiler.evaluate import evaluate
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
+from elman.compiler.products import column_sums, product
 
 COMPILED: dict[str, Compiled] = {}
 """What the operators run, by the name that they are given."""
@@ -174,14 +174,13 @@ def _loop_backward(
                 else:
                     left = rows(pair.left, pair.state).flatten(0, 1)
                     right = rows(pair.right, pair.state).flatten(0, 1)
-                    product = transposed_product(left, right)
-                    total = product if total is None else total.add_(product)
+                    total = product(left.t(), right, out=total)
             assert total is not None
             out.append(total)
         elif k in plan.vector_gradients:
             buffer = plan.vector_gradients[k]
             each = made[buffer]
-            out.append(each.flatten(0, -2).sum(0).reshape(parameter.shape))
+            out.append(column_sums(each.flatten(0, -2)).reshape(parameter.shape))
         else:
             out.append(torch.zeros_like(parameter))
     return [*out, *first_gradients, *(start_gradients if starts else [])]
@@ -204,11 +203,10 @@ def _shifted_product(
     later, earlier, start = other[1:], history[:-1], other[0]
     if reverse:
         later, earlier, start = other[:-1], history[1:], other[-1]
-    product = transposed_product(later.flatten(0, 1), earlier.flatten(0, 1))
-    product.addmm_(start.t(), first)
-    if pair.left is None:
-        product = product.t().contiguous()
-    return product if total is None else total.add_(product)
+    sides = [(later.flatten(0, 1), earlier.flatten(0, 1)), (start, first)]
+    for left, right in sides if pair.right is None else [(b, a) for a, b in sides]:
+        total = product(left.t(), right, out=total)
+    return total
 
 
 def _before(

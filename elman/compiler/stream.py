@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.cells.contract import Cell
-from elman.compiler.build import BuildError
+from elman.compiler.build import REALS, BuildError, engine
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import (
     AFTER,
@@ -21,12 +21,10 @@ from elman.compiler.kernels import (
     FIRST,
     FIXED,
     HISTORY,
-    REALS,
     STATE_FIELDS,
     Compiled,
     Shape,
     State,
-    engine,
 )  # fmt: skip
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
@@ -108,7 +106,7 @@ class Stream:
 
     def _prepare(self, x: Tensor, batch: int, dtype: torch.dtype, threads: int) -> None:
         """Pack the weights and describe the programs."""
-        self._engine = engine(REALS[dtype])
+        self._engine = engine(dtype)
         self._alive: list[Any] = []
         self._layers: list[tuple[array[int], array[int], int, list[int]]] = []
         given, work = iter(self._tensors), 0

@@ -31,55 +31,55 @@ def fresh():
 
 
 def test_builds_once(folder, monkeypatch):
-    assert build.build(SOURCE % 1, "float").answer() == 1
+    assert build.build(SOURCE % 1, torch.float32).answer() == 1
     assert folder.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("built again"))
-    assert build.build(SOURCE % 1, "float").answer() == 1
+    assert build.build(SOURCE % 1, torch.float32).answer() == 1
 
 
 def test_flags_and_types_have_libraries_of_their_own(folder, monkeypatch):
-    build.build(SOURCE % 1, "float")
-    build.build(SOURCE % 1, "double")
+    build.build(SOURCE % 1, torch.float32)
+    build.build(SOURCE % 1, torch.float64)
     monkeypatch.setenv("ELMAN_MARCH", "x86-64")
-    build.build(SOURCE % 1, "float")
+    build.build(SOURCE % 1, torch.float32)
     assert len(list(folder.glob("*.so"))) == 3
 
 
 def test_a_broken_library_is_built_anew(folder):
-    build.build(SOURCE % 2, "float")
+    build.build(SOURCE % 2, torch.float32)
     (path,) = folder.glob("*.so")
     # A new file in place of the loaded one, which the process still has.
     path.unlink()
     path.write_bytes(b"cut short")
-    assert build.build(SOURCE % 2, "float").answer() == 2
+    assert build.build(SOURCE % 2, torch.float32).answer() == 2
 
 
 def test_a_folder_that_cannot_be_used_costs_a_warning(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.warns(UserWarning, match="cannot be used.*ELMAN_CACHE"):
-        assert build.build(SOURCE % 3, "float").answer() == 3
+        assert build.build(SOURCE % 3, torch.float32).answer() == 3
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert build.build(SOURCE % 4, "float").answer() == 4
+        assert build.build(SOURCE % 4, torch.float32).answer() == 4
 
 
 def test_no_compiler_is_said_with_the_command_that_installs_one(folder, monkeypatch):
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(build.BuildError, match=r"install one with .*g\+\+"):
-        build.build(SOURCE % 5, "float")
+        build.build(SOURCE % 5, torch.float32)
 
 
 def test_a_wrong_cxx_is_said(folder, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(build.BuildError, match="no-such-compiler"):
-        build.build(SOURCE % 5, "float")
+        build.build(SOURCE % 5, torch.float32)
 
 
 def test_an_error_of_the_compiler_is_said(folder):
     with pytest.raises(build.BuildError, match="error"):
-        build.build("this is no C++", "float")
+        build.build("this is no C++", torch.float32)
 
 
 def test_networks_run_without_a_compiler(tmp_path):
@@ -99,8 +99,8 @@ def test_networks_run_without_a_compiler(tmp_path):
 
 def test_processes_that_build_the_same_at_once(folder):
     code = (
-        "from elman.compiler.build import build\n"
-        f"assert build({SOURCE % 6!r}, 'float').answer() == 6"
+        "import torch\nfrom elman.compiler.build import build\n"
+        f"assert build({SOURCE % 6!r}, torch.float32).answer() == 6"
     )
     root = str(Path(build.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root}

@@ -2,6 +2,7 @@
 #include <omp.h>
 
 #include "loop.hpp"
+#include "matrix.hpp"
 
 using namespace elman;
 
@@ -73,6 +74,31 @@ void elman_pack(const real* w, long stride_k, long stride_c, long depth, long co
 #pragma omp parallel for num_threads(parts)
   for (long i = 0; i < parts; ++i)
     pack(w, stride_k, stride_c, depth, columns, packed, count * i / parts, count * (i + 1) / parts);
+}
+
+void elman_product(const MatrixProduct* p, long threads) { p->run(threads); }
+
+// The sum of the rows: of every 32 first, which keeps the error small.
+void elman_sum_rows(const real* in, long row, long rows, long columns, real* out, long threads) {
+  constexpr long kWide = 8 * N;
+  const auto work = [&](long part) {
+    const long begin = part * kWide, n = std::min(kWide, columns - begin);
+    real total[kWide] = {};
+    for (long first = 0; first < rows; first += 32) {
+      real some[kWide] = {};
+      for (long r = first; r < std::min(rows, first + 32); ++r)
+        for (long c = 0; c < n; ++c) some[c] += in[r * row + begin + c];
+      for (long c = 0; c < kWide; ++c) total[c] += some[c];
+    }
+    std::copy(total, total + n, out + begin);
+  };
+  const long parts = (columns + kWide - 1) / kWide;
+  if (threads == 1 || rows * columns < 1 << 15) {
+    for (long part = 0; part < parts; ++part) work(part);
+    return;
+  }
+#pragma omp parallel for num_threads(threads)
+  for (long part = 0; part < parts; ++part) work(part);
 }
 
 long elman_vector_bytes() { return kBytes; }

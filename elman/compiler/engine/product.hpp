@@ -40,15 +40,30 @@ inline void pack(const real* w, long stride_k, long stride_c, long depth, long c
   }
 }
 
-// R rows times B blocks of two vectors.
-template <int R, int B>
+// The first `n` units from p on, where there are fewer than a vector.
+ELMAN_INLINE V some(const real* p, long n) {
+  if (n >= N) return load(p);
+  V v = {};
+  if (n > 0) std::memcpy(&v, p, n * sizeof(real));
+  return v;
+}
+
+// What a product is added to: nothing, what is there, a row of biases.
+enum Begin { kZero = 0, kAdd = 1, kBias = 2 };
+
+// R rows times B blocks of two vectors. Row r of `a` is at a + r * row, or, where it is Packed,
+// element (r, k) is at a[k * kRows + r].
+template <int R, int B, Begin From, bool Packed>
 void rows_times_blocks(const real* a, long row, const real* packed, long depth, real* out,
-                       long out_row, long columns) {
+                       long out_row, long columns, const real* bias) {
   V sum[R][2 * B];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int c = 0; c < 2 * B; ++c) sum[r][c] = V{};
+    for (int c = 0; c < 2 * B; ++c) {
+      sum[r][c] = V{};
+      if constexpr (From == kAdd) __builtin_prefetch(out + r * out_row + c * N, 1);
+    }
   const long next = kBlock * depth;
   for (long k = 0; k < depth; ++k) {
     V w[2 * B];
@@ -56,7 +71,7 @@ void rows_times_blocks(const real* a, long row, const real* packed, long depth, 
     for (int c = 0; c < 2 * B; ++c) w[c] = load(packed + (c / 2) * next + k * kBlock + (c % 2) * N);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const V x = splat(a[r * row + k]);
+      const V x = splat(Packed ? a[k * kRows + r] : a[r * row + k]);
 #pragma GCC unroll 16
       for (int c = 0; c < 2 * B; ++c) sum[r][c] += x * w[c];
     }
@@ -67,6 +82,8 @@ void rows_times_blocks(const real* a, long row, const real* packed, long depth, 
     for (int c = 0; c < 2 * B; ++c) {
       real* p = out + r * out_row + c * N;
       const long left = columns - c * N;
+      if constexpr (From == kAdd) sum[r][c] += some(p, left);
+      if constexpr (From == kBias) sum[r][c] += some(bias + c * N, left);
       if (left >= N)
         store(p, sum[r][c]);
       else if (left > 0)
@@ -84,23 +101,32 @@ void some_rows(const real* a, long row, const real* packed, long depth, real* ou
   constexpr int B = at_once(R);
   long b = first;
   for (; b + B <= last; b += B)
-    rows_times_blocks<R, B>(a, row, packed + b * kBlock * depth, depth, out + b * kBlock, out_row,
-                            columns - b * kBlock);
-  for (; b < last; ++b)
-    rows_times_blocks<R, 1>(a, row, packed + b * kBlock * depth, depth, out + b * kBlock, out_row,
-                            columns - b * kBlock);
+    rows_times_blocks<R, B, kZero, false>(a, row, packed + b * kBlock * depth, depth,
+                                          out + b * kBlock, out_row, columns - b * kBlock, nullptr);
+  if constexpr (B > 1)
+    for (; b < last; ++b)
+      rows_times_blocks<R, 1, kZero, false>(a, row, packed + b * kBlock * depth, depth,
+                                            out + b * kBlock, out_row, columns - b * kBlock, nullptr);
 }
 
 using SomeRows = void (*)(const real*, long, const real*, long, real*, long, long, long, long);
 template <int... R>
 constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R>...};
 
-inline SomeRows kernel_for(long rows) {
+using Tile = void (*)(const real*, long, const real*, long, real*, long, long, const real*);
+template <Begin From, bool Packed, int... R>
+constexpr Tile kTiles[] = {nullptr, rows_times_blocks<R, 1, From, Packed>...};
+
 #if defined(__AVX512F__) || defined(__aarch64__)
-  return kSomeRows<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>[rows];
+#define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 #else
-  return kSomeRows<1, 2, 3, 4, 5, 6>[rows];
+#define ELMAN_ROWS 1, 2, 3, 4, 5, 6
 #endif
+inline SomeRows kernel_for(long rows) { return kSomeRows<ELMAN_ROWS>[rows]; }
+template <Begin From, bool Packed>
+Tile tile_for(long rows) {
+  return kTiles<From, Packed, ELMAN_ROWS>[rows];
 }
+#undef ELMAN_ROWS
 
 }  // namespace elman

@@ -1,0 +1,133 @@
+// Products of whole matrices: the maps of the input and the gradients of the weights.
+//
+// C = A B, with k in pieces, so that a block of B's columns stays in the first cache while rows of
+// A go by. Every element of C is summed in the order of k, whatever the number of rows or threads.
+#pragma once
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "product.hpp"
+
+namespace elman {
+
+constexpr long kDepth = 512;  // of k at a time
+constexpr long kTall = 16;    // groups of kRows rows at a time: with kDepth, part of a second cache
+
+// Element (i, j) is at data[i * down + j * across].
+struct Matrix {
+  const real* data;
+  long down, across;
+};
+
+class Space {
+ public:
+  explicit Space(long count)
+      : data_(static_cast<real*>(std::aligned_alloc(64, (count * sizeof(real) + 63) / 64 * 64))) {}
+  ~Space() { std::free(data_); }
+  Space(const Space&) = delete;
+  real* data() const { return data_; }
+
+ private:
+  real* data_;
+};
+
+struct MatrixProduct {
+  Matrix a, b;
+  long rows, depth, columns;
+  real* out;  // row i at out + i * out_row
+  long out_row;
+  const real* bias;  // a row that every row of C begins with, or null
+  long add;          // to what is there
+
+  void run(long threads) const {
+    if (rows * depth * columns < 1 << 16) threads = 1;
+    const Space packed(packed_size(piece(), columns));
+    if (threads == 1) {  // without the pool: after a fork there is none
+      work(0, 1, packed.data());
+      return;
+    }
+#pragma omp parallel num_threads(threads)
+    work(omp_get_thread_num(), omp_get_num_threads(), packed.data());
+  }
+
+ private:
+  long pieces() const { return std::max(1L, (depth + kDepth - 1) / kDepth); }
+  long piece() const { return std::max(1L, (depth + pieces() - 1) / pieces()); }
+  long groups() const { return (rows + kRows - 1) / kRows; }
+  long row(long group) const { return rows * group / groups(); }
+
+  void work(long member, long members, real* b_packed) const {
+    const bool by_rows = groups() >= 4 * members || groups() >= blocks(columns);
+    const auto mine = [&](long count, long at) { return count * at / members; };
+    const long first_group = by_rows ? mine(groups(), member) : 0;
+    const long last_group = by_rows ? mine(groups(), member + 1) : groups();
+    const long first_block = by_rows ? 0 : mine(blocks(columns), member);
+    const long last_block = by_rows ? blocks(columns) : mine(blocks(columns), member + 1);
+    const bool turned = a.across != 1;
+    const Space a_packed(turned ? kTall * kRows * piece() : 0);
+    for (long k = 0; k < std::max(1L, depth); k += piece()) {
+      const long deep = std::min(piece(), depth - k);
+      pack(b.data + k * b.down, b.down, b.across, deep, columns, b_packed,
+           mine(blocks(columns), member), mine(blocks(columns), member + 1));
+      meet(members);
+      for (long group = first_group; group < last_group; group += kTall) {
+        const long end = std::min(last_group, group + kTall);
+        if (turned) pack_groups(group, end, k, deep, a_packed.data());
+        for (long block = first_block; block < last_block; ++block)
+          for (long g = group; g < end; ++g)
+            tile(g, block, k, deep, turned ? a_packed.data() + (g - group) * kRows * piece() : nullptr,
+                 b_packed);
+      }
+      meet(members);
+    }
+  }
+
+  static void meet(long members) {
+    if (members > 1) {
+#pragma omp barrier
+    }
+  }
+
+  // By k, so that memory is read in the order in which it lies.
+  void pack_groups(long first, long last, long k, long deep, real* packed) const {
+    const long count = last - first, apart = kRows * piece();
+    long starts[kTall + 1];
+    for (long g = 0; g <= count; ++g) starts[g] = row(first + g);
+    const bool whole = a.down == 1 && starts[count - 1] + kRows <= rows;
+    for (long j = 0; j < deep; ++j) {
+      const real* in = a.data + (k + j) * a.across;
+      real* to = packed + j * kRows;
+      if (whole) {
+        for (long g = 0; g < count; ++g) std::memcpy(to + g * apart, in + starts[g], kRows * sizeof(real));
+      } else {
+        for (long g = 0; g < count; ++g)
+          for (long r = starts[g]; r < starts[g + 1]; ++r) to[g * apart + r - starts[g]] = in[r * a.down];
+      }
+    }
+  }
+
+  void tile(long group, long block, long k, long deep, const real* a_packed, const real* b_packed) const {
+    const long from = row(group), count = row(group + 1) - from;
+    real* c = out + from * out_row + block * kBlock;
+    const long left = columns - block * kBlock;
+    const real* w = b_packed + block * kBlock * deep;
+    const real* begin = bias ? bias + block * kBlock : nullptr;
+    const Begin how = k > 0 || add ? kAdd : bias ? kBias : kZero;
+    if (a_packed) {
+      const Tile run = how == kAdd    ? tile_for<kAdd, true>(count)
+                       : how == kBias ? tile_for<kBias, true>(count)
+                                      : tile_for<kZero, true>(count);
+      run(a_packed, 0, w, deep, c, out_row, left, begin);
+    } else {
+      const Tile run = how == kAdd    ? tile_for<kAdd, false>(count)
+                       : how == kBias ? tile_for<kBias, false>(count)
+                                      : tile_for<kZero, false>(count);
+      run(a.data + from * a.down + k, a.down, w, deep, c, out_row, left, begin);
+    }
+  }
+};
+
+}  // namespace elman
