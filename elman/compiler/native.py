@@ -84,7 +84,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         train = torch.is_grad_enabled() and any(
             t.requires_grad for t in (*sequences, *parameters, *states, *starts)
         )
-        out = torch.ops.elman.loop(
+        out = operator.loop(
             name, [flat, *(weights[n] for n in compiled.hoisted.weights)], sequences, parameters,
             states, starts,
             None if resets is None else resets.contiguous(), call.lengths,

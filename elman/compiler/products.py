@@ -79,6 +79,35 @@ def _fake_affine_backward(
     return [x.new_empty(s) for s, asked in zip(shapes, wanted, strict=True) if asked]
 
 
+def is_traced() -> bool:
+    """Whether somebody watches PyTorch's operators: a compiler, a mode, a functional transform."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
+def affine(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
+    """``elman::affine``, x W + b, by the shortest way that there is."""
+    if is_traced():
+        return torch.ops.elman.affine(bias, x, weight)  # type: ignore[no-any-return]
+    return _Affine.apply(bias, x, weight)  # type: ignore[no-any-return]
+
+
+class _Affine(torch.autograd.Function):
+    """Without PyTorch's dispatch of operators, which takes longer than a small product."""
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, weight)
+        return _affine(bias, x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return _backward(ctx, gradient)
+
+
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, x, weight = inputs
     ctx.save_for_backward(x, weight)
@@ -93,7 +122,8 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             g if asked else None for g, asked in zip(found, wanted, strict=True)
         )
     else:
-        given = iter(torch.ops.elman.affine_backward(gradient, x, weight, wanted))
+        backward = torch.ops.elman.affine_backward if is_traced() else _affine_backward
+        given = iter(backward(gradient, x, weight, wanted))
         bias_gradient, x_gradient, weight_gradient = (
             next(given) if asked else None for asked in wanted
         )

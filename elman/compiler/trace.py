@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler import products  # noqa: F401  (registers the operator)
+from elman.compiler.products import affine
 from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported
 
 aten = torch.ops.aten
@@ -123,7 +123,6 @@ def trace(
 
 def _affine(operation: Operation, x: int) -> Operation:
     """A map of the input as elman's own operator, which has a faster gradient."""
-    affine = torch.ops.elman.affine.default
     if operation.function is aten.addmm.default and operation.args[1] == Ref(x):
         return replace(operation, function=affine)
     if operation.function is aten.mm.default and operation.args[0] == Ref(x):

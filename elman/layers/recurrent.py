@@ -79,6 +79,7 @@ class Recurrent(nn.Module):
         self.num_directions = 2 if bidirectional else 1
         self._cells: list[Cell] = []
         self._rested: list[Cell] = []  # as they are evaluated: without noise
+        self._weight_names: list[dict[str, str]] = []
         width = cell.input_size
         for layer, size in enumerate(sizes):
             for direction in range(self.num_directions):
@@ -93,6 +94,7 @@ class Recurrent(nn.Module):
             cell.fill_bias("f", forget_bias)
         end = self._suffix(len(self._cells))
         cell.check_weights()
+        self._weight_names.append({name: name + end for name in cell.weight_shapes()})
         for name, parameter in cell.named_parameters():
             self.register_parameter(name + end, parameter)
         if self.learn_initial_state:
@@ -268,8 +270,7 @@ class Recurrent(nn.Module):
 
     def weight_names(self, k: int) -> dict[str, str]:
         """The names of this network's parameters for the weights of the k-th cell."""
-        end = self._suffix(k)
-        return {name: name + end for name in self._cells[k].weight_shapes()}
+        return self._weight_names[k]
 
     def train(self, mode: bool = True) -> Self:
         """Say whether the network is in training, to its cells too."""

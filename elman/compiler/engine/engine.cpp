@@ -9,7 +9,7 @@ using namespace elman;
 namespace {
 
 // Rows that a thread takes at a time, so that what a step touches stays in its cache.
-constexpr long kChunk = 2 * kRows;
+constexpr long kChunk = 8 * kRows;
 
 void run_rows(const Program& p, int threads) {
   const long per_thread = (p.batch + threads - 1) / threads;

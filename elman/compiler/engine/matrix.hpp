@@ -1,7 +1,8 @@
 // Products of whole matrices: the maps of the input and the gradients of the weights.
 //
-// C = A B, with k in pieces, so that a block of B's columns stays in the first cache while rows of
-// A go by. Every element of C is summed in the order of k, whatever the number of rows or threads.
+// C = A B by pieces: some columns of C, which stay in the last cache; of k, so that a piece of B fits
+// there, too; of rows of A, which stay in the second cache while B goes by. Every element of C is
+// summed in the order of k, whatever the number of rows or threads.
 #pragma once
 #include <omp.h>
 
@@ -14,7 +15,8 @@
 namespace elman {
 
 constexpr long kDepth = 512;  // of k at a time
-constexpr long kTall = 16;    // groups of kRows rows at a time: with kDepth, part of a second cache
+constexpr long kTall = 16;    // groups of kRows rows at a time
+constexpr long kWide = 32;    // blocks of columns at a time
 
 // Element (i, j) is at data[i * down + j * across].
 struct Matrix {
@@ -44,7 +46,7 @@ struct MatrixProduct {
 
   void run(long threads) const {
     if (rows * depth * columns < 1 << 16) threads = 1;
-    const Space packed(packed_size(piece(), columns));
+    const Space packed(packed_size(piece(), std::min(columns, kWide * kBlock)));
     if (threads == 1) {  // without the pool: after a fork there is none
       work(0, 1, packed.data());
       return;
@@ -60,28 +62,33 @@ struct MatrixProduct {
   long row(long group) const { return rows * group / groups(); }
 
   void work(long member, long members, real* b_packed) const {
-    const bool by_rows = groups() >= 4 * members || groups() >= blocks(columns);
-    const auto mine = [&](long count, long at) { return count * at / members; };
-    const long first_group = by_rows ? mine(groups(), member) : 0;
-    const long last_group = by_rows ? mine(groups(), member + 1) : groups();
-    const long first_block = by_rows ? 0 : mine(blocks(columns), member);
-    const long last_block = by_rows ? blocks(columns) : mine(blocks(columns), member + 1);
     const bool turned = a.across != 1;
     const Space a_packed(turned ? kTall * kRows * piece() : 0);
-    for (long k = 0; k < std::max(1L, depth); k += piece()) {
-      const long deep = std::min(piece(), depth - k);
-      pack(b.data + k * b.down, b.down, b.across, deep, columns, b_packed,
-           mine(blocks(columns), member), mine(blocks(columns), member + 1));
-      meet(members);
-      for (long group = first_group; group < last_group; group += kTall) {
-        const long end = std::min(last_group, group + kTall);
-        if (turned) pack_groups(group, end, k, deep, a_packed.data());
-        for (long block = first_block; block < last_block; ++block)
-          for (long g = group; g < end; ++g)
-            tile(g, block, k, deep, turned ? a_packed.data() + (g - group) * kRows * piece() : nullptr,
-                 b_packed);
+    const long all = blocks(columns), parts = (all + kWide - 1) / kWide;
+    for (long part = 0; part < parts; ++part) {
+      const long from = all * part / parts, to = all * (part + 1) / parts;
+      // Threads share the rows, or the columns where there are more of those.
+      const bool by_rows = groups() >= 4 * members || groups() >= to - from;
+      const auto mine = [&](long count, long at) { return count * at / members; };
+      const long first_group = by_rows ? mine(groups(), member) : 0;
+      const long last_group = by_rows ? mine(groups(), member + 1) : groups();
+      const long first_pack = from + mine(to - from, member), last_pack = from + mine(to - from, member + 1);
+      const long first_block = by_rows ? from : first_pack, last_block = by_rows ? to : last_pack;
+      for (long k = 0; k < std::max(1L, depth); k += piece()) {
+        const long deep = std::min(piece(), depth - k);
+        real* packed = b_packed - from * kBlock * deep;
+        pack(b.data + k * b.down, b.down, b.across, deep, columns, packed, first_pack, last_pack);
+        meet(members);
+        for (long group = first_group; group < last_group; group += kTall) {
+          const long end = std::min(last_group, group + kTall);
+          if (turned) pack_groups(group, end, k, deep, a_packed.data());
+          for (long block = first_block; block < last_block; ++block)
+            for (long g = group; g < end; ++g)
+              tile(g, block, k, deep, turned ? a_packed.data() + (g - group) * kRows * piece() : nullptr,
+                   packed);
+        }
+        meet(members);
       }
-      meet(members);
     }
   }
 
@@ -101,7 +108,10 @@ struct MatrixProduct {
       const real* in = a.data + (k + j) * a.across;
       real* to = packed + j * kRows;
       if (whole) {
-        for (long g = 0; g < count; ++g) std::memcpy(to + g * apart, in + starts[g], kRows * sizeof(real));
+        for (long g = 0; g < count; ++g) {
+          __builtin_prefetch(in + 8 * a.across + starts[g]);  // a page a row: the machine sees no pattern
+          std::memcpy(to + g * apart, in + starts[g], kRows * sizeof(real));
+        }
       } else {
         for (long g = 0; g < count; ++g)
           for (long r = starts[g]; r < starts[g + 1]; ++r) to[g * apart + r - starts[g]] = in[r * a.down];

@@ -4,6 +4,8 @@
 // product is summed over k in order by one accumulator, whatever the number of rows or threads:
 // results do not depend on them.
 #pragma once
+#include <utility>
+
 #include "vector.hpp"
 
 namespace elman {
@@ -17,6 +19,40 @@ constexpr long kBlock = 2 * N;  // columns in a block
 
 inline long blocks(long columns) { return (columns + kBlock - 1) / kBlock; }
 inline long packed_size(long k, long columns) { return blocks(columns) * kBlock * k; }
+
+// A square of N x N from rows that lie `row` apart to rows that lie kBlock apart, turned. In every
+// round, rows `s` apart exchange halves of their groups of 2 s.
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+template <long S, bool High, long... L>
+ELMAN_INLINE V exchanged(V a, V b, std::integer_sequence<long, L...>) {
+  return __builtin_shufflevector(a, b, ((L & S) ? N + (L & ~S) + (High ? S : 0) : L + (High ? S : 0))...);
+}
+template <long S>
+ELMAN_INLINE void exchange(V* v) {
+  constexpr auto lanes = std::make_integer_sequence<long, N>{};
+#pragma GCC unroll 16
+  for (long i = 0; i < N; ++i)
+    if (!(i & S)) {
+      const V a = v[i], b = v[i + S];
+      v[i] = exchanged<S, false>(a, b, lanes);
+      v[i + S] = exchanged<S, true>(a, b, lanes);
+    }
+  if constexpr (S > 1) exchange<S / 2>(v);
+}
+inline void turn(const real* in, long row, real* out) {
+  V v[N];
+#pragma GCC unroll 16
+  for (long i = 0; i < N; ++i) v[i] = load(in + i * row);
+  exchange<N / 2>(v);
+#pragma GCC unroll 16
+  for (long i = 0; i < N; ++i) store(out + i * kBlock, v[i]);
+}
+#else
+inline void turn(const real* in, long row, real* out) {
+  for (long i = 0; i < N; ++i)
+    for (long j = 0; j < N; ++j) out[j * kBlock + i] = in[i * row + j];
+}
+#endif
 
 // Pack the blocks from `first` to `last` of the matrix whose element (k, c) lies at
 // w[k * stride_k + c * stride_c]; columns past the end are zero.
@@ -33,7 +69,10 @@ inline void pack(const real* w, long stride_k, long stride_c, long depth, long c
       // By squares, so that both sides stay in the cache.
       for (long k0 = 0; k0 < depth; k0 += N) {
         const long k1 = k0 + N < depth ? k0 + N : depth;
-        for (long c = 0; c < n; ++c)
+        long c = 0;
+        if (stride_k == 1 && k1 - k0 == N)
+          for (; c + N <= n; c += N) turn(in + c * stride_c + k0, stride_c, out + k0 * kBlock + c);
+        for (; c < n; ++c)
           for (long k = k0; k < k1; ++k) out[k * kBlock + c] = in[c * stride_c + k * stride_k];
       }
     }
