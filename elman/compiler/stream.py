@@ -63,15 +63,18 @@ class Stream:
 
     def fits(self, x: Tensor, states: Sequence[Tensor]) -> bool:
         """Whether x is (B, M) or (M), and the states are those of all layers, as they should be."""
-        sizes, layers, between = self._sizes[0], len(self._sizes), x.shape[:-1]
-        if x.dim() not in (1, 2) or x.shape[-1] != self._width or x.dtype not in REALS:
+        shape, real = x.shape, x.dtype
+        if len(shape) not in (1, 2) or shape[-1] != self._width or real not in REALS:
             return False
-        if len(states) != len(sizes) or x.device.type != "cpu" or x.numel() == 0:
+        if len(states) != len(self._sizes[0]) or not x.is_cpu or 0 in shape:
             return False
-        return all(
-            isinstance(s, Tensor) and s.dtype == x.dtype and s.shape == (layers, *between, size)
-            for s, size in zip(states, sizes, strict=True)
-        )
+        between = (len(self._sizes), *shape[:-1])
+        for state, size in zip(states, self._sizes[0], strict=True):
+            if not isinstance(state, Tensor) or state.dtype != real:
+                return False
+            if state.shape != (*between, size):
+                return False
+        return True
 
     def run(self, owner: nn.Module, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
         """The states (layers, B, size) after reading x (B, M), from those before."""

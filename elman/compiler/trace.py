@@ -74,6 +74,7 @@ class Loop:
     gradients: dict[int, int | None] = field(default_factory=dict)
 
 
+@torch.inference_mode(False)  # in which PyTorch records other operations
 def trace(
     cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], *, hoist: bool = True
 ) -> tuple[Hoisted, Loop]:

@@ -105,3 +105,13 @@ def test_a_wrong_state_is_refused():
         network.step(torch.randn(1, 4), state)
         with pytest.raises(elman.InputError, match="state"):
             network.step(torch.randn(2, 4), state)
+
+
+def test_a_stream_that_begins_in_inference_mode_is_one_call():
+    from elman.layers import streams
+
+    network = elman.Recurrent(elman.cells.LSTM(5, 7), 2)
+    with torch.inference_mode():
+        _, state = network.step(torch.randn(2, 5))
+        network.step(torch.randn(2, 5), state)
+    assert streams.of(network) is not None

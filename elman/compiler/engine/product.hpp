@@ -134,23 +134,19 @@ void rows_times_blocks(const real* a, long row, const real* packed, long depth, 
 constexpr int at_once(int rows) { return kRows < 8 ? (rows <= 1 ? 4 : rows <= 3 ? 2 : 1)
                                                    : (rows <= 2 ? 4 : rows <= 5 ? 2 : 1); }
 
-template <int R>
+template <int R, int B = at_once(R)>
 void some_rows(const real* a, long row, const real* packed, long depth, real* out, long out_row,
                long columns, long first, long last) {
-  constexpr int B = at_once(R);
-  long b = first;
-  for (; b + B <= last; b += B)
-    rows_times_blocks<R, B, kZero, false>(a, row, packed + b * kBlock * depth, depth,
-                                          out + b * kBlock, out_row, columns - b * kBlock, nullptr);
+  for (; first + B <= last; first += B)
+    rows_times_blocks<R, B, kZero, false>(a, row, packed + first * kBlock * depth, depth,
+                                          out + first * kBlock, out_row, columns - first * kBlock, nullptr);
   if constexpr (B > 1)
-    for (; b < last; ++b)
-      rows_times_blocks<R, 1, kZero, false>(a, row, packed + b * kBlock * depth, depth,
-                                            out + b * kBlock, out_row, columns - b * kBlock, nullptr);
+    if (first < last) some_rows<R, B / 2>(a, row, packed, depth, out, out_row, columns, first, last);
 }
 
 using SomeRows = void (*)(const real*, long, const real*, long, real*, long, long, long, long);
 template <int... R>
-constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R>...};
+constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R, at_once(R)>...};
 
 using Tile = void (*)(const real*, long, const real*, long, real*, long, long, const real*);
 template <Begin From, bool Packed, int... R>
