@@ -32,13 +32,15 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from elman.cells.maps import Affine, Map
+from elman.cells.maps import Affine, Constant, Map
 from elman.errors import InputError
+
+_T = TypeVar("_T")
 
 
 class Cell(nn.Module):
@@ -90,6 +92,9 @@ class Cell(nn.Module):
             self.register_parameter(
                 name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             )
+        for constant in type(self).constants():
+            like = torch.empty(0, device=device, dtype=dtype)
+            self.register_buffer(constant.parameter, constant.make(self).to(like))
         self.reset_parameters()
 
     # -- what a subclass writes -------------------------------------------------------------
@@ -114,9 +119,18 @@ class Cell(nn.Module):
     @classmethod
     def maps(cls) -> tuple[Map, ...]:
         """The declared maps, in the order of their declaration, bases first."""
-        found: dict[str, Map] = {}
+        return cls._declared(Map)
+
+    @classmethod
+    def constants(cls) -> tuple[Constant, ...]:
+        """The declared constants, in the order of their declaration, bases first."""
+        return cls._declared(Constant)
+
+    @classmethod
+    def _declared(cls, kind: type[_T]) -> tuple[_T, ...]:
+        found: dict[str, _T] = {}
         for base in reversed(cls.__mro__):
-            found.update((k, v) for k, v in vars(base).items() if isinstance(v, Map))
+            found.update((k, v) for k, v in vars(base).items() if isinstance(v, kind))
         return tuple(found.values())
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -179,9 +193,13 @@ class Cell(nn.Module):
         return self
 
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
-        """This cell computing with ``weights``, by parameter name, in place of its own."""
-        bound = copy.copy(self)
-        bound.__dict__["_parameters"] = dict(weights)
+        """This cell computing with ``weights``, by parameter name, in place of its own.
+
+        Constants may be among them; those that are not stay the cell's own.
+        """
+        bound, constants = copy.copy(self), self._buffers
+        bound.__dict__["_parameters"] = {n: w for n, w in weights.items() if n not in constants}
+        bound.__dict__["_buffers"] = {n: weights.get(n, c) for n, c in constants.items()}
         return bound
 
     def resized(self, input_size: int, hidden_size: int) -> Self:
@@ -225,10 +243,13 @@ class Cell(nn.Module):
         label = type(self).__name__
         declare = "declare a cell's weights as Affine, Linear or Diagonal"
         names = [name for name, _ in self.named_parameters()]
-        if buffers := [name for name, _ in self.named_buffers()]:
-            raise InputError(
-                f"{label} holds the buffer {buffers[0]!r}, which nothing declares: {declare}."
-            )
+        constants = {constant.parameter for constant in type(self).constants()}
+        for name, _ in self.named_buffers():
+            if name not in constants:
+                raise InputError(
+                    f"{label} holds the buffer {name!r}, which nothing declares: "
+                    "declare what a step reads but nobody learns as a Constant."
+                )
         if not names:
             raise InputError(f"{label} has no weight: {declare}.")
         declared = {name for each in type(self).maps() for name in each.shapes(self)}

@@ -30,7 +30,7 @@ class Hoisted:
 
     Attributes:
         x: the number of the input, a value (batch · time, width).
-        weights: the numbers of the weights, by name.
+        weights: the numbers of the weights and constants, by name.
         operations: what to run.
         sequences: the numbers of what the loop reads at every step.
         parameters: the numbers of the weights that the loop reads.
@@ -86,21 +86,22 @@ def trace(
     """
     dtype = torch.float32
     weights = {name: torch.zeros(shape) for name, shape in cell.weight_shapes().items()}
+    constants = {name: torch.zeros(c.shape) for name, c in cell.named_buffers()}
     sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
-    sizes |= {n for p in weights.values() for n in p.shape}
+    sizes |= {n for p in (*weights.values(), *constants.values()) for n in p.shape}
     batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)
     x = torch.zeros(batch, cell.input_size + cell.noise_size, dtype=dtype)
     states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
 
     recorder = Recorder(decompose, pure=True)
-    numbers = {k: recorder.number(w, new=True) for k, w in weights.items()}
+    numbers = {k: recorder.number(w, new=True) for k, w in (weights | constants).items()}
     x_number = recorder.number(x, new=True)
     state_numbers = [recorder.number(s, new=True) for s in states]
     with torch.enable_grad():
         for leaf in (x, *states, *weights.values()):
             leaf.requires_grad_()
         with recorder, NoDetach():
-            new = cell.bind(weights)(x, *states)
+            new = cell.bind(weights | constants)(x, *states)
     cell.check_step(x, states, new)
     new_numbers = [recorder.number(n) for n in new]
     known = {*numbers.values(), x_number, *state_numbers}
@@ -115,10 +116,14 @@ def trace(
     parameters = [n for n in inputs if n not in hoisted.moving]
     needed = [_affine(operation, x_number) for operation in hoisted.needed(inputs)]
     before = Hoisted(x_number, numbers, needed, sequences, parameters, batch)
-    shapes = recorder.shapes
+    fixed = {numbers[name] for name in constants}
+    for operation in operations:
+        if fixed.issuperset(operation.refs()):
+            fixed.update(operation.results)
     return before, _differentiate(
-        loop, decompose, shapes, dtype, batch, sequences, parameters, state_numbers, new_numbers
-    )
+        loop, decompose, recorder.shapes, dtype, batch, sequences, parameters, state_numbers,
+        new_numbers, fixed,
+    )  # fmt: skip
 
 
 def _affine(operation: Operation, x: int) -> Operation:
@@ -242,14 +247,19 @@ def _differentiate(
     parameters: Sequence[int],
     states: Sequence[int],
     new: Sequence[int],
+    fixed: set[int],
 ) -> Loop:
-    """Run the loop's operations again, on leaves, and then their gradient."""
+    """Run the loop's operations again, on leaves, and then their gradient.
+
+    What is in ``fixed`` depends on constants alone and has none.
+    """
     values: dict[int, Any] = {}
     recorder = Recorder(decompose, pure=False)
     inputs = [*sequences, *parameters, *states]
     with torch.enable_grad():
         for number in inputs:
-            values[number] = torch.zeros(shapes[number], dtype=dtype, requires_grad=True)
+            learns = number not in fixed
+            values[number] = torch.zeros(shapes[number], dtype=dtype, requires_grad=learns)
         given = {n: recorder.number(values[n], new=True) for n in inputs}
         cotangents = [torch.zeros(shapes[n], dtype=dtype) for n in new]
         given_cotangents = [recorder.number(c, new=True) for c in cotangents]
@@ -258,13 +268,17 @@ def _differentiate(
                 values.update(zip(operation.results, operation.run(values), strict=True))
             outputs = [values[n] for n in new]
             wanted = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+            moved = [n for n in inputs if n not in fixed]
             gradients = torch.autograd.grad(
                 [o for o, _ in wanted],
-                [values[n] for n in inputs],
+                [values[n] for n in moved],
                 [c for _, c in wanted],
                 allow_unused=True,
             )
-    numbered = [None if g is None else recorder.number(g) for g in gradients]
+    numbered = dict.fromkeys((given[n] for n in inputs), None) | {
+        given[n]: None if g is None else recorder.number(g)
+        for n, g in zip(moved, gradients, strict=True)
+    }
     return Loop(
         recorder.operations,
         recorder.shapes,
@@ -274,5 +288,5 @@ def _differentiate(
         [given[n] for n in states],
         given_cotangents,
         [recorder.number(o) for o in outputs],
-        dict(zip((given[n] for n in inputs), numbered, strict=True)),
+        numbered,
     )

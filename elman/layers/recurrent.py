@@ -95,6 +95,8 @@ class Recurrent(nn.Module):
         cell.check_weights()
         for name, parameter in cell.named_parameters():
             self.register_parameter(name + end, parameter)
+        for name, constant in cell.named_buffers():
+            self.register_buffer(name + end, constant)
         if self.learn_initial_state:
             for name, size in zip(cell.state, cell.state_sizes, strict=True):
                 like = next(cell.parameters())
@@ -263,13 +265,13 @@ class Recurrent(nn.Module):
         return tuple(cell.bind(self.weights(k)) for k, cell in enumerate(self._cells))
 
     def weights(self, k: int) -> dict[str, Tensor]:
-        """The weights of the k-th cell, by the cell's own names."""
+        """The weights and constants of the k-th cell, by the cell's own names."""
         return {name: getattr(self, own) for name, own in self.weight_names(k).items()}
 
     def weight_names(self, k: int) -> dict[str, str]:
-        """The names of this network's parameters for the weights of the k-th cell."""
-        end = self._suffix(k)
-        return {name: name + end for name in self._cells[k].weight_shapes()}
+        """This network's names for the weights and constants of the k-th cell."""
+        end, cell = self._suffix(k), self._cells[k]
+        return {name: name + end for name in (*cell.weight_shapes(), *cell._buffers)}
 
     def train(self, mode: bool = True) -> Self:
         """Say whether the network is in training, to its cells too."""
