@@ -26,11 +26,11 @@ class LinearRecurrence(Cell):
     third, ``"past"``, is a window of the inputs before, which both methods then read as well.
     """
 
-    def coefficients(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """a and b, from the input (and the window of those before); a may be without a batch."""
         raise NotImplementedError
 
-    def output(self, c: Tensor, *inputs: Tensor) -> Tensor:
+    def output(self, c: Tensor, *inputs: Any) -> Tensor:
         """The output, from the memory after the step and the input (and the window)."""
         return c
 

@@ -84,9 +84,7 @@ class PeepholeLSTM(Cell):
     gates = Affine("i f g o")
     peephole = Diagonal("i f o")
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_sees: str = "new", **options: Any
-    ):
+    def __init__(self, input_size: int, hidden_size: int, output_sees: str = "new", **options: Any):
         if output_sees not in ("new", "previous"):
             raise InputError(f"output_sees must be 'new' or 'previous', received {output_sees!r}.")
         self.output_sees = output_sees

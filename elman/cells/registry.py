@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,7 +84,7 @@ class Entry:
         return [[line.strip() for line in part.splitlines()] for part in text.split("\n\n")]
 
 
-def _family(name: str, cells: dict[str, type[Cell] | partial[Cell]]) -> list[Entry]:
+def _family(name: str, cells: Mapping[str, type[Cell] | partial[Any]]) -> list[Entry]:
     """An entry for each cell: its class, or its class with options."""
     return [
         Entry(label, cell, cell.func if isinstance(cell, partial) else cell, name)  # type: ignore[arg-type]

@@ -202,12 +202,13 @@ class IndRNN(_Simple):
         recurrent_range: tuple[float, float] = (0.0, 1.0),
         **options: Any,
     ):
-        self.recurrent_range = tuple(recurrent_range)
-        if len(self.recurrent_range) != 2 or not recurrent_range[0] <= recurrent_range[1]:
+        least, greatest = recurrent_range
+        if not least <= greatest:
             raise InputError(
                 "recurrent_range must be two numbers, the least and the greatest, "
                 f"received {recurrent_range!r}."
             )
+        self.recurrent_range = least, greatest
         super().__init__(input_size, hidden_size, nonlinearity, **options)
 
     def reset_parameters(self) -> None:

@@ -221,7 +221,7 @@ class _Transformed(_Base):
         return _blank, (_recipe(type(self)),), vars(self)
 
 
-def _recipe(kind: type[Cell]) -> Any:
+def _recipe(kind: type) -> Any:
     """What pickle can store of a class: the class, or how it was made."""
     made_of = vars(kind).get("_made_of")
     return (made_of[0], _recipe(made_of[1]), made_of[2]) if made_of else kind
@@ -231,7 +231,7 @@ def _made(recipe: Any) -> type[Cell]:
     if isinstance(recipe, type):
         return recipe
     transform, cell, rate = recipe
-    return _kind(transform, _made(cell), rate)
+    return _kind(transform, _made(cell), rate)  # type: ignore[arg-type]
 
 
 def _blank(recipe: Any) -> Cell:

@@ -19,6 +19,7 @@ VIEWS = frozenset(
         aten.permute.default, aten.transpose.int, aten.view.default, aten.unsqueeze.default,
         aten.squeeze.dim, aten.expand.default, aten.alias.default,
         aten._unsafe_view.default, aten.unbind.int, aten.select.int, aten.narrow.default,
+        aten.to.dtype,  # of the type that it has: otherwise it has no kernel
     }
 )  # fmt: skip
 """Operations that move no data: the loop reads through them, so they are never hoisted."""
@@ -77,6 +78,7 @@ class Recorder(TorchDispatchMode):
         self._pure = pure
         self.operations: list[Operation] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
+        self.masks: set[int] = set()  # what is true or false
         self._numbers: dict[Any, int] = {}
         self._alive: list[Tensor] = []
         self._decompose = decompose
@@ -94,6 +96,8 @@ class Recorder(TorchDispatchMode):
         if new or key not in self._numbers:
             self._numbers[key] = len(self.shapes)
             self.shapes[self._numbers[key]] = tuple(tensor.shape)
+            if tensor.dtype == torch.bool:
+                self.masks.add(self._numbers[key])
             self._alive.append(tensor)
         return self._numbers[key]
 
@@ -103,6 +107,8 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if self._pure and func._schema.is_mutable:
             raise Unsupported(f"its step changes a tensor in place ({func.name()})")
+        if self._pure and func is aten._to_copy.default and "dtype" in kwargs:
+            raise Unsupported(f"its step turns a value into {kwargs['dtype']}")
         simpler = self._decompose(func)
         if simpler is not None:
             # PyTorch's own way of writing an operation may change what it has just made.

@@ -110,7 +110,11 @@ def trace(
 
     operations = _merge_biases(recorder.operations, recorder.shapes)
     hoisted, loop, inputs = _split(
-        operations, x_number, state_numbers if hoist else [*state_numbers, x_number], new_numbers
+        operations,
+        x_number,
+        state_numbers if hoist else [*state_numbers, x_number],
+        new_numbers,
+        recorder.masks,
     )
     sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
     parameters = [n for n in inputs if n not in hoisted.moving]
@@ -163,10 +167,11 @@ def _split(
     x: int,
     states: Sequence[int],
     new: Sequence[int],
+    masks: set[int],
 ) -> tuple[_Before, list[Operation], list[int]]:
     """Which operations are hoisted, which are the loop's, and what the loop reads of the former."""
     in_loop, moving = set(states), {x}
-    before, loop, views = [], [], {}
+    before, loop, repeated = [], [], {}
     for operation in operations:
         refs = operation.refs()
         if in_loop.intersection(refs):
@@ -176,15 +181,16 @@ def _split(
         if moving.intersection(refs):
             moving.update(operation.results)
         before.append(operation)
-        if operation.function in VIEWS:
-            views.update(dict.fromkeys(operation.results, operation))
+        if operation.function in VIEWS or masks.intersection(operation.results):
+            repeated.update(dict.fromkeys(operation.results, operation))
     constants = {n for o in before if not o.refs() for n in o.results}
-    # The loop repeats views and constants: reading through them costs it nothing.
+    # The loop repeats views and constants, because reading through them costs it nothing, and
+    # comparisons, because it reads numbers only.
     inputs: list[int] = []
     again: dict[int, Operation] = {}
 
     def need(number: int) -> None:
-        operation = views.get(number)
+        operation = repeated.get(number)
         if number in in_loop or number in again:
             return
         if operation is None and number not in constants:
@@ -198,8 +204,8 @@ def _split(
 
     for number in [*(r for o in loop for r in o.refs()), *new]:
         need(number)
-    repeated = list({id(o): o for o in again.values()}.values())
-    return _Before(before, moving), repeated + loop, inputs
+    first = list({id(o): o for o in again.values()}.values())
+    return _Before(before, moving), first + loop, inputs
 
 
 def _merge_biases(
