@@ -70,6 +70,8 @@ class Clockwork(Cell):
 
     def step(self, z: Tensor, h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
-        due = t - self.period * floor(t / self.period) < 1
+        # Half a step late, because at the very step a clock is neither before it nor after it.
+        late = t + 0.5
+        due = late - self.period * floor(late / self.period) < 1
         # The clock starts anew when all blocks meet, so that it never grows past what it can count.
-        return where(due, tanh(z), h), where(t + 1 < math.lcm(*self.periods), t + 1, 0 * t)
+        return where(due, tanh(z), h), where(late + 1 < math.lcm(*self.periods), t + 1, 0 * t)

@@ -142,12 +142,11 @@ class IRNN(Elman):
 
 
 class IdentityRNN(LinearRecurrence):
-    """The identity recurrence: the gradient through it is 1 at every lag.
+    """The identity recurrence: a constant error carousel alone (Hochreiter & Schmidhuber, 1997).
 
     h' = h + σ(W x + b)
 
-    The simplest memory that neither vanishes nor explodes (Hochreiter & Schmidhuber, 1997, call it
-    the constant error carousel); it can only grow.
+    The gradient through it is 1 at every lag; but it can only grow.
 
     Parameters: H·(M + 1).
     """
@@ -162,7 +161,7 @@ class IdentityRNN(LinearRecurrence):
 
 
 class ResidualRNN(Cell):
-    """The residual recurrence: a link past each step (He et al., 2016, in time).
+    """The residual recurrence: a link past each step, as past a layer (He et al., 2016).
 
     h' = h + σ(W x + U h + b)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 
 import pytest
@@ -61,7 +62,8 @@ def test_every_entry_is_described(name):
     assert "\n" not in entry.summary
     others = [other.summary for other in cells.CELLS.values() if other.name != name]
     assert entry.summary not in others, "entries of one cell must differ by their options"
-    assert any("h' = " in line for line in entry.equations)
+    assert any(f"{entry.cell.state[0]}' = " in line for line in entry.equations)
+    assert re.fullmatch(r"[^()]*[^\W\d].* \d{4}", entry.source), entry.source
     cell = cells.make(name, 3, 6, biases=2)
     assert isinstance(cell, entry.cell)
     assert (cell.input_size, cell.hidden_size, cell.biases) == (3, 6, 2)
@@ -103,7 +105,7 @@ def test_a_file_takes_no_name_of_another_module(tmp_path):
     [
         ("lstn", ["'lstn'", "did you mean 'lstm'", "gru", "path/to/file.py:ClassName"]),
         ("", ["''", "lstm", "path/to/file.py:ClassName"]),
-        ("quark", ["'quark'", "expected one of mlp, rnn", "path/to/file.py:ClassName"]),
+        ("quark", ["'quark'", "expected one of mlp, tdnn", "path/to/file.py:ClassName"]),
         ("leaky.py", ["'leaky.py'", "path/to/file.py:ClassName"]),
     ],
 )

@@ -189,7 +189,7 @@ def results(engine, cell, weights, call):
     loss = sum(
         (o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs
     )
-    inputs = [call.x, *call.state, *call.start, *weights.values()]
+    inputs = [call.x, *call.state, *call.start, *cell.parameters()]
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
     pairs = zip(inputs, gradients, strict=True)
     return [*outputs, *(torch.zeros_like(i) if g is None else g for i, g in pairs)]
@@ -207,7 +207,7 @@ def check(cell, steps, batch, dtype=torch.float64, tolerance=1e-10, seed=0, **op
     start = tuple(draw(batch, size) for size in cell.state_sizes)
     call = Call(x, state, start, **options)
     assert native.unsupported(cell, call) is None
-    weights = dict(cell.named_parameters())
+    weights = cell.state_dict(keep_vars=True)
     expected = results(reference, cell, weights, call)
     received = results(native, cell, weights, call)
     for a, b in zip(expected, received, strict=True):
