@@ -115,7 +115,7 @@ class PeepholeSRU(Cell):
 
 
 class QRNN(LinearRecurrence):
-    """Quasi-recurrent network: gates by convolution, pooling by recurrence (Bradbury et al., 2017).
+    """Quasi-recurrent network: gates by convolution (Bradbury et al., 2017).
 
     z, f, o = tanh, σ, σ(W_0 x_t + W_1 x_{t−1} + … + b)    c' = f ⊙ c + (1 − f) ⊙ z    h' = o ⊙ c'
 

@@ -90,7 +90,7 @@ def _describe(row: dict[str, Any]) -> None:
     biases = "two biases, as in torch.nn" if two else "one bias" if one else "no bias"
     print(f"parameters  {row['parameters']:,} ({row['input']} → {row['hidden']}, {biases})")
     if row["formula"]:
-        print(f"            {row['formula']} with one bias, M inputs and H units")
+        print(f"            {row['formula']}, for M inputs, H units and one bias")
     for name, shape in row["weights"].items():
         second = "  torch.nn's second bias" if name.startswith("bias_hh") else ""
         print(f"  {name:<22} {' × '.join(map(str, shape)):<12} {math.prod(shape):>12,}{second}")

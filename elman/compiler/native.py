@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.cells.lines import at, step_line
 from elman.compiler import build, operator, reference
 from elman.compiler.call import Call, Result
 from elman.compiler.kernels import REALS, Compiled
@@ -179,7 +180,8 @@ def _compile(cell: Cell) -> str:
         return "!"  # the cell does not keep to its contract: the reference engine says how
     except Exception as error:  # of the step itself: the reference engine shows it in full
         reason = str(error).splitlines() or [""]
-        return f"?its step cannot be traced ({type(error).__name__}: {reason[0]})"
+        line = at(step_line(cell, error))
+        return f"?its step cannot be traced{line} ({type(error).__name__}: {reason[0]})"
     name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
     operator.COMPILED[name] = compiled
     return name

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.cells.lines import at, codes, step_line
 from elman.compiler import affine  # noqa: F401  (registers the operator)
 from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported
 
@@ -93,16 +94,20 @@ def trace(
     x = torch.zeros(batch, cell.input_size + cell.noise_size, dtype=dtype)
     states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
 
-    recorder = Recorder(decompose, pure=True)
+    bound = cell.bind(weights | constants)
+    recorder = Recorder(decompose, pure=True, steps=codes(cell))
     numbers = {k: recorder.number(w, new=True) for k, w in (weights | constants).items()}
     x_number = recorder.number(x, new=True)
     state_numbers = [recorder.number(s, new=True) for s in states]
     with torch.enable_grad():
         for leaf in (x, *states, *weights.values()):
             leaf.requires_grad_()
-        with recorder, NoDetach():
-            new = cell.bind(weights | constants)(x, *states)
-    cell.check_step(x, states, new)
+        try:
+            with recorder, NoDetach():
+                new = bound(x, *states)
+        except Unsupported as why:
+            raise Unsupported(f"{why}{at(step_line(cell, why))}") from None
+    bound.check_step(x, states, new)
     new_numbers = [recorder.number(n) for n in new]
     known = {*numbers.values(), x_number, *state_numbers}
     computed = {n for o in recorder.operations for n in o.results}
@@ -141,11 +146,16 @@ def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:
     for operation in operations:
         for number in operation.refs():
             if number not in known:
-                raise Unsupported("its step uses a tensor that is not one of its declared weights")
+                raise Unsupported(
+                    "its step uses a tensor that is not one of its declared weights"
+                    f"{at(operation.line)}"
+                )
         if "generator" in str(operation.function._schema) or torch.Tag.nondeterministic_seeded in (
             operation.function.tags
         ):
-            raise Unsupported(f"its step draws random numbers ({operation.function.name()})")
+            raise Unsupported(
+                f"its step draws random numbers ({operation.function.name()}){at(operation.line)}"
+            )
 
 
 @dataclass
@@ -271,7 +281,9 @@ def _differentiate(
         given_cotangents = [recorder.number(c, new=True) for c in cotangents]
         with recorder:
             for operation in loop:
+                recorder.line = operation.line
                 values.update(zip(operation.results, operation.run(values), strict=True))
+            recorder.line = ""  # a gradient's operations stand in nobody's step
             outputs = [values[n] for n in new]
             wanted = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
             moved = [n for n in inputs if n not in fixed]

@@ -217,8 +217,7 @@ class Recurrent(nn.Module):
         before = self._start(batch.size) if state is None else self._before(state, batch)
         y, new = batch.x[0], []
         for layer, cell in enumerate(self._rested):
-            states = cell.bind(self.weights(layer))(y, *before[layer])
-            cell.check_step(y, before[layer], states)
+            states = cell.bind(self.weights(layer)).checked(y, *before[layer])
             y = self._link(layer, y, states[0])
             if layer + 1 < self.num_layers:
                 y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
