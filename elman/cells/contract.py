@@ -95,7 +95,7 @@ class Cell(nn.Module):
             )
         for constant in type(self).constants():
             like = torch.empty(0, device=device, dtype=dtype)
-            self.register_buffer(constant.parameter, constant.make(self).to(like))
+            self.register_buffer(constant.parameter, constant.make(self).detach().to(like))
         self.reset_parameters()
 
     # -- what a subclass writes -------------------------------------------------------------
