@@ -29,6 +29,7 @@ class STAR(Cell):
     content = Linear(of="x", bias=True)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step."""
         k = sigmoid(self.gate(x, h).k)
         z = tanh(self.content(x))
         return tanh((1 - k) * h + k * z)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,3 +146,16 @@ def test_bad_files(tmp_path, source, label, words):
     if source and "import" not in words[0]:
         return
     assert set(sys.modules) == modules, "a module that failed is not kept"
+
+
+def test_the_page_of_cells_lists_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "cells.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| `[a-z-]+` \| `", line)]
+    listed = {}
+    for row in rows:
+        name, cell, states, source, count = (part.strip() for part in row.split("|")[1:-1])
+        listed[name.strip("`")] = cell.strip("`").split("(")[0], states, source, count
+    assert listed == {
+        entry.name: (entry.cell.__name__, ", ".join(entry.cell.state), entry.source, entry.count)
+        for entry in cells.CELLS.values()
+    }
