@@ -48,7 +48,7 @@ class LinearRecurrence(Cell):
         return self.output(c, x, *past), c, *(shifted(window, x) for window in past)
 
 
-class _Bridge(Linear):
+class _Bypass(Linear):
     """x itself where it is as wide as the output, A x elsewhere."""
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
@@ -74,19 +74,19 @@ class SRU(LinearRecurrence):
 
     state = ("h", "c")
     value = Linear(of="x")
-    forget = Linear(of="x", bias=True)
+    forget = Linear("f", of="x", bias=True)
     reset = Linear(of="x", bias=True)
-    past_it = _Bridge(of="x")
+    bypass = _Bypass(of="x")
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`LinearRecurrence`."""
-        f = sigmoid(self.forget(x))
+        f = sigmoid(self.forget(x).f)
         return f, (1 - f) * self.value(x)
 
     def output(self, c: Tensor, x: Tensor) -> Tensor:
         """See :class:`LinearRecurrence`."""
         r = sigmoid(self.reset(x))
-        return r * c + (1 - r) * self.past_it(x)
+        return r * c + (1 - r) * self.bypass(x)
 
 
 class PeepholeSRU(Cell):
@@ -104,14 +104,14 @@ class PeepholeSRU(Cell):
     value = Linear(of="x")
     gates = Linear("f r", of="x", bias=True)
     peephole = Diagonal("f r")
-    past_it = _Bridge(of="x")
+    bypass = _Bypass(of="x")
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
         z, v = self.gates(x), self.peephole
         f, r = sigmoid(z.f + v.f * c), sigmoid(z.r + v.r * c)
         c = f * c + (1 - f) * self.value(x)
-        return r * c + (1 - r) * self.past_it(x), c
+        return r * c + (1 - r) * self.bypass(x), c
 
 
 class QRNN(LinearRecurrence):

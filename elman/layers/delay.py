@@ -28,9 +28,14 @@ class AR(nn.Module):
         size: S, the width of a value; 1 by default.
         device, dtype: of the weights.
 
+    Attributes:
+        noise: σ (S), the standard deviation of what the last fit left unexplained; 0 before it.
+
     Raises:
         InputError: an argument is not a positive integer.
     """
+
+    noise: Tensor
 
     def __init__(
         self,
@@ -48,9 +53,6 @@ class AR(nn.Module):
         self.register_buffer("noise", torch.zeros_like(self.bias))
         bound = (order * size) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
-
-    noise: Tensor
-    """σ (S), the standard deviation of what the last fit left unexplained; 0 before it."""
 
     def forward(self, series: Tensor) -> Tensor:
         """The forecast, one step ahead, of every value but the first K.

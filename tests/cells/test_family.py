@@ -256,15 +256,15 @@ def test_simple_recurrent_units(m, agree):
     """Where the input is as wide as the output it goes past the cell as it is."""
     cell = mixed(cells.SRU(m, 4, **F64))
     x, h, c = drawn(cell)
-    assert hasattr(cell, "weight_past_it") == (m == 3)
-    past = x @ cell.weight_past_it.T if m == 3 else x
+    assert hasattr(cell, "weight_bypass") == (m == 3)
+    past = x @ cell.weight_bypass.T if m == 3 else x
     f = sigmoid(x @ cell.weight_forget.T + cell.bias_forget)
     r = sigmoid(x @ cell.weight_reset.T + cell.bias_reset)
     new = f * c + (1 - f) * (x @ cell.weight_value.T)
     agree(cell(x, h, c), (r * new + (1 - r) * past, new))
 
     cell = mixed(cells.PeepholeSRU(m, 4, **F64))
-    past = x @ cell.weight_past_it.T if m == 3 else x
+    past = x @ cell.weight_bypass.T if m == 3 else x
     f, r = (x @ cell.weight_gates.T + cell.bias_gates).chunk(2, -1)
     v_f, v_r = cell.weight_peephole.chunk(2)
     f, r = sigmoid(f + v_f * c), sigmoid(r + v_r * c)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import sigmoid, tanh
 
-from elman import Affine, Cell, Diagonal, Linear, cells
+from elman import Affine, Cell, Constant, Diagonal, Linear, cells
 from elman.compiler import native, reference
 from elman.compiler.call import Call
 
@@ -147,6 +147,23 @@ class NoRecurrence(Cell):
         return tanh(self.net(x))
 
 
+class Selects(Cell):
+    """Comparisons of what is known before the loop: of the input, of a weight, of a constant."""
+
+    state = ("h",)
+    net = Affine()
+    gain = Diagonal()
+
+    @Constant
+    def even(self):
+        return torch.arange(self.hidden_size) % 2
+
+    def step(self, x, h):
+        w = self.net.input(x)
+        new = torch.where(w > 0, tanh(w + self.net.hidden(h)), h)
+        return torch.where((self.gain > 0) & (self.even > 0), new, new * self.gain)
+
+
 class OneUnitState(Cell):
     """A state of one number for the whole row."""
 
@@ -164,7 +181,7 @@ class OneUnitState(Cell):
 
 OWN = (
     Peephole, Multiplicative, Normalised, WholeRow, Many, Jordan, SoftMaximum, Rotated, Twice,
-    NoProduct, NoRecurrence, OneUnitState,
+    NoProduct, NoRecurrence, Selects, OneUnitState,
 )  # fmt: skip
 LIBRARY = {
     "lstm": lambda m, h: cells.LSTM(m, h, biases=2),
