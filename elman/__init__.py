@@ -13,19 +13,22 @@ import os as _os
 _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from elman import cells
-from elman.cells import Affine, Cell, Diagonal, Linear
+from elman.cells import Affine, Cell, Constant, Diagonal, Linear
 from elman.compiler.engine import EngineWarning, engine
 from elman.errors import ElmanError, InputError
-from elman.layers import GRU, LSTM, RNN, Recurrent
+from elman.layers import AR, GRU, LSTM, NARX, RNN, Recurrent
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AR",
     "GRU",
     "LSTM",
+    "NARX",
     "RNN",
     "Affine",
     "Cell",
+    "Constant",
     "Diagonal",
     "ElmanError",
     "EngineWarning",

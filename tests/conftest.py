@@ -41,20 +41,6 @@ def _documented() -> type[Cell]:
     return scope["PeepholeLSTM"]
 
 
-class MultiplicativeRNN(Cell):
-    """An RNN whose transition depends on its input: a map of an intermediate (Sutskever, 2011).
-
-    m = (W x) ⊙ (U h)    h' = tanh(W x + U m + b)
-    """
-
-    read = Linear(of="x")
-    recall = Linear(of="h")
-    net = Affine()
-
-    def step(self, x: Tensor, h: Tensor) -> Tensor:
-        return tanh(self.net(x, self.read(x) * self.recall(h)))
-
-
 class Attractor(Cell):
     """Takes x and has no Affine: named blocks of two Linear maps, and a reduction over a row."""
 
@@ -103,7 +89,7 @@ class Kind:
 
 
 KINDS = [Kind(name, partial(make, name)) for name in CELLS] + [
-    Kind(cell.__name__, cell) for cell in (PeepholeLSTM, MultiplicativeRNN, Attractor, FastSlow)
+    Kind(cell.__name__, cell) for cell in (PeepholeLSTM, Attractor, FastSlow)
 ]
 
 

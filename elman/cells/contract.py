@@ -32,13 +32,16 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from elman.cells.maps import Affine, Map
-from elman.errors import InputError
+from elman.cells.lines import at, changed_at, returned_at, step_line
+from elman.cells.maps import Affine, Constant, Map
+from elman.errors import ElmanError, InputError
+
+_T = TypeVar("_T")
 
 
 class Cell(nn.Module):
@@ -90,6 +93,9 @@ class Cell(nn.Module):
             self.register_parameter(
                 name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             )
+        for constant in type(self).constants():
+            like = torch.empty(0, device=device, dtype=dtype)
+            self.register_buffer(constant.parameter, constant.make(self).detach().to(like))
         self.reset_parameters()
 
     # -- what a subclass writes -------------------------------------------------------------
@@ -114,9 +120,18 @@ class Cell(nn.Module):
     @classmethod
     def maps(cls) -> tuple[Map, ...]:
         """The declared maps, in the order of their declaration, bases first."""
-        found: dict[str, Map] = {}
+        return cls._declared(Map)
+
+    @classmethod
+    def constants(cls) -> tuple[Constant, ...]:
+        """The declared constants, in the order of their declaration, bases first."""
+        return cls._declared(Constant)
+
+    @classmethod
+    def _declared(cls, kind: type[_T]) -> tuple[_T, ...]:
+        found: dict[str, _T] = {}
         for base in reversed(cls.__mro__):
-            found.update((k, v) for k, v in vars(base).items() if isinstance(v, Map))
+            found.update((k, v) for k, v in vars(base).items() if isinstance(v, kind))
         return tuple(found.values())
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -154,14 +169,42 @@ class Cell(nn.Module):
             affine = next(m for m in cls.maps() if isinstance(m, Affine))
             x = affine.bind(self)(x, states[0])
         new = self.step(x, *states)
-        if isinstance(new, Tensor):
-            return (new,)
-        if not isinstance(new, (tuple, list)):
+        # What is neither a tensor nor several is for check_step to tell.
+        return tuple(new) if isinstance(new, (tuple, list)) else (new,)
+
+    def checked(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """As a call of the cell, but whatever its step does wrong is told, and at which line.
+
+        Raises:
+            InputError: the step failed, changed what it was given, or returned something else than
+                the next states.
+        """
+        if torch.compiler.is_compiling():
+            return self(x, *states)
+        given = dict(zip(("x", *self.state), (x, *states), strict=True))
+        versions = [0 if t.is_inference() else t._version for t in given.values()]
+        try:
+            new = self(x, *states)
+        except (ElmanError, MemoryError):
+            raise
+        except Exception as error:
+            if "memory" in str(error):
+                raise
+            shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in given.items())
             raise InputError(
-                f"{cls.__name__}.step returned {type(new).__name__}; expected a tensor for each "
-                f"state ({', '.join(self.state)})."
-            )
-        return tuple(new)
+                f"{type(self).__name__}.step failed{at(step_line(self, error))} for {shapes} "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): "
+                "mend that line."
+            ) from error
+        for (name, tensor), version in zip(given.items(), versions, strict=True):
+            if not tensor.is_inference() and tensor._version != version:
+                raise InputError(
+                    f"{type(self).__name__}.step{at(changed_at(self, x, states))} changes "
+                    f"{name} in place; expected a new tensor, such as {name} = {name} + 1 in place "
+                    f"of {name} += 1."
+                )
+        self.check_step(x, states, new)
+        return new
 
     # What :mod:`elman.cells.transforms` changes: a cell may read noise beside its input.
 
@@ -179,9 +222,13 @@ class Cell(nn.Module):
         return self
 
     def bind(self, weights: Mapping[str, Tensor]) -> Self:
-        """This cell computing with ``weights``, by parameter name, in place of its own."""
-        bound = copy.copy(self)
-        bound.__dict__["_parameters"] = dict(weights)
+        """This cell computing with ``weights``, by parameter name, in place of its own.
+
+        Constants may be among them; those that are not stay the cell's own.
+        """
+        bound, constants = copy.copy(self), self._buffers
+        bound.__dict__["_parameters"] = {n: w for n, w in weights.items() if n not in constants}
+        bound.__dict__["_buffers"] = {n: weights.get(n, c) for n, c in constants.items()}
         return bound
 
     def resized(self, input_size: int, hidden_size: int) -> Self:
@@ -225,10 +272,13 @@ class Cell(nn.Module):
         label = type(self).__name__
         declare = "declare a cell's weights as Affine, Linear or Diagonal"
         names = [name for name, _ in self.named_parameters()]
-        if buffers := [name for name, _ in self.named_buffers()]:
-            raise InputError(
-                f"{label} holds the buffer {buffers[0]!r}, which nothing declares: {declare}."
-            )
+        constants = {constant.parameter for constant in type(self).constants()}
+        for name, _ in self.named_buffers():
+            if name not in constants:
+                raise InputError(
+                    f"{label} holds the buffer {name!r}, which nothing declares: "
+                    "declare what a step reads but nobody learns as a Constant."
+                )
         if not names:
             raise InputError(f"{label} has no weight: {declare}.")
         declared = {name for each in type(self).maps() for name in each.shapes(self)}
@@ -242,22 +292,30 @@ class Cell(nn.Module):
 
     def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Raise what is wrong with ``new``, the states that a step made of ``x`` and ``states``."""
-        name = f"{type(self).__name__}.step"
-        if len(new) != len(self.state):
+        wrong = self._wrong(states, new)
+        if wrong:
+            received, expected = wrong
+            line = at(returned_at(self, x, states))
             raise InputError(
-                f"{name} returned {len(new)} values; expected {len(self.state)}, "
-                f"one for each state ({', '.join(self.state)})."
+                f"{type(self).__name__}.step returned {received}{line}; expected {expected}."
             )
+
+    def _wrong(self, states: Sequence[Tensor], new: Sequence[Tensor]) -> tuple[str, str] | None:
+        """What a step returned in place of what, if it did."""
+        names = ", ".join(self.state)
+        if len(new) == 1 and not isinstance(new[0], Tensor):
+            return type(new[0]).__name__, f"a tensor for each state ({names})"
+        if len(new) != len(self.state):
+            return f"{len(new)} values", f"{len(self.state)}, one for each state ({names})"
         for label, before, after in zip(self.state, states, new, strict=True):
             if not isinstance(after, Tensor):
-                raise InputError(
-                    f"{name} returned {label} as {type(after).__name__}; expected a tensor."
-                )
+                return f"{label} as {type(after).__name__}", "a tensor"
             if after.shape != before.shape:
-                raise InputError(
-                    f"{name} returned {label} of shape {tuple(after.shape)}; expected "
-                    f"{tuple(before.shape)}, the shape it received."
+                return (
+                    f"{label} of shape {tuple(after.shape)}",
+                    f"{tuple(before.shape)}, the shape it received",
                 )
+        return None
 
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""

@@ -1,4 +1,4 @@
-"""The gated recurrent unit, in both its conventions."""
+"""The gated recurrent unit, in both its conventions, and its smaller kin."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from elman.cells.maps import Affine
 
 
 class GRU(Cell):
-    """Gated recurrent unit, reset applied after the product (as in cuDNN, ``torch.nn``, Keras).
+    """Gated recurrent unit, reset after the product, as in ``torch.nn`` (Cho et al., 2014).
 
     r, z = σ(W x + U h + b)    n = tanh(W x + b + r ⊙ (U h + b'))    h' = (1 − z) ⊙ n + z ⊙ h
 
-    The second bias b' stands inside the reset only in a cell with two biases.
+    So do cuDNN and Keras. The second bias b' is there only in a cell with two biases.
+
+    Parameters: 3·H·(M + H + 1).
     """
 
     state = ("h",)
@@ -28,9 +30,11 @@ class GRU(Cell):
 
 
 class GRUResetBefore(Cell):
-    """Gated recurrent unit, reset applied before the product (Cho et al., 2014).
+    """Gated recurrent unit, reset before the product, as in its paper (Cho et al., 2014).
 
     r, z = σ(W x + U h + b)    n = tanh(W x + U (r ⊙ h) + b)    h' = (1 − z) ⊙ n + z ⊙ h
+
+    Parameters: 3·H·(M + H + 1).
     """
 
     state = ("h",)
@@ -43,3 +47,22 @@ class GRUResetBefore(Cell):
         r, z = sigmoid(gates.r), sigmoid(gates.z)
         n = tanh(self.candidate(x, r * h))
         return (1 - z) * n + z * h
+
+
+class MGU(Cell):
+    """Minimal gated unit: the GRU with one gate (Zhou et al., 2016).
+
+    f = σ(W x + U h + b)    n = tanh(W x + U (f ⊙ h) + b)    h' = (1 − f) ⊙ h + f ⊙ n
+
+    Parameters: 2·H·(M + H + 1).
+    """
+
+    state = ("h",)
+    gate = Affine("f")
+    candidate = Affine()
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step."""
+        f = sigmoid(self.gate(x, h).f)
+        n = tanh(self.candidate(x, f * h))
+        return (1 - f) * h + f * n

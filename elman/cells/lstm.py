@@ -1,4 +1,4 @@
-"""The long short-term memory."""
+"""The long short-term memory and its kin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells.contract import Cell
-from elman.cells.maps import Affine, Blocks, Linear
+from elman.cells.maps import Affine, Blocks, Diagonal, Linear
 from elman.errors import InputError
 
 
@@ -15,6 +15,8 @@ class LSTM(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber, 1997; Gers et al., 2000).
 
     i, f, o = σ(W x + U h + b)    c' = f ⊙ c + i ⊙ tanh(W x + U h + b)    h' = o ⊙ tanh(c')
+
+    Parameters: 4·H·(M + H + 1).
     """
 
     state = ("h", "c")
@@ -27,13 +29,85 @@ class LSTM(Cell):
         return o * tanh(c), c
 
 
+class LSTMWithoutForgetGate(Cell):
+    """LSTM as it was first, without a forget gate (Hochreiter & Schmidhuber, 1997).
+
+    i, o = σ(W x + U h + b)    c' = c + i ⊙ tanh(W x + U h + b)    h' = o ⊙ tanh(c')
+
+    Nothing empties the memory: over long sequences it grows and saturates.
+
+    Parameters: 3·H·(M + H + 1).
+    """
+
+    state = ("h", "c")
+    gates = Affine("i g o")
+
+    def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        i, o = sigmoid(z.i), sigmoid(z.o)
+        c = c + i * tanh(z.g)
+        return o * tanh(c), c
+
+
+class CoupledLSTM(Cell):
+    """LSTM that forgets as much as it writes: coupled gates, CIFG (Greff et al., 2017).
+
+    i, o = σ(W x + U h + b)    c' = (1 − i) ⊙ c + i ⊙ tanh(W x + U h + b)    h' = o ⊙ tanh(c')
+
+    Parameters: 3·H·(M + H + 1).
+    """
+
+    state = ("h", "c")
+    gates = Affine("i g o")
+
+    def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        i, o = sigmoid(z.i), sigmoid(z.o)
+        c = (1 - i) * c + i * tanh(z.g)
+        return o * tanh(c), c
+
+
+class PeepholeLSTM(Cell):
+    """LSTM whose gates see the memory through peepholes (Gers & Schmidhuber, 2000).
+
+    i, f = σ(W x + U h + v ⊙ c + b)    c' = f ⊙ c + i ⊙ tanh(W x + U h + b)
+    o = σ(W x + U h + v ⊙ c' + b)    h' = o ⊙ tanh(c')
+
+    Parameters: 4·H·(M + H + 1) + 3·H.
+
+    Args:
+        output_sees: which memory the output gate sees, ``"new"`` (c', as in the paper; default) or
+            ``"previous"`` (c, as the other gates).
+    """
+
+    state = ("h", "c")
+    gates = Affine("i f g o")
+    peephole = Diagonal("i f o")
+
+    def __init__(self, input_size: int, hidden_size: int, output_sees: str = "new", **options: Any):
+        if output_sees not in ("new", "previous"):
+            raise InputError(f"output_sees must be 'new' or 'previous', received {output_sees!r}.")
+        self.output_sees = output_sees
+        super().__init__(input_size, hidden_size, **options)
+
+    def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        v, previous = self.peephole, c
+        i, f = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c)
+        c = f * c + i * tanh(z.g)
+        o = sigmoid(z.o + v.o * (c if self.output_sees == "new" else previous))
+        return o * tanh(c), c
+
+
 class ProjectedLSTM(LSTM):
     """LSTM whose output is projected to fewer units (Sak et al., 2014).
 
-    As :class:`LSTM`, but h' = R (o ⊙ tanh(c')), with R of shape (proj_size, H).
+    i, f, o = σ(W x + U h + b)    c' = f ⊙ c + i ⊙ tanh(W x + U h + b)    h' = R (o ⊙ tanh(c'))
+
+    Parameters: 4·H·(M + P + 1) + P·H.
 
     Args:
-        proj_size: the width of h, smaller than the hidden size.
+        proj_size: P, the width of h, smaller than the hidden size.
     """
 
     projection = Linear(to="h", weight="weight_hr")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -95,7 +95,16 @@ class Affine(Map):
 
     Inside a step, ``self.gates(x, h)`` gives the blocks of the sum, ``self.gates.input(x)`` those
     of ``W x + b`` and ``self.gates.hidden(h)`` those of ``U h`` (plus the second bias).
+
+    Args:
+        blocks: names of the output's blocks; each is a hidden size wide.
+        mask: the name of a :class:`Constant` (n·H, S), such as of zeros and ones, that U is
+            multiplied by element by element: the connections that there are.
     """
+
+    def __init__(self, blocks: str = "", *, mask: str | None = None):
+        super().__init__(blocks)
+        self.mask = mask
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
         """See :meth:`Map.shapes`."""
@@ -125,6 +134,8 @@ class BoundAffine:
         self._weight_hh: Tensor = getattr(cell, f"weight_hh{end}")
         self._bias_ih: Tensor | None = getattr(cell, f"bias_ih{end}", None)
         self._bias_hh: Tensor | None = getattr(cell, f"bias_hh{end}", None)
+        if declared.mask:
+            self._weight_hh = self._weight_hh * getattr(cell, declared.mask)
 
     def __call__(self, x: Tensor, h: Tensor) -> Any:
         """The blocks of ``W x + U h + b``."""
@@ -151,6 +162,8 @@ class Linear(Map):
         bias: whether it has a bias (left out in a cell made without biases).
         to: the width of the output where there are no blocks: as ``of``.
         weight: the parameter's name; ``weight_<attribute>`` if not given.
+        repeat: the name of an attribute of the cell that says how many such maps there are:
+            inside a step they are a list, and their parameters are numbered from 0 on.
     """
 
     def __init__(
@@ -161,28 +174,39 @@ class Linear(Map):
         bias: bool = False,
         to: str = "hidden",
         weight: str | None = None,
+        repeat: str | None = None,
     ):
         super().__init__(blocks)
-        self.of, self.to, self.bias, self.weight = of, to, bias, weight
+        self.of, self.to, self.bias = of, to, bias
+        self.weight, self.repeat = weight, repeat
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
         """See :meth:`Map.shapes`."""
         rows = self.width(cell) if self.blocks else cell.size_of(self.to)
-        shapes: dict[str, tuple[int, ...]] = {self.parameter: (rows, cell.size_of(self.of))}
-        if self.bias and cell.biases:
-            shapes[f"bias_{self.name}"] = (rows,)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for weight, bias in self._parameters(cell):
+            shapes[weight] = rows, cell.size_of(self.of)
+            if self.bias and cell.biases:
+                shapes[bias] = (rows,)
         return shapes
-
-    @property
-    def parameter(self) -> str:
-        """The name of the weight."""
-        return self.weight or f"weight_{self.name}"
 
     def bind(self, cell: Owner) -> Any:
         """See :meth:`Map.bind`."""
-        weight = getattr(cell, self.parameter)
-        bias = getattr(cell, f"bias_{self.name}", None)
+        maps = [
+            self._bound(getattr(cell, weight), getattr(cell, bias, None))
+            for weight, bias in self._parameters(cell)
+        ]
+        return maps if self.repeat else maps[0]
+
+    def _bound(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Any]:
         return lambda value: self.named(linear(value, weight, bias))
+
+    def _parameters(self, cell: Owner) -> list[tuple[str, str]]:
+        """The names of the weight and of the bias of each map."""
+        weight, bias = self.weight or f"weight_{self.name}", f"bias_{self.name}"
+        if self.repeat is None:
+            return [(weight, bias)]
+        return [(f"{weight}_{k}", f"{bias}_{k}") for k in range(getattr(cell, self.repeat))]
 
 
 class Diagonal(Map):
@@ -199,3 +223,28 @@ class Diagonal(Map):
     def bind(self, cell: Owner) -> Any:
         """See :meth:`Map.bind`."""
         return self.named(getattr(cell, f"weight_{self.name}"))
+
+
+class Constant:
+    """A tensor that a step reads and nobody learns, such as which units are connected.
+
+    Declared by the method that makes it, once for each cell::
+
+        @Constant
+        def period(self):
+            return torch.arange(self.hidden_size) + 1.0
+
+    Inside a step ``self.period`` is the tensor: one number, one for each unit, or a matrix. It is
+    the buffer ``constant_period``: saved and moved with the weights, without a gradient, and no
+    parameter.
+    """
+
+    def __init__(self, make: Callable[[Any], Tensor]):
+        self.make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.parameter = f"constant_{name}"
+
+    def __get__(self, cell: Any, owner: type) -> Any:
+        return self if cell is None else getattr(cell, self.parameter)

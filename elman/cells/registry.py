@@ -7,19 +7,40 @@ import functools
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from elman.cells.clockwork import Clockwork
 from elman.cells.contract import Cell
-from elman.cells.gru import GRU, GRUResetBefore
-from elman.cells.lstm import LSTM, ProjectedLSTM
-from elman.cells.simple import Elman, Perceptron
+from elman.cells.delay import NARX, TDNN
+from elman.cells.gru import GRU, MGU, GRUResetBefore
+from elman.cells.highway import RecurrentHighway
+from elman.cells.linear import LRU, QRNN, SRU, MinGRU, MinLSTM, PeepholeSRU
+from elman.cells.lstm import (
+    LSTM,
+    CoupledLSTM,
+    LSTMWithoutForgetGate,
+    PeepholeLSTM,
+    ProjectedLSTM,
+)
+from elman.cells.multiplicative import MultiplicativeLSTM, MultiplicativeRNN
+from elman.cells.simple import (
+    IRNN,
+    Elman,
+    IdentityRNN,
+    IndRNN,
+    Jordan,
+    Perceptron,
+    ResidualRNN,
+)
+from elman.cells.transforms import LayerNormLSTM
 from elman.errors import ElmanError, InputError
 
 
@@ -30,43 +51,96 @@ class Entry:
     name: str
     make: Callable[..., Cell]
     cell: type[Cell]
+    family: str
 
     @property
     def summary(self) -> str:
         """The first line of the cell's description: what it is and its source."""
         options = self.make.keywords.values() if isinstance(self.make, partial) else ()
-        line = _description(self.cell).splitlines()[0].replace("``", "").rstrip(".")
+        line = self._paragraphs[0][0].replace("``", "").rstrip(".")
         return f"{line}, {', '.join(map(str, options))}" if options else line
+
+    @property
+    def source(self) -> str:
+        """The paper that the cell is from, by its authors and year, where its summary names it."""
+        named = re.search(r"\(([^()]*\d{4})\)", self._paragraphs[0][0])
+        return named[1] if named else ""
 
     @property
     def equations(self) -> list[str]:
         """The cell's equations, as its description gives them."""
-        paragraphs = _description(self.cell).split("\n\n")
-        return [line.strip() for line in paragraphs[1].splitlines()] if len(paragraphs) > 1 else []
+        return self._paragraphs[1] if len(self._paragraphs) > 1 else []
+
+    @property
+    def count(self) -> str:
+        """The number of parameters with one bias, as a formula in M, H and the cell's options."""
+        lines = (p[0] for p in self._paragraphs if p[0].startswith("Parameters: "))
+        return next(lines, "").removeprefix("Parameters: ").rstrip(".")
+
+    @property
+    def _paragraphs(self) -> list[list[str]]:
+        """The cell's own docstring, or its name where it has none, in lines."""
+        text = inspect.cleandoc(self.cell.__doc__ or self.cell.__name__)
+        return [[line.strip() for line in part.splitlines()] for part in text.split("\n\n")]
 
 
-def _description(cell: type[Cell]) -> str:
-    """A cell's own docstring, or its name where it has none."""
-    return inspect.cleandoc(cell.__doc__ or cell.__name__)
+def _family(name: str, cells: Mapping[str, type[Cell] | partial[Any]]) -> list[Entry]:
+    """An entry for each cell: its class, or its class with options."""
+    return [
+        Entry(label, cell, cell.func if isinstance(cell, partial) else cell, name)  # type: ignore[arg-type]
+        for label, cell in cells.items()
+    ]
 
 
-def _entry(name: str, cell: type[Cell], **options: Any) -> Entry:
-    return Entry(name, partial(cell, **options) if options else cell, cell)
+_FAMILIES = (
+    _family("without recurrence", {"mlp": Perceptron}),
+    _family("memory before recurrence", {"tdnn": TDNN, "narx": NARX}),
+    _family(
+        "simple",
+        {
+            "rnn": Elman,
+            "rnn-relu": partial(Elman, nonlinearity="relu"),
+            "rnn-sigmoid": partial(Elman, nonlinearity="sigmoid"),
+            "jordan": Jordan,
+            "identity": IdentityRNN,
+            "residual": ResidualRNN,
+            "irnn": IRNN,
+            "indrnn": IndRNN,
+            "clockwork": Clockwork,
+        },
+    ),
+    _family(
+        "gated",
+        {
+            "gru": GRU,
+            "gru-reset-before": GRUResetBefore,
+            "mgu": MGU,
+            "lstm": LSTM,
+            "lstm-no-forget": LSTMWithoutForgetGate,
+            "lstm-coupled": CoupledLSTM,
+            "lstm-peephole": PeepholeLSTM,
+            "lstm-peephole-previous": partial(PeepholeLSTM, output_sees="previous"),
+            "lstm-projected": ProjectedLSTM,
+            "lstm-layer-norm": LayerNormLSTM,
+            "mrnn": MultiplicativeRNN,
+            "mlstm": MultiplicativeLSTM,
+            "rhn": RecurrentHighway,
+        },
+    ),
+    _family(
+        "made for parallel time",
+        {
+            "sru": SRU,
+            "sru-peephole": PeepholeSRU,
+            "qrnn": QRNN,
+            "mingru": MinGRU,
+            "minlstm": MinLSTM,
+            "lru": LRU,
+        },
+    ),
+)
 
-
-CELLS: dict[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        _entry("mlp", Perceptron),
-        _entry("rnn", Elman),
-        _entry("rnn-relu", Elman, nonlinearity="relu"),
-        _entry("rnn-sigmoid", Elman, nonlinearity="sigmoid"),
-        _entry("gru", GRU),
-        _entry("gru-reset-before", GRUResetBefore),
-        _entry("lstm", LSTM),
-        _entry("lstm-projected", ProjectedLSTM),
-    )
-}
+CELLS: dict[str, Entry] = {entry.name: entry for family in _FAMILIES for entry in family}
 
 
 def find(name: str) -> Entry:
@@ -108,7 +182,7 @@ def _from_file(name: str) -> Entry:
             f"{path} has no cell {label!r}: expected a subclass of elman.Cell; "
             f"the file has {', '.join(k for k in has if k != 'Cell') or 'none'}."
         )
-    return Entry(name, cell, cell)
+    return Entry(name, cell, cell, "your own")
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm as normalised
 
 from elman.cells.contract import Cell
+from elman.cells.lstm import LSTM
 from elman.cells.maps import Affine, BoundAffine, Owner
 from elman.errors import InputError
 
@@ -211,34 +212,79 @@ REPLACED: dict[type, type[Affine]] = {RecurrentDropout: MaskedAffine, LayerNorm:
 """What a transform makes of a cell's affine maps."""
 
 
+class _Transformed(_Base):
+    """A cell of a class that is made when it is asked for, and made again when it is unpickled."""
+
+    _made_of: ClassVar[tuple[Any, ...]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (_recipe(type(self)),), vars(self)
+
+
+def _recipe(kind: type) -> Any:
+    """What pickle can store of a class: the class, or how it was made."""
+    made_of = vars(kind).get("_made_of")
+    return (made_of[0], _recipe(made_of[1]), made_of[2]) if made_of else kind
+
+
+def _made(recipe: Any) -> type[Cell]:
+    if isinstance(recipe, type):
+        return recipe
+    transform, cell, rate = recipe
+    return _kind(transform, _made(cell), rate)  # type: ignore[arg-type]
+
+
+def _blank(recipe: Any) -> Cell:
+    kind = _made(recipe)
+    return kind.__new__(kind)
+
+
 @functools.cache
 def _kind(transform: type, cell: type[Cell], rate: float | None) -> type[Cell]:
-    members: dict[str, Any] = {"__doc__": cell.__doc__}
+    members: dict[str, Any] = {
+        "__doc__": cell.__doc__, "__module__": __name__, "_made_of": (transform, cell, rate)
+    }  # fmt: skip
     if rate is not None:
         members["zoneout_rate" if transform is Zoneout else "dropout_rate"] = rate
     if transform in REPLACED:
         for declared in cell.maps():
             if type(declared) is Affine:
-                members[declared.name] = REPLACED[transform](" ".join(declared.blocks))
+                members[declared.name] = REPLACED[transform](
+                    " ".join(declared.blocks), mask=declared.mask
+                )
             elif isinstance(declared, Affine):
                 raise InputError(
                     f"{transform.__name__} cannot change the maps of {cell.__name__}, which "
                     "another transform has changed: apply zoneout to it, or one of the two alone."
                 )
-        if len(members) == 1 + (rate is not None):
+        if not any(isinstance(member, Affine) for member in members.values()):
             raise InputError(
                 f"{cell.__name__} has no Affine map for {transform.__name__} to change."
             )
-    return type(f"{transform.__name__}{cell.__name__}", (transform, cell), members)
+    bases = (transform, cell) if issubclass(cell, _Transformed) else (_Transformed, transform, cell)
+    return type(f"{transform.__name__}{cell.__name__}", bases, members)
 
 
 def _changed(cell: Cell, transform: type, rate: float | None) -> Cell:
     if rate is not None and not 0 <= rate < 1:
         raise InputError(f"p must lie in [0, 1), received {rate!r}.")
-    changed = cell.bind(dict(cell.named_parameters()))
+    changed = cell.bind(cell.state_dict(keep_vars=True))
     changed.__class__ = _kind(transform, type(cell), rate)  # type: ignore[arg-type]
     like = next(cell.parameters())
     for name, shape in changed.weight_shapes().items():
         if name not in changed._parameters:
             changed.register_parameter(name, nn.Parameter(like.new_ones(shape)))
     return changed
+
+
+LayerNormLSTM: type[Cell] = _kind(LayerNorm, LSTM, None)
+"""The layer-normalised LSTM: what :func:`layer_norm` makes of an LSTM, as a class."""
+LayerNormLSTM.__doc__ = """LSTM with normalised maps (Ba et al., 2016).
+
+    i, f, o = σ(z)    c' = f ⊙ c + i ⊙ tanh(z)    h' = o ⊙ tanh(c')
+    z = LN(W x) ⊙ α + LN(U h) ⊙ β + b, block by block
+
+    The gains α and β, ``weight_norm_ih`` and ``weight_norm_hh``, start at 1.
+
+    Parameters: 4·H·(M + H + 3).
+    """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -45,7 +46,11 @@ def cells(
         table = Table(box=None, pad_edge=False)
         for column in ("cell", "states", f"parameters ({input} → {hidden})", "what it is"):
             table.add_column(column, justify="right" if "parameters" in column else "left")
+        family = None
         for row in rows:
+            if row["family"] != family:
+                family = row["family"]
+                table.add_row(f"\n{family}", style="bold")
             table.add_row(
                 row["cell"], ", ".join(row["states"]), f"{row['parameters']:,}", row["summary"]
             )
@@ -59,13 +64,16 @@ def _cell(entry: Any, input: int, hidden: int, biases: int) -> dict[str, Any]:
     weights = {name: list(p.shape) for name, p in cell.named_parameters()}
     return {
         "cell": entry.name,
+        "family": entry.family,
         "summary": entry.summary,
+        "source": entry.source,
         "equations": entry.equations,
         "states": dict(zip(cell.state, cell.state_sizes, strict=True)),
         "input": input,
         "hidden": hidden,
         "biases": biases,
         "weights": weights,
+        "formula": entry.count,
         "parameters": sum(p.numel() for p in cell.parameters()),
     }
 
@@ -75,14 +83,17 @@ def _describe(row: dict[str, Any]) -> None:
     for line in row["equations"]:
         print(f"  {line}")
     states = ", ".join(f"{name} ({size})" for name, size in row["states"].items())
-    print(f"\nstates      {states}")
-    biases = {0: "no bias", 1: "one bias", 2: "two biases, as in torch.nn"}[row["biases"]]
+    print(f"\nsource      {row['source']}" if row["source"] else "")
+    print(f"states      {states}")
+    two = any(name.startswith("bias_hh") for name in row["weights"])
+    one = any(name.startswith("bias_") for name in row["weights"])
+    biases = "two biases, as in torch.nn" if two else "one bias" if one else "no bias"
     print(f"parameters  {row['parameters']:,} ({row['input']} → {row['hidden']}, {biases})")
+    if row["formula"]:
+        print(f"            {row['formula']}, for M inputs, H units and one bias")
     for name, shape in row["weights"].items():
-        count = 1
-        for size in shape:
-            count *= size
-        print(f"  {name:<22} {' × '.join(map(str, shape)):<12} {count:>12,}")
+        second = "  torch.nn's second bias" if name.startswith("bias_hh") else ""
+        print(f"  {name:<22} {' × '.join(map(str, shape)):<12} {math.prod(shape):>12,}{second}")
 
 
 def data(

@@ -100,10 +100,11 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     for name in [wanted] if wanted else _preferred(cell, call):
         reason = ENGINES[name].unsupported(cell, call)
         if reason is None:
+            result = ENGINES[name].run(cell, weights, call)
             # PyTorch's kernels are what usually runs its own cells on other devices.
             if why and not (name == "torch" and call.x.device.type != "cpu"):
                 _warn(cell, name, why)
-            return ENGINES[name].run(cell, weights, call)
+            return result
         why = why or reason
     raise InputError(
         f"the {wanted} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."

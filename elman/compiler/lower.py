@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from elman.cells.lines import at
 from elman.compiler.ir import Buffer, Graph, Product, Rows
 from elman.compiler.record import VIEWS, Operation, Ref, Unsupported
 from elman.compiler.rules import POINTWISE, Matrix, Outer, Rules, Turned
@@ -73,7 +74,10 @@ class Lowering(Rules):
             if operation.function in VIEWS:
                 self._shared.update(operation.refs(), operation.results)
         for operation in loop.operations:
-            self._run(operation)
+            try:
+                self._run(operation)
+            except Unsupported as why:
+                raise Unsupported(f"{why}{at(operation.line)}") from None
         gradient = [
             None if loop.gradients[n] is None else self.values[loop.gradients[n]]  # type: ignore[index]
             for n in (*loop.sequences, *loop.parameters, *loop.states)

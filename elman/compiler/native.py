@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
+from elman.cells.lines import at, step_line
 from elman.compiler import build, operator, reference
 from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.compiler.build import REALS
@@ -182,7 +183,8 @@ def _compile(cell: Cell) -> str:
         return "!"  # the cell does not keep to its contract: the reference engine says how
     except Exception as error:  # of the step itself: the reference engine shows it in full
         reason = str(error).splitlines() or [""]
-        return f"?its step cannot be traced ({type(error).__name__}: {reason[0]})"
+        line = at(step_line(cell, error))
+        return f"?its step cannot be traced{line} ({type(error).__name__}: {reason[0]})"
     name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
     operator.COMPILED[name] = compiled
     return name

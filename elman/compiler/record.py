@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from elman.cells.lines import running_line
 
 aten = torch.ops.aten
 
@@ -19,6 +22,7 @@ VIEWS = frozenset(
         aten.permute.default, aten.transpose.int, aten.view.default, aten.unsqueeze.default,
         aten.squeeze.dim, aten.expand.default, aten.alias.default,
         aten._unsafe_view.default, aten.unbind.int, aten.select.int, aten.narrow.default,
+        aten.to.dtype,  # of the type that it has: otherwise it has no kernel
     }
 )  # fmt: skip
 """Operations that move no data: the loop reads through them, so they are never hoisted."""
@@ -37,12 +41,17 @@ class Ref:
 
 @dataclass
 class Operation:
-    """One aten operation: its function, its arguments with :class:`Ref` for tensors, its values."""
+    """One aten operation.
+
+    Its function, its arguments with :class:`Ref` for tensors, its values, and the line of the
+    step that it is from, as ``file:line``.
+    """
 
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     results: list[int]
+    line: str = ""
 
     def refs(self) -> list[int]:
         """The numbers of the values that it reads."""
@@ -69,14 +78,22 @@ class Recorder(TorchDispatchMode):
     """Writes down the operations that run under it.
 
     ``decompose`` gives the operations that are to be replaced by simpler ones. With ``pure``,
-    an operation that changes a tensor is refused.
+    an operation that changes a tensor is refused. ``steps`` are the codes whose lines are noted
+    down; without them, all operations have the line that ``line`` holds.
     """
 
-    def __init__(self, decompose: Callable[[Any], Callable[..., Any] | None], *, pure: bool):
+    def __init__(
+        self,
+        decompose: Callable[[Any], Callable[..., Any] | None],
+        *,
+        pure: bool,
+        steps: frozenset[CodeType] = frozenset(),
+    ):
         super().__init__()
-        self._pure = pure
+        self._pure, self._steps, self.line = pure, steps, ""
         self.operations: list[Operation] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
+        self.masks: set[int] = set()  # what is true or false
         self._numbers: dict[Any, int] = {}
         self._alive: list[Tensor] = []
         self._decompose = decompose
@@ -94,6 +111,8 @@ class Recorder(TorchDispatchMode):
         if new or key not in self._numbers:
             self._numbers[key] = len(self.shapes)
             self.shapes[self._numbers[key]] = tuple(tensor.shape)
+            if tensor.dtype == torch.bool:
+                self.masks.add(self._numbers[key])
             self._alive.append(tensor)
         return self._numbers[key]
 
@@ -102,7 +121,11 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if self._pure and func._schema.is_mutable:
-            raise Unsupported(f"its step changes a tensor in place ({func.name()})")
+            raise Unsupported(
+                f"its step changes a tensor in place ({func.name()}): compute a new one"
+            )
+        if self._pure and func is aten._to_copy.default and "dtype" in kwargs:
+            raise Unsupported(f"its step turns a value into {kwargs['dtype']}")
         simpler = self._decompose(func)
         if simpler is not None:
             # PyTorch's own way of writing an operation may change what it has just made.
@@ -110,19 +133,26 @@ class Recorder(TorchDispatchMode):
             try:
                 with self:
                     out = simpler(*args, **kwargs)
+            except Unsupported:
+                raise Unsupported(f"{func.name()} has no kernel") from None
             finally:
                 self._pure = pure
             if out is not NotImplemented:
                 return out
+        if self._steps and func.namespace == "prims":  # a decomposition without a gradient
+            raise Unsupported(f"{func.name()} has no kernel")
         refs = mapped(lambda v: Ref(self.number(v)) if isinstance(v, Tensor) else v, (args, kwargs))
         out = func(*args, **kwargs)
         results = out if isinstance(out, (tuple, list)) else [out]
         if not all(isinstance(r, Tensor) or r is None for r in results):
-            raise Unsupported(f"it asks for a value of the data ({func.name()})")
+            raise Unsupported(
+                f"its step asks for a value of the data ({func.name()}): choose with torch.where"
+            )
         if func is aten.detach.default:
             return out  # autograd's own, to save a value; a step's own is caught by NoDetach
         numbers = [-1 if r is None else self.number(r, new=func not in VIEWS) for r in results]
-        operation = Operation(func, refs[0], refs[1], numbers)
+        line = running_line(self._steps) if self._steps else self.line
+        operation = Operation(func, refs[0], refs[1], numbers, line)
         if func not in VIEWS or operation.refs() != numbers:  # a view may be all of its source
             self.operations.append(operation)
         return out

@@ -38,9 +38,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
                     torch.where(again, start, state)
                     for start, state in zip(call.start, states, strict=True)
                 )
-        new = cell(call.x[t], *states)
-        if k == 0:
-            cell.check_step(call.x[t], states, new)
+        new = (cell if k else cell.checked)(call.x[t], *states)
         outputs[t] = new[0]
         if call.lengths is not None:
             alive = (t < call.lengths).unsqueeze(-1)

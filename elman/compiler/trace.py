@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.cells.lines import at, codes, step_line
 from elman.compiler.products import affine
 from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported
 
@@ -30,7 +31,7 @@ class Hoisted:
 
     Attributes:
         x: the number of the input, a value (batch · time, width).
-        weights: the numbers of the weights, by name.
+        weights: the numbers of the weights and constants, by name.
         operations: what to run.
         sequences: the numbers of what the loop reads at every step.
         parameters: the numbers of the weights that the loop reads.
@@ -87,22 +88,27 @@ def trace(
     """
     dtype = torch.float32
     weights = {name: torch.zeros(shape) for name, shape in cell.weight_shapes().items()}
+    constants = {name: torch.zeros(c.shape) for name, c in cell.named_buffers()}
     sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
-    sizes |= {n for p in weights.values() for n in p.shape}
+    sizes |= {n for p in (*weights.values(), *constants.values()) for n in p.shape}
     batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)
     x = torch.zeros(batch, cell.input_size + cell.noise_size, dtype=dtype)
     states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
 
-    recorder = Recorder(decompose, pure=True)
-    numbers = {k: recorder.number(w, new=True) for k, w in weights.items()}
+    bound = cell.bind(weights | constants)
+    recorder = Recorder(decompose, pure=True, steps=codes(cell))
+    numbers = {k: recorder.number(w, new=True) for k, w in (weights | constants).items()}
     x_number = recorder.number(x, new=True)
     state_numbers = [recorder.number(s, new=True) for s in states]
     with torch.enable_grad():
         for leaf in (x, *states, *weights.values()):
             leaf.requires_grad_()
-        with recorder, NoDetach():
-            new = cell.bind(weights)(x, *states)
-    cell.check_step(x, states, new)
+        try:
+            with recorder, NoDetach():
+                new = bound(x, *states)
+        except Unsupported as why:
+            raise Unsupported(f"{why}{at(step_line(cell, why))}") from None
+    bound.check_step(x, states, new)
     new_numbers = [recorder.number(n) for n in new]
     known = {*numbers.values(), x_number, *state_numbers}
     computed = {n for o in recorder.operations for n in o.results}
@@ -110,16 +116,24 @@ def trace(
 
     operations = _merge_biases(recorder.operations, recorder.shapes)
     hoisted, loop, inputs = _split(
-        operations, x_number, state_numbers if hoist else [*state_numbers, x_number], new_numbers
+        operations,
+        x_number,
+        state_numbers if hoist else [*state_numbers, x_number],
+        new_numbers,
+        recorder.masks,
     )
     sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
     parameters = [n for n in inputs if n not in hoisted.moving]
     needed = [_affine(operation, x_number) for operation in hoisted.needed(inputs)]
     before = Hoisted(x_number, numbers, needed, sequences, parameters, batch)
-    shapes = recorder.shapes
+    fixed = {numbers[name] for name in constants}
+    for operation in operations:
+        if fixed.issuperset(operation.refs()):
+            fixed.update(operation.results)
     return before, _differentiate(
-        loop, decompose, shapes, dtype, batch, sequences, parameters, state_numbers, new_numbers
-    )
+        loop, decompose, recorder.shapes, dtype, batch, sequences, parameters, state_numbers,
+        new_numbers, fixed,
+    )  # fmt: skip
 
 
 def _affine(operation: Operation, x: int) -> Operation:
@@ -135,11 +149,16 @@ def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:
     for operation in operations:
         for number in operation.refs():
             if number not in known:
-                raise Unsupported("its step uses a tensor that is not one of its declared weights")
+                raise Unsupported(
+                    "its step uses a tensor that is not one of its declared weights"
+                    f"{at(operation.line)}"
+                )
         if "generator" in str(operation.function._schema) or torch.Tag.nondeterministic_seeded in (
             operation.function.tags
         ):
-            raise Unsupported(f"its step draws random numbers ({operation.function.name()})")
+            raise Unsupported(
+                f"its step draws random numbers ({operation.function.name()}){at(operation.line)}"
+            )
 
 
 @dataclass
@@ -161,10 +180,11 @@ def _split(
     x: int,
     states: Sequence[int],
     new: Sequence[int],
+    masks: set[int],
 ) -> tuple[_Before, list[Operation], list[int]]:
     """Which operations are hoisted, which are the loop's, and what the loop reads of the former."""
     in_loop, moving = set(states), {x}
-    before, loop, views = [], [], {}
+    before, loop, repeated = [], [], {}
     for operation in operations:
         refs = operation.refs()
         if in_loop.intersection(refs):
@@ -174,15 +194,16 @@ def _split(
         if moving.intersection(refs):
             moving.update(operation.results)
         before.append(operation)
-        if operation.function in VIEWS:
-            views.update(dict.fromkeys(operation.results, operation))
+        if operation.function in VIEWS or masks.intersection(operation.results):
+            repeated.update(dict.fromkeys(operation.results, operation))
     constants = {n for o in before if not o.refs() for n in o.results}
-    # The loop repeats views and constants: reading through them costs it nothing.
+    # The loop repeats views and constants, because reading through them costs it nothing, and
+    # comparisons, because it reads numbers only.
     inputs: list[int] = []
     again: dict[int, Operation] = {}
 
     def need(number: int) -> None:
-        operation = views.get(number)
+        operation = repeated.get(number)
         if number in in_loop or number in again:
             return
         if operation is None and number not in constants:
@@ -196,8 +217,8 @@ def _split(
 
     for number in [*(r for o in loop for r in o.refs()), *new]:
         need(number)
-    repeated = list({id(o): o for o in again.values()}.values())
-    return _Before(before, moving), repeated + loop, inputs
+    first = list({id(o): o for o in again.values()}.values())
+    return _Before(before, moving), first + loop, inputs
 
 
 def _merge_biases(
@@ -245,29 +266,40 @@ def _differentiate(
     parameters: Sequence[int],
     states: Sequence[int],
     new: Sequence[int],
+    fixed: set[int],
 ) -> Loop:
-    """Run the loop's operations again, on leaves, and then their gradient."""
+    """Run the loop's operations again, on leaves, and then their gradient.
+
+    What is in ``fixed`` depends on constants alone and has none.
+    """
     values: dict[int, Any] = {}
     recorder = Recorder(decompose, pure=False)
     inputs = [*sequences, *parameters, *states]
     with torch.enable_grad():
         for number in inputs:
-            values[number] = torch.zeros(shapes[number], dtype=dtype, requires_grad=True)
+            learns = number not in fixed
+            values[number] = torch.zeros(shapes[number], dtype=dtype, requires_grad=learns)
         given = {n: recorder.number(values[n], new=True) for n in inputs}
         cotangents = [torch.zeros(shapes[n], dtype=dtype) for n in new]
         given_cotangents = [recorder.number(c, new=True) for c in cotangents]
         with recorder:
             for operation in loop:
+                recorder.line = operation.line
                 values.update(zip(operation.results, operation.run(values), strict=True))
+            recorder.line = ""  # a gradient's operations stand in nobody's step
             outputs = [values[n] for n in new]
             wanted = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+            moved = [n for n in inputs if n not in fixed]
             gradients = torch.autograd.grad(
                 [o for o, _ in wanted],
-                [values[n] for n in inputs],
+                [values[n] for n in moved],
                 [c for _, c in wanted],
                 allow_unused=True,
             )
-    numbered = [None if g is None else recorder.number(g) for g in gradients]
+    numbered = dict.fromkeys((given[n] for n in inputs), None) | {
+        given[n]: None if g is None else recorder.number(g)
+        for n, g in zip(moved, gradients, strict=True)
+    }
     return Loop(
         recorder.operations,
         recorder.shapes,
@@ -277,5 +309,5 @@ def _differentiate(
         [given[n] for n in states],
         given_cotangents,
         [recorder.number(o) for o in outputs],
-        dict(zip((given[n] for n in inputs), numbered, strict=True)),
+        numbered,
     )

@@ -94,9 +94,12 @@ class Recurrent(nn.Module):
             cell.fill_bias("f", forget_bias)
         end = self._suffix(len(self._cells))
         cell.check_weights()
-        self._weight_names.append({name: name + end for name in cell.weight_shapes()})
+        read = (*cell.weight_shapes(), *cell._buffers)
+        self._weight_names.append({name: name + end for name in read})
         for name, parameter in cell.named_parameters():
             self.register_parameter(name + end, parameter)
+        for name, constant in cell.named_buffers():
+            self.register_buffer(name + end, constant)
         if self.learn_initial_state:
             for name, size in zip(cell.state, cell.state_sizes, strict=True):
                 like = next(cell.parameters())
@@ -217,8 +220,7 @@ class Recurrent(nn.Module):
         before = self._start(batch.size) if state is None else self._before(state, batch)
         y, new = batch.x[0], []
         for layer, cell in enumerate(self._rested):
-            states = cell.bind(self.weights(layer))(y, *before[layer])
-            cell.check_step(y, before[layer], states)
+            states = cell.bind(self.weights(layer)).checked(y, *before[layer])
             y = self._link(layer, y, states[0])
             if layer + 1 < self.num_layers:
                 y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
@@ -265,11 +267,11 @@ class Recurrent(nn.Module):
         return tuple(cell.bind(self.weights(k)) for k, cell in enumerate(self._cells))
 
     def weights(self, k: int) -> dict[str, Tensor]:
-        """The weights of the k-th cell, by the cell's own names."""
+        """The weights and constants of the k-th cell, by the cell's own names."""
         return {name: getattr(self, own) for name, own in self.weight_names(k).items()}
 
     def weight_names(self, k: int) -> dict[str, str]:
-        """The names of this network's parameters for the weights of the k-th cell."""
+        """This network's names for the weights and constants of the k-th cell."""
         return self._weight_names[k]
 
     def train(self, mode: bool = True) -> Self:

@@ -91,6 +91,8 @@ def test_a_subclass_replaces_and_adds_maps():
 
 def test_start_is_uniform_in_one_over_root_of_hidden_size(kind):
     cell = kind(40, 25)
+    if type(cell).reset_parameters is not Cell.reset_parameters:
+        pytest.skip("this cell starts as its paper says: see test_starts.py")
     for name, parameter in cell.named_parameters():
         assert parameter.abs().max() <= 0.2, name
         assert parameter.abs().max() > 0.2 * 0.75, name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,7 +63,8 @@ def test_every_entry_is_described(name):
     assert "\n" not in entry.summary
     others = [other.summary for other in cells.CELLS.values() if other.name != name]
     assert entry.summary not in others, "entries of one cell must differ by their options"
-    assert any("h' = " in line for line in entry.equations)
+    assert any(f"{entry.cell.state[0]}' = " in line for line in entry.equations)
+    assert re.fullmatch(r"[^()]*[^\W\d].* \d{4}", entry.source), entry.source
     cell = cells.make(name, 3, 6, biases=2)
     assert isinstance(cell, entry.cell)
     assert (cell.input_size, cell.hidden_size, cell.biases) == (3, 6, 2)
@@ -103,7 +106,7 @@ def test_a_file_takes_no_name_of_another_module(tmp_path):
     [
         ("lstn", ["'lstn'", "did you mean 'lstm'", "gru", "path/to/file.py:ClassName"]),
         ("", ["''", "lstm", "path/to/file.py:ClassName"]),
-        ("quark", ["'quark'", "expected one of mlp, rnn", "path/to/file.py:ClassName"]),
+        ("quark", ["'quark'", "expected one of mlp, tdnn", "path/to/file.py:ClassName"]),
         ("leaky.py", ["'leaky.py'", "path/to/file.py:ClassName"]),
     ],
 )
@@ -143,3 +146,16 @@ def test_bad_files(tmp_path, source, label, words):
     if source and "import" not in words[0]:
         return
     assert set(sys.modules) == modules, "a module that failed is not kept"
+
+
+def test_the_page_of_cells_lists_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "cells.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| `[a-z-]+` \| `", line)]
+    listed = {}
+    for row in rows:
+        name, cell, states, source, count = (part.strip() for part in row.split("|")[1:-1])
+        listed[name.strip("`")] = cell.strip("`").split("(")[0], states, source, count
+    assert listed == {
+        entry.name: (entry.cell.__name__, ", ".join(entry.cell.state), entry.source, entry.count)
+        for entry in cells.CELLS.values()
+    }

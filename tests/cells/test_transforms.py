@@ -1,5 +1,8 @@
 """Cells from cells: what they compute, that they are compiled, and how they are trained."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -115,3 +118,16 @@ def test_a_cell_without_a_map_is_refused():
 def test_deeper_layers_are_made_alike():
     network = elman.Recurrent(layer_norm(GRU(3, 4)), hidden_sizes=[4, 6])
     assert torch.equal(network.weight_norm_ih_l1, torch.ones(18))
+
+
+def test_transformed_cells_are_pickled():
+    """Their classes are made when they are asked for: another process has to make them again."""
+    torch.manual_seed(0)
+    for transform in TRANSFORMS.values():
+        network = elman.Recurrent(transform(GRU(3, 4)), 2).eval()
+        x = torch.randn(5, 2, 3)
+        twin = pickle.loads(pickle.dumps(network))
+        assert type(twin.cells[0]) is type(network.cells[0])
+        torch.testing.assert_close(twin(x)[0], network(x)[0], rtol=0, atol=0)
+        cell = transform(LSTM(3, 4))
+        assert torch.equal(copy.deepcopy(cell).weight_hh, cell.weight_hh)

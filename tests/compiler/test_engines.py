@@ -88,7 +88,7 @@ def test_every_engine_is_the_reference(kind, name, plan, agree, gradients):
         pytest.skip(f"{name} does not run {kind.name}")
     call = plan.call(cell)
     assume(other.unsupported(cell, call) is None)
-    weights = dict(cell.named_parameters())
+    weights = cell.state_dict(keep_vars=True)
     received, expected = other.run(cell, weights, call), reference.run(cell, weights, call)
     assert (received.states is None) == (not plan.every)
     agree(received, expected)

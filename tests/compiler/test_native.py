@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import sigmoid, tanh
 
-from elman import Affine, Cell, Diagonal, Linear, cells
+from elman import Affine, Cell, Constant, Diagonal, Linear, cells
 from elman.compiler import native, reference
 from elman.compiler.call import Call
 
@@ -147,6 +147,23 @@ class NoRecurrence(Cell):
         return tanh(self.net(x))
 
 
+class Selects(Cell):
+    """Comparisons of what is known before the loop: of the input, of a weight, of a constant."""
+
+    state = ("h",)
+    net = Affine()
+    gain = Diagonal()
+
+    @Constant
+    def even(self):
+        return torch.arange(self.hidden_size) % 2
+
+    def step(self, x, h):
+        w = self.net.input(x)
+        new = torch.where(w > 0, tanh(w + self.net.hidden(h)), h)
+        return torch.where((self.gain > 0) & (self.even > 0), new, new * self.gain)
+
+
 class OneUnitState(Cell):
     """A state of one number for the whole row."""
 
@@ -164,7 +181,7 @@ class OneUnitState(Cell):
 
 OWN = (
     Peephole, Multiplicative, Normalised, WholeRow, Many, Jordan, SoftMaximum, Rotated, Twice,
-    NoProduct, NoRecurrence, OneUnitState,
+    NoProduct, NoRecurrence, Selects, OneUnitState,
 )  # fmt: skip
 LIBRARY = {
     "lstm": lambda m, h: cells.LSTM(m, h, biases=2),
@@ -189,7 +206,7 @@ def results(engine, cell, weights, call):
     loss = sum(
         (o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs
     )
-    inputs = [call.x, *call.state, *call.start, *weights.values()]
+    inputs = [call.x, *call.state, *call.start, *cell.parameters()]
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
     pairs = zip(inputs, gradients, strict=True)
     return [*outputs, *(torch.zeros_like(i) if g is None else g for i, g in pairs)]
@@ -207,7 +224,7 @@ def check(cell, steps, batch, dtype=torch.float64, tolerance=1e-10, seed=0, **op
     start = tuple(draw(batch, size) for size in cell.state_sizes)
     call = Call(x, state, start, **options)
     assert native.unsupported(cell, call) is None
-    weights = dict(cell.named_parameters())
+    weights = cell.state_dict(keep_vars=True)
     expected = results(reference, cell, weights, call)
     received = results(native, cell, weights, call)
     for a, b in zip(expected, received, strict=True):

@@ -108,8 +108,6 @@ def test_a_wrong_state_is_refused():
 
 
 def test_a_stream_that_begins_in_inference_mode_is_one_call():
-    from elman.layers import streams
-
     network = elman.Recurrent(elman.cells.LSTM(5, 7), 2)
     with torch.inference_mode():
         _, state = network.step(torch.randn(2, 5))

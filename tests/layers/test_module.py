@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import elman
 from elman import cells
 from elman.layers.sequences import Sequences
+from elman.layers.states import States
 
 F64 = torch.float64
 ENGINES = ["auto", "reference"]
@@ -79,7 +80,9 @@ def test_cells_are_not_submodules(kind):
     rnn = network(kind)
     assert list(rnn.children()) == []
     names = [name for name, _ in rnn.named_parameters()]
-    assert len(names) == len(set(names)) == len(rnn.state_dict())
+    assert len(names) == len(set(names))
+    constants = [name for name, _ in rnn.named_buffers()]
+    assert len(names) + len(constants) == len(rnn.state_dict())
 
 
 def test_replaced_weights_are_let_go(kind, agree):
@@ -162,11 +165,11 @@ def test_any_parametrization_of_a_user_cell(kinds, agree):
         def forward(self, w):
             return torch.linalg.qr(w)[0]
 
-    rnn, x = elman.Recurrent(kinds["MultiplicativeRNN"](3, 4)), data(5, 2, 3)
+    rnn, x = elman.Recurrent(kinds["mrnn"](3, 4)), data(5, 2, 3)
     parametrize.register_parametrization(rnn, "weight_recall_l0", Orthogonal())
     w = rnn.cells[0].weight_recall
     agree(w @ w.T, torch.eye(4, dtype=F64))
-    plain = elman.Recurrent(kinds["MultiplicativeRNN"](3, 4))
+    plain = elman.Recurrent(kinds["mrnn"](3, 4))
     weights = {n: getattr(rnn, n) for n, _ in plain.named_parameters()}
     plain.load_state_dict({n: v.detach() for n, v in weights.items()})
     agree(rnn(x), plain(x))
@@ -247,13 +250,12 @@ def test_empty_padded_batch(kind):
 def test_no_steps_at_all(kind, agree, leaves):
     """A stream's chunk may be empty: the state goes through, and so does its gradient."""
     rnn = network(kind)
-    state = tuple(s.requires_grad_() for s in leaves(rnn.initial_state(2)))
-    given = state[0] if len(state) == 1 else state
-    y, last = rnn(data(0, 2, 3), given)
+    state = States.map(torch.Tensor.requires_grad_, rnn.initial_state(2))
+    y, last = rnn(data(0, 2, 3), state)
     assert y.shape == (0, 2, rnn.output_size)
     agree(last, state)
-    _, every = rnn(data(0, 2, 3), given, return_states="all")
-    assert [s.shape for s in leaves(every)] == [(0, *s.shape) for s in state]
+    _, every = rnn(data(0, 2, 3), state, return_states="all")
+    assert [s.shape for s in leaves(every)] == [(0, *s.shape) for s in leaves(state)]
 
 
 @pytest.mark.filterwarnings("ignore::elman.EngineWarning")
@@ -268,17 +270,13 @@ def test_all_sequences_empty(kind, agree, leaves):
 def test_inputs_and_states_that_are_not_contiguous(kind, engine, agree, leaves):
     rnn = elman.Recurrent(kind(3, 4), 2)
     x = data(2, 3, 5).permute(2, 0, 1)
-    wide = [data(2, 4, 2 * s.shape[-1]) for s in leaves(rnn.initial_state(2))]
-    state = tuple(w[:, ::2, ::2] for w in wide)
-    assert not x.is_contiguous()
-    assert not state[0].is_contiguous()
-    dense = tuple(s.contiguous() for s in state)
-    one = len(state) == 1
-    agree(
-        rnn(x, state[0] if one else state),
-        rnn(x.contiguous(), dense[0] if one else dense),
-        1e-14,
+    state = States.map(
+        lambda s: data(*s.shape[:-2], 4, 2 * s.shape[-1])[..., ::2, ::2], rnn.initial_state(2)
     )
+    assert not x.is_contiguous()
+    assert not leaves(state)[0].is_contiguous()
+    dense = States.map(torch.Tensor.contiguous, state)
+    agree(rnn(x, state), rnn(x.contiguous(), dense), 1e-14)
 
 
 @pytest.mark.parametrize("form", [list, tuple, torch.IntTensor, torch.ByteTensor])
@@ -310,21 +308,19 @@ def test_one_sequence_without_a_batch(kind, agree, leaves):
     """As a batch of one, for everything that a call takes."""
     rnn = network(kind)
     x, resets = data(5, 3), torch.tensor([False, True, False, False, True])
-    state = [torch.randn_like(s) for s in leaves(rnn.initial_state())]
-    wide = [s.unsqueeze(1) for s in state]
-    one = len(state) == 1
-    y, last = rnn(x, state[0] if one else tuple(state), lengths=[4], resets=resets)
-    expected, expected_last = rnn(
-        x.unsqueeze(1), wide[0] if one else tuple(wide), lengths=[4], resets=resets.unsqueeze(1)
-    )
-    agree((y, last), (expected[:, 0], [s[:, 0] for s in leaves(expected_last)]), 1e-14)
+    state = States.map(torch.randn_like, rnn.initial_state())
+    wide = States.map(lambda s: s.unsqueeze(-2), state)
+    y, last = rnn(x, state, lengths=[4], resets=resets)
+    expected, expected_last = rnn(x.unsqueeze(1), wide, lengths=[4], resets=resets.unsqueeze(1))
+    first = [s[..., 0, :] for s in leaves(expected_last)]
+    agree((y, last), (expected[:, 0], first), 1e-14)
 
 
 def test_one_stream_without_a_batch(kind, agree, leaves):
     rnn, x = elman.Recurrent(kind(3, 4), 2), data(3)
     y, state = rnn.step(x)
     expected, expected_state = rnn.step(x.unsqueeze(0))
-    agree((y, state), (expected[0], [s[:, 0] for s in leaves(expected_state)]))
+    agree((y, state), (expected[0], [s[..., 0, :] for s in leaves(expected_state)]))
     y, _ = rnn.step(x, state)
     agree(y, rnn.step(x.unsqueeze(0), expected_state)[0][0])
 

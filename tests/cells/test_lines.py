@@ -1,0 +1,198 @@
+"""A step that does what it must not: the message names the cell, the line and what is right."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+import pytest
+import torch
+from torch import tanh
+
+import elman
+from elman import Affine, Cell, Linear, Recurrent
+from elman.compiler import engine as engines
+
+
+class ChangesState(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        h += z  # here
+        return h
+
+
+class ChangesInput(Cell):
+    net = Affine()
+
+    def step(self, x, h):
+        z = self.net(x, h)
+        x.mul_(2)  # here
+        return tanh(z)
+
+
+class TooFew(Cell):
+    state = ("h", "c")
+    net = Affine()
+
+    def step(self, z, h, c):
+        if self.hidden_size > 2:
+            return tanh(z)  # here
+        return h, c
+
+
+class TooWide(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return torch.cat([z, h], -1)  # here
+
+
+class InItsBase(TooWide):
+    """The step is inherited: its line is in the other class."""
+
+
+class Mismatched(Cell):
+    net = Affine()
+    down = Linear(to="x")
+
+    def step(self, z, h):
+        low = self.down(h)
+        return low + z  # here
+
+
+class UnknownBlock(Cell):
+    gates = Affine("i f")
+
+    def step(self, z, h):
+        i = torch.sigmoid(z.i)
+        return i * z.o  # here
+
+
+def line_of(cell: type[Cell]) -> str:
+    """Where the comment stands."""
+    step = next(vars(kind)["step"] for kind in cell.__mro__ if "step" in vars(kind))
+    lines, first = inspect.getsourcelines(step)
+    offset = next(k for k, line in enumerate(lines) if "# here" in line)
+    return f"{step.__code__.co_filename}:{first + offset}"
+
+
+def run(rnn: Recurrent, how: str) -> None:
+    x = torch.randn(4, 2, 3)
+    with torch.no_grad():
+        rnn(x) if how == "forward" else rnn.step(x[0])
+
+
+@pytest.mark.parametrize("how", ["forward", "step"])
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (ChangesState, ["changes h in place", "h = h + 1"]),
+        (ChangesInput, ["changes x in place", "new tensor"]),
+        (TooFew, ["returned 1 values", "expected 2", "(h, c)"]),
+        (TooWide, ["returned h of shape (2, 10)", "expected (2, 5)"]),
+        (InItsBase, ["returned h of shape (2, 10)", "expected (2, 5)"]),
+        (Mismatched, ["failed", "x (2, 3), h (2, 5)", "RuntimeError", "mend that line"]),
+        (UnknownBlock, ["failed", "no block 'o'", "i, f"]),
+    ],
+)
+def test_mistakes_are_refused_with_their_line(cell, words, how):
+    """Warnings are errors here: nothing is said of an engine before the mistake is told."""
+    with pytest.raises(elman.InputError) as error:
+        run(Recurrent(cell(3, 5)), how)
+    text = str(error.value)
+    for word in (f"{cell.__name__}.step", f"({line_of(cell)})", *words):
+        assert word in text, text
+    assert "\n" not in text
+
+
+def test_the_same_within_a_deeper_layer():
+    class OnlyNarrow(Cell):
+        net = Affine()
+
+        def step(self, x, h):
+            return tanh(self.net(x, h)) if x.shape[-1] == 3 else h[..., :1]  # here
+
+    with pytest.raises(elman.InputError) as error:
+        run(Recurrent(OnlyNarrow(3, 5), 2), "forward")
+    assert line_of(OnlyNarrow) in str(error.value)
+
+
+class Asks(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        if h.sum() > 0:  # here
+            return z
+        return tanh(z)
+
+
+class ChangesItsOwn(Cell):
+    """Harmless, and right on the reference engine."""
+
+    net = Affine()
+
+    def step(self, z, h):
+        y = tanh(z)
+        y += 0.5 * h  # here
+        return y
+
+
+class Sums(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        total = torch.cumsum(z, -1)  # here
+        return tanh(total)
+
+
+class Transforms(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return tanh(torch.fft.fft(z).real)  # here
+
+
+class Casts(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return tanh(z.half().to(h.dtype))  # here
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (Asks, ["value of the data", "torch.where"]),
+        (ChangesItsOwn, ["in place", "compute a new one"]),
+        (Sums, ["aten::cumsum has no kernel"]),
+        (Transforms, ["has no kernel"]),
+        (Casts, ["torch.float16"]),
+    ],
+)
+def test_what_has_no_kernel_falls_back_with_one_warning(cell, words, agree):
+    rnn = Recurrent(cell(3, 5), 2)
+    assert rnn.engine == "reference"
+    x = torch.randn(4, 2, 3)
+    engines._warned.clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        y = rnn(x)
+        rnn(x)
+    assert len(caught) == 1
+    text = str(caught[0].message)
+    for word in (f"{cell.__name__} runs on the reference engine", f"({line_of(cell)})", *words):
+        assert word in text, text
+    with elman.engine("reference"):
+        agree(rnn(x), y, 0.0)
+
+
+def test_no_memory_is_no_mistake_of_the_cell():
+    class Greedy(Cell):
+        net = Affine()
+
+        def step(self, z, h):
+            raise RuntimeError("out of memory")
+
+    with elman.engine("reference"), pytest.raises(RuntimeError, match="out of memory"):
+        run(Recurrent(Greedy(3, 5)), "forward")
