@@ -25,8 +25,8 @@ class Forward(Rule):
 
     ∂L_t/∂θ = ∂L_t/∂y_t (∂y_t/∂θ + ∂y_t/∂s_{t−1} J_{t−1}).
 
-    The first term and ∂L_t/∂s_{t−1} are PyTorch's gradients of a single step. The rules differ in
-    how they carry J.
+    The first term and the factor of J are PyTorch's gradients of a single step. The rules differ
+    in how they carry J.
     """
 
     influence: Influence
@@ -77,20 +77,19 @@ class Forward(Rule):
         Returns:
             the loss, the states before each step (T, B, n), and the gradients by them.
         """
-        network, step = self.network, self.influence.step
-        steps, batch = x.shape[:2]
+        step = self.influence.step
         before = step.flat(self.state).unsqueeze(0)
-        if steps > 1:
+        if len(x) > 1:
             with torch.no_grad():
-                _, states = network(x[:-1], self.state, return_states="all")
+                _, states = self.network(x[:-1], self.state, return_states="all")
             before = torch.cat([before, step.flat(states)])
-        leaf = before.flatten(0, 1).requires_grad_()
-        y, after = network(x.reshape(1, steps * batch, -1), step.state(leaf))
-        loss = self.loss(y.unflatten(1, (steps, batch)).squeeze(0), target)
+        before.requires_grad_()
+        y, after = step(x, before)
+        loss = self.loss(y, target)
         loss.backward()
-        self.state = step.state(step.flat(after).detach()[-batch:])
-        by_state = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        return loss.detach(), before, by_state.view_as(before)
+        self.state = step.state(after[-1].detach())
+        by_state = torch.zeros_like(before) if before.grad is None else before.grad
+        return loss.detach(), before.detach(), by_state
 
     def _advance(self, weights: Weights, x: Tensor, s: Tensor) -> Any:
         """The influence after a step, by a graph that is traced once for each shape."""

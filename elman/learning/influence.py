@@ -31,35 +31,41 @@ Weights = dict[str, Tensor]
 
 
 class Step(nn.Module):
-    """One step of a network as a function of one vector: s' from x (M) and s (n).
+    """One step of a network as a function of one vector: y and s' from x (…, M) and s (…, n).
 
     s holds the first state of every layer, then the second of every layer, and so on.
 
     Args:
         network: in one direction.
-        apart: cut the layers' states apart, each layer taking what the layer below gives it for a
-            constant.
+        keep: what stays of ∂(U h)/∂h in every map inside a cell: ``"all"`` of it, its
+            ``"diagonal"``, or ``"nothing"``. Values and the weights' gradients stay as they are.
     """
 
-    def __init__(self, network: Recurrent, apart: bool = False):
+    def __init__(self, network: Recurrent, keep: str = "all"):
         super().__init__()
-        self.network, self.apart = network, apart
+        self.network, self.keep = network, keep
         sizes = [cell.state_sizes for cell in network.cells]
         self.sizes = [list(column) for column in zip(*sizes, strict=True)]  # by state, by layer
         self.width = sum(map(sum, self.sizes))
 
-    def forward(self, x: Tensor | None, s: Tensor) -> Tensor:
-        """One step; without x, where sequences start."""
-        if x is None:
-            return self.flat(self.network.initial_state(1)).squeeze(0)
+    def forward(self, x: Tensor | None, s: Tensor, apart: bool = False) -> tuple[Tensor, Tensor]:
+        """One step; without x, where sequences start.
+
+        With ``apart``, each layer takes what the layer below gives it for a constant.
+        """
         network, new = self.network, []
+        if x is None:
+            start = self.flat(network.initial_state(1)).squeeze(0)
+            return start, start
         for layer, states in enumerate(zip(*self._parts(s), strict=True)):
             cell = network._rested[layer].bind(network.weights(layer))
-            after = cell(x, *states)
+            with nullcontext() if self.keep == "all" else _Cut(self.keep == "diagonal", x):
+                after = cell(x, *states)
+            cell.check_step(x, states, after)
             x = network._link(layer, x, after[0])
-            x = x.detach() if self.apart else x
+            x = x.detach() if apart else x
             new.append(after)
-        return torch.cat([part for column in zip(*new, strict=True) for part in column], -1)
+        return x, torch.cat([part for column in zip(*new, strict=True) for part in column], -1)
 
     def flat(self, state: Any) -> Tensor:
         """The vectors s (…, B, n) of what the network hands over as its state."""
@@ -86,6 +92,28 @@ class Step(nn.Module):
         return [list(c.split(z, -1)) for c, z in zip(columns, self.sizes, strict=True)]
 
 
+class _Cut(TorchFunctionMode):
+    """Linear maps, but those of the input, whose derivative is their diagonal, or zero."""
+
+    def __init__(self, diagonal: bool, x: Tensor):
+        super().__init__()
+        self.diagonal, self.x = diagonal, x
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is not linear or args[0] is self.x:
+            return function(*args, **(kwargs or {}))
+        value, weight = args[:2]
+        constant = value.detach()
+        z = linear(constant, *args[1:])
+        rows, columns = weight.shape
+        if not self.diagonal or rows % columns:
+            return z
+        own = weight.view(-1, columns, columns).diagonal(dim1=1, dim2=2)  # (blocks, H)
+        return z + (own * (value - constant).unsqueeze(-2)).flatten(-2)  # adds 0, and diag(U)
+
+
 class Influence:
     """What the kinds of influence share: the step, and how gradients are pulled back through it.
 
@@ -93,7 +121,10 @@ class Influence:
         step: the step that is differentiated.
         learned: the parameters θ, P numbers in all: those that require a gradient, by their names
             in ``step``.
+        apart: whether each layer takes what the layer below gives it for a constant.
     """
+
+    apart = False
 
     def __init__(self, step: Step):
         self.step = step
@@ -117,14 +148,14 @@ class Influence:
 
     def _next(self, weights: Weights, learned: Weights, x: Tensor | None, s: Tensor) -> Tensor:
         """s' as a function of the parameters that are learned, among all the weights."""
-        return functional_call(self.step, {**weights, **learned}, (x, s))
+        return functional_call(self.step, {**weights, **learned}, (x, s, self.apart))[1]
 
     def _pull(
         self, weights: Weights, x: Tensor | None, s: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         """rows (R, n) times ∂s'/∂θ, (R, P), and times ∂s'/∂s, (R, n), for one sequence."""
         learned = {name: weights[name] for name in self.learned}
-        _, back = vjp(lambda w, s: self._next(weights, w, x, s), learned, s)
+        back = vjp(lambda w, s: self._next(weights, w, x, s), learned, s)[1]
         by_weights, by_state = vmap(back)(rows)
         return _side_by_side(by_weights), by_state
 
@@ -169,21 +200,21 @@ class ByUnit(Influence):
     """∂s_i/∂θ_p for the one unit i that θ_p belongs to, (B, k, P) for k states a unit.
 
     e_t = D_t e_{t−1} + ∂s_t/∂θ_p, with D_t (k × k) the Jacobian of the states of unit i with
-    respect to themselves. Memory O(k P), time O(k² P) a step. Where no unit reads the states of
-    another, this is all there is; elsewhere it is made so by cutting the maps of the states.
+    respect to themselves. Memory O(k P), time O(k² P) a step. In a layer whose units do not read
+    each other's states, this is all there is; elsewhere it is made so by cutting its maps.
 
     Args:
-        network: layers take what the layer below gives them for a constant.
-        keep: what stays of ∂(U h)/∂h in every map inside a step: ``"all"`` of it, its
-            ``"diagonal"``, or ``"nothing"``.
+        network: in one direction.
+        keep: see :class:`Step`.
 
     Raises:
         InputError: the units read each other's states all the same.
     """
 
+    apart = True
+
     def __init__(self, network: Recurrent, keep: str = "all"):
-        super().__init__(Step(network, apart=True))
-        self.keep = keep
+        super().__init__(Step(network, keep))
         self.states = len(self.step.sizes)
         self.owner = self._owner()
         name = type(network.cells[0]).__name__
@@ -206,10 +237,6 @@ class ByUnit(Influence):
     def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
         """See :class:`Influence`."""
         return (self._of_owner(by_state) * influence).sum((0, 1))
-
-    def _next(self, weights: Weights, learned: Weights, x: Tensor | None, s: Tensor) -> Tensor:
-        with nullcontext() if self.keep == "all" else _Cut(self.keep == "diagonal"):
-            return super()._next(weights, learned, x, s)
 
     def _of_owner(self, by_state: Tensor) -> Tensor:
         """From (…, n), a number for each unit in each of its states, to (…, k, P)."""
@@ -259,28 +286,6 @@ class ByUnit(Influence):
             if not torch.allclose(counted_again, again * count.repeat(self.states), 1e-9, 1e-12):
                 return False
         return True
-
-
-class _Cut(TorchFunctionMode):
-    """Linear maps whose derivative by what they multiply is their diagonal, or zero."""
-
-    def __init__(self, diagonal: bool):
-        super().__init__()
-        self.diagonal = diagonal
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function is not linear:
-            return function(*args, **(kwargs or {}))
-        value, weight = args[:2]
-        constant = value.detach()
-        z = linear(constant, weight, *args[2:])
-        rows, columns = weight.shape
-        if not self.diagonal or rows % columns:
-            return z
-        own = weight.view(-1, columns, columns).diagonal(dim1=1, dim2=2)  # (blocks, H)
-        return z + (own * (value - constant).unsqueeze(-2)).flatten(-2)  # adds 0, and diag(U)
 
 
 class RankOne(Influence):

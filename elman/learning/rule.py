@@ -1,4 +1,4 @@
-"""What a learning rule is: a recurrent network, a loss, and gradients of the windows of a stream."""
+"""What a learning rule is: from a network, a loss and the windows of a stream to gradients."""
 
 from __future__ import annotations
 
