@@ -151,7 +151,7 @@ def test_units_that_read_each_other_are_found(kinds):
 
 
 def _by_definition(network, x, target, carried, mask):
-    """Σ_t ∂L_t/∂s_t J_t with J_t = (carried(D_t) J_{t−1} + ∂s_t/∂θ) ⊙ mask, from dense Jacobians."""
+    """Σ_t ∂L_t/∂s_t J_t with J_t = (carried(D_t) J_{t−1} + ∂s_t/∂θ) ⊙ mask, all dense."""
     cell, names = network.cells[0], list(network.weight_names(0))
     width, states = cell.hidden_size, len(cell.state)
 
@@ -327,14 +327,12 @@ def test_what_a_rule_cannot_do_is_said():
             rule(elman.LSTM(3, 4, bidirectional=True), _loss)
         with pytest.raises(elman.InputError, match="without dropout and zoneout"):
             rule(elman.LSTM(3, 4, 2, dropout=0.5), _loss)
-        with pytest.raises(
-            elman.InputError, match=r"window \(T, B, 3\), received the shape \(5, 3"
-        ):
+        with pytest.raises(elman.InputError, match=r"window \(T, B, 3\), received .* \(5, 3"):
             rule(elman.LSTM(3, 4), _loss).gradients(torch.zeros(5, 3), None)
     for rule in (SnAp1, RFLO):
         with pytest.raises(elman.InputError, match="read each other's states outside its linear"):
             rule(elman.Recurrent(layer_norm(LSTM(3, 4))), _loss)
-        with pytest.raises(elman.InputError, match="not one number a unit. Use RTRL or UORO"):
+        with pytest.raises(elman.InputError, match=r"not one number a unit\. Use RTRL"):
             rule(elman.Recurrent(ProjectedLSTM(3, 4, 2)), _loss)
 
 
