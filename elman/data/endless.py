@@ -78,7 +78,7 @@ def open_endless(data: str) -> Endless:
             lambda loss: loss**0.5,
         )  # fmt: skip
     source = open_text(data)
-    vocabulary = Vocabulary.build(source.blocks("letters"), "characters")
+    vocabulary = Vocabulary.build(source.blocks("letters"), "character")
     ids = np.concatenate(list(vocabulary.encode(source.blocks("letters"))))
     if len(ids) < 2:
         raise ElmanError(f"{data} has {len(ids)} characters: expected at least 2 to predict one.")

@@ -29,7 +29,7 @@ from elman.training.memory import Memory
 from elman.training.progress import Report
 from elman.training.settings import Settings, option
 
-POINTS = 200  # of a curve
+POINTS = 50  # of a curve: each the mean over many steps, because single errors scatter
 
 
 @dataclass
@@ -86,12 +86,14 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
     """
     stream = open_endless(data)
     size = settings.sequence if name == "bptt" else settings.update
-    # Engines are built and graphs are traced once: that is neither the rule's time nor its memory.
-    trial, _ = make_rule(name, settings, stream)
-    for x, target in itertools.islice(stream.windows(settings.batch, size), 3):
-        trial.gradients(x, target)
-    memory = Memory()
     rule, model = make_rule(name, settings, stream)
+    # Engines are built and graphs are traced once: that is neither the rule's time nor its memory.
+    for x, target in itertools.islice(stream.windows(settings.batch, size), 3):
+        rule.gradients(x, target)
+    rule.reset()
+    model.zero_grad()
+    torch.manual_seed(settings.seed)
+    memory = Memory()
     optimizer = make_optimizer(settings.optimizer, model, settings.learning_rate)
     curve, losses, since = [], [], 0.0
     windows, failed = -(-settings.steps // size), None
@@ -151,7 +153,7 @@ def compare_rules(
         ``measure``, ``settings`` and ``folder``.
 
     Raises:
-        InputError: there is no such rule, or it is named twice.
+        InputError: there is no such rule or cell, or a rule is named twice.
         ElmanError: the folder is there already.
     """
     for name in names:
@@ -162,6 +164,7 @@ def compare_rules(
     if folder.exists():
         raise ElmanError(f"{folder} is there already: name another folder with --run.")
     stream = open_endless(data)
+    registry.make(settings.cell, stream.inputs, settings.hidden)  # what is wrong with it, says so
     rows: list[dict[str, Any]] = []
     with Interrupt() as interrupt:
         for name in names:
@@ -215,6 +218,7 @@ def draw(compared: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
     panels = (
@@ -222,31 +226,36 @@ def draw(compared: dict[str, Any], path: Path) -> None:
         ("seconds", "error", "seconds", compared["measure"]),
         ("step", "bytes", "steps of the stream", "memory taken by learning, MB"),
     )
-    styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3))]
     drawn = [row for row in compared["rows"] if row["curve"]]
     for axis, (across, up, x_label, y_label) in zip(axes, panels, strict=True):
         for k, row in enumerate(drawn):
             points = [p for p in row["curve"] if p[up] is not None]
             values = [p[up] / (1e6 if up == "bytes" else 1) for p in points]
             axis.plot(
-                [p[across] for p in points], values, linestyle=styles[k % len(styles)],
-                color=str(0.12 * (k % 5)), linewidth=1.3, label=row["rule"],
+                [p[across] for p in points], values, color=str(0.12 * k), linewidth=1,
+                marker="osv^Dx"[k % 6], markersize=4, markerfacecolor="white",
+                markevery=(2 * k, 12), label=row["rule"],
             )  # fmt: skip
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         axis.grid(alpha=0.3, which="both")
-        if up == "error":
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-            axis.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        else:
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        if up == "bytes":
             axis.set_ylim(bottom=0)
+            continue
+        axis.set_yscale("log")
+        errors = [p["error"] for row in drawn for p in row["curve"]]
+        few = not errors or max(errors) < 20 * min(errors)
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5) if few else ()))
+        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
     if drawn:
         axes[0].legend(frameon=False)
     its = compared["settings"]
     figure.suptitle(
         f"{compared['data']}: {its['cell']}, {its['layers']} × {its['hidden']} units, "
-        f"an update every {its['update']} steps"
+        f"an update every {its['update']} step{'s' if its['update'] > 1 else ''}"
     )
     for kind in ("png", "svg"):
         content = io.BytesIO()
