@@ -1,4 +1,4 @@
-"""Memory and time of RTRL and of BPTT by the length of the sequence, measured.
+"""Memory of RTRL and of BPTT by the length of the sequence, measured.
 
     python benchmarks/learning_memory.py [--hidden 32] [--longest 100000]
 
@@ -74,23 +74,19 @@ def draw(result: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FormatStrFormatter
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for (name, label), style in zip(RULES.items(), ("ko-", "ks--"), strict=True):
         rows = [row for row in result["rows"] if row["rule"] == name]
-        steps = [row["steps"] for row in rows]
-        left.plot(steps, [row["bytes"] / 1e6 for row in rows], style, mfc="white", label=label)
-        seconds = [1e3 * row["seconds"] / row["steps"] for row in rows]
-        right.plot(steps, seconds, style, mfc="white", label=label)
-    for axis in (left, right):
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axis.set_xlabel("steps of the sequence, T")
-        axis.grid(alpha=0.3)
-    left.set_ylabel("memory, MB")
-    right.set_ylabel("time for each step, ms")
-    left.legend(frameon=False)
-    figure.suptitle(f"The gradient of one sequence: {result['cell']}, {result['hidden']} units")
+        megabytes = [row["bytes"] / 1e6 for row in rows]
+        axis.plot([row["steps"] for row in rows], megabytes, style, mfc="white", label=label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_xlabel("steps of the sequence, T")
+    axis.set_ylabel("memory for its gradient, MB")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    axis.set_title(f"{result['cell']}, {result['hidden']} units, one sequence")
     for kind in ("png", "svg"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=130)
     plt.close(figure)

@@ -49,11 +49,7 @@ class Forward(Rule):
 
     def gradients(self, x: Tensor, target: Any) -> Tensor:
         """See :meth:`Rule.gradients`."""
-        if x.dim() != 3:
-            raise InputError(
-                f"x must be a window (T, B, {self.network.input_size}), received the shape "
-                f"{tuple(x.shape)}; one step of one stream is (1, 1, {self.network.input_size})."
-            )
+        self._check(x)
         batch = x.shape[1]
         weights = {n: p.detach() for n, p in self.influence.step.named_parameters()}
         if self.state is None:
@@ -68,6 +64,26 @@ class Forward(Rule):
                 self._carried = self._advance(weights, x_t, s)
             self._add(total)
         return loss
+
+    def _check(self, x: Tensor) -> None:
+        width = self.network.input_size
+        if x.dim() != 3 or x.shape[-1] != width or not len(x):
+            raise InputError(
+                f"x must be a window (T, B, {width}), received the shape {tuple(x.shape)}; "
+                f"one step of one stream is (1, 1, {width})."
+            )
+        if x.requires_grad:
+            raise InputError(
+                f"x requires a gradient, and {type(self).__name__} does not follow through time "
+                "what comes before the network: detach it, or use BPTT."
+            )
+        if self.state is not None:
+            before = self.influence.step.flat(self.state).shape[0]
+            if before != x.shape[1]:
+                raise InputError(
+                    f"the stream had {before} rows and this window has {x.shape[1]}: "
+                    "call reset() where a new stream begins."
+                )
 
     def _one_step_back(self, x: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Add to ``.grad`` what reaches no further back than the step itself.

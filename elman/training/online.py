@@ -245,13 +245,12 @@ def draw(compared: dict[str, Any], path: Path) -> None:
             axis.set_ylim(bottom=0)
             continue
         axis.set_yscale("log")
-        errors = [p["error"] for row in drawn for p in row["curve"]]
-        few = not errors or max(errors) < 20 * min(errors)
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5) if few else ()))
-        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     if drawn:
-        axes[0].legend(frameon=False)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     its = compared["settings"]
     figure.suptitle(
         f"{compared['data']}: {its['cell']}, {its['layers']} × {its['hidden']} units, "

@@ -329,6 +329,14 @@ def test_what_a_rule_cannot_do_is_said():
             rule(elman.LSTM(3, 4, 2, dropout=0.5), _loss)
         with pytest.raises(elman.InputError, match=r"window \(T, B, 3\), received .* \(5, 3"):
             rule(elman.LSTM(3, 4), _loss).gradients(torch.zeros(5, 3), None)
+        with pytest.raises(elman.InputError, match=r"window \(T, B, 3\), received .* \(0, 2, 3"):
+            rule(elman.LSTM(3, 4), _loss).gradients(torch.zeros(0, 2, 3), None)
+        with pytest.raises(elman.InputError, match="x requires a gradient"):
+            rule(elman.LSTM(3, 4), _loss).gradients(torch.zeros(1, 2, 3).requires_grad_(), None)
+        one = rule(elman.LSTM(3, 4), _loss)
+        one.gradients(torch.zeros(1, 1, 3), torch.zeros(1, 1, 4))
+        with pytest.raises(elman.InputError, match="had 1 rows and this window has 2"):
+            one.gradients(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
     for rule in (SnAp1, RFLO):
         with pytest.raises(elman.InputError, match="read each other's states outside its linear"):
             rule(elman.Recurrent(layer_norm(LSTM(3, 4))), _loss)
