@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from elman.commands import about, bench, jobs
+from elman.commands import about, bench, jobs, learning
 from elman.errors import ElmanError, InputError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 jobs.add_to(app)
 about.add_to(app)
 bench.add_to(app)
+learning.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,59 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+import torch
 from torch import Tensor
 
-Window = TypeVar("Window")
-Loss = Callable[[Window, Any], tuple[Tensor, Any]]
-"""From a window and the state before it to the loss of the window and the state after it."""
+from elman.errors import InputError
+from elman.layers import Recurrent
+from elman.learning.rule import Loss, Rule, detach
 
 
-def detach(state: Any) -> Any:
-    """The same state as a constant: no gradient flows through it into the past."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return None if state is None else type(state)(detach(part) for part in state)
-
-
-class BPTT:
+class BPTT(Rule):
     """Backpropagation through time (Werbos, 1990).
 
     ∂L/∂U = Σ_t Σ_{k ≤ t} δ_{t,k} h_{k−1}ᵀ, with δ_{t,k} = ∂L_t/∂z_k = diag(f'(z_k)) Uᵀ δ_{t,k+1}.
 
-    Each window is a whole sequence: it starts from the network's own start.
-
-    Args:
-        loss: from a window and the state before it to its loss, a scalar, and the state after it.
-        backward: runs the backward pass of a scalar; ``Tensor.backward`` if not given.
+    Each window is a whole sequence: it starts from the network's own start. Memory O(n T).
     """
 
-    def __init__(self, loss: Loss[Any], backward: Callable[[Tensor], Any] = Tensor.backward):
-        self.loss, self.backward = loss, backward
-        self.state: Any = None
-
-    def gradients(self, window: Any) -> Tensor:
-        """Add the gradient of this window's loss to every ``.grad``; return the loss."""
-        loss, state = self.loss(window, self.state)
-        self.backward(loss)
-        self.state = self.carried(state)
+    def gradients(self, x: Tensor, target: Any) -> Tensor:
+        """See :meth:`Rule.gradients`."""
+        y, state = self.network(x)
+        loss = self.loss(y, target)
+        loss.backward()
+        self.state = detach(state)
         return loss.detach()
 
-    def carried(self, state: Any) -> Any:
-        """What the next window starts from."""
-        return None
 
+class TruncatedBPTT(Rule):
+    """Truncated backpropagation through time, BPTT(k2; k1) (Williams & Peng, 1990).
 
-class TruncatedBPTT(BPTT):
-    """Truncated backpropagation through time (Williams & Peng, 1990).
+    After every window of k1 steps, the losses of these steps are propagated back to at most k2
+    steps before the window's end: in the sums of :class:`BPTT`, t runs over the window and k over
+    the last k2 steps. The state from before is a constant. The inputs of the k2 − k1 steps before
+    the window are kept and run again with the present weights. With k2 < k1, the first k1 − k2
+    outputs of a window count in its loss and leave no gradient in the network.
 
-    The windows of a stream follow one another: the state is carried from each to the next, but as
-    a constant, so that the sums over k above reach back to the start of the window and no further.
-    Set ``state`` to None where a new stream begins.
+    Memory O(n k2); time O(k2 / k1) passes forward and back for each step.
+
+    Args:
+        network, loss: see :class:`Rule`.
+        reach: k2, in steps; k1 is the length of the windows. None: k2 = k1.
     """
 
-    def carried(self, state: Any) -> Any:
-        """The state after the window, detached from how it came about."""
-        return detach(state)
+    def __init__(self, network: Recurrent, loss: Loss, reach: int | None = None):
+        super().__init__(network, loss)
+        self._one_direction()
+        if reach is not None and (not isinstance(reach, int) or reach < 1):
+            raise InputError(f"reach must be a positive number of steps, received {reach!r}.")
+        self.reach = reach
+        self.reset()
+
+    def reset(self) -> None:
+        """See :meth:`Rule.reset`."""
+        super().reset()
+        self._past: Tensor | None = None  # the inputs of the steps before the window
+        self._before: Any = None  # the state before them
+
+    def gradients(self, x: Tensor, target: Any) -> Tensor:
+        """See :meth:`Rule.gradients`."""
+        steps = len(x)
+        reach = steps if self.reach is None else self.reach
+        run = x if self._past is None else torch.cat([self._past, x])
+        cut = max(0, len(run) - reach)
+        kept = min(max(0, reach - steps), len(run))
+        outputs, state = [], self._before
+        if cut:
+            with torch.no_grad():
+                y, state = self.network(run[:cut], state)
+            outputs.append(y)
+        y, state = self.network(run[cut : len(run) - kept], state)
+        outputs.append(y)
+        # Where the window after this one begins to reach back to.
+        self._before, self._past = (detach(state), run[len(run) - kept :]) if kept else (None, None)
+        if kept:
+            y, state = self.network(self._past, state)
+            outputs.append(y)
+        loss = self.loss(torch.cat(outputs)[-steps:], target)
+        loss.backward()
+        self.state = detach(state)
+        if not kept:
+            self._before = self.state
+        return loss.detach()

@@ -15,10 +15,10 @@ from elman.errors import ElmanError
 from elman.learning import (
     EarlyStopping,
     Schedule,
-    TruncatedBPTT,
     add_l1,
     clip_norm,
     clip_value,
+    detach,
     make_optimizer,
 )
 from elman.training.curves import draw_curves
@@ -90,9 +90,7 @@ class Trainer:
             settings.momentum,
         )
         self.model, self.optimizer = self.fabric.setup(task.model, optimizer)
-        self.rule = TruncatedBPTT(
-            lambda window, state: task.loss(self.model, window, state), self.fabric.backward
-        )
+        self.state: Any = None  # the network's, before the next window
         self.schedule = Schedule(
             self.optimizer,
             settings.schedule,
@@ -134,7 +132,7 @@ class Trainer:
         """Train to the end of the present epoch; false where that was interrupted."""
         at = self.position
         if at.window == 0:
-            self.rule.state = None
+            self.state = None
         self.model.train()
         for window in self.task.read(at.epoch, at.window):
             self._update(window)
@@ -159,7 +157,10 @@ class Trainer:
         at, settings, parameters = self.position, self.settings, list(self.model.parameters())
         rate = self.schedule.set(at.update)
         self.optimizer.zero_grad()
-        loss = float(self.rule.gradients(window))
+        error, state = self.task.loss(self.model, window, self.state)
+        self.fabric.backward(error)
+        # Truncated BPTT: the next window goes on from this state as from a constant.
+        loss, self.state = error.item(), detach(state)
         if settings.l1:
             add_l1(parameters, settings.l1)
         if settings.clip_value is not None:
@@ -244,7 +245,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "stopping": self.stopping.state_dict(),
-            "state": self.rule.state,
+            "state": self.state,
             "random": torch.get_rng_state(),
         }
         if self.fabric.device.type == "cuda":
@@ -263,7 +264,7 @@ class Trainer:
             self._load_optimizer(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             self.stopping.load_state_dict(state["stopping"])
-            self.rule.state = _to(state["state"], self.fabric.device)
+            self.state = _to(state["state"], self.fabric.device)
             torch.set_rng_state(state["random"])
             if "random_cuda" in state and self.fabric.device.type == "cuda":
                 torch.cuda.set_rng_state(state["random_cuda"], self.fabric.device)

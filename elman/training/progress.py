@@ -16,12 +16,12 @@ class Report:
     """Shows the progress of a training on standard error.
 
     Args:
-        epochs: how many there will be.
+        epochs: how many there will be; None where there are none, as on an endless stream.
         unit: what the throughput counts.
         quiet: show nothing.
     """
 
-    def __init__(self, epochs: int, unit: str, quiet: bool = False):
+    def __init__(self, epochs: int | None, unit: str, quiet: bool = False):
         self.epochs, self.unit, self.quiet = epochs, unit, quiet
         self.console = Console(stderr=True, highlight=False)
         self._live: Progress | None = None
@@ -63,10 +63,8 @@ class Report:
         if self.quiet:
             return
         measures = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        text = (
-            f"epoch {epoch}/{self.epochs}  {measures}  {rate:,.0f} {self.unit}/s  "
-            f"{clock(left)} left"
-        )
+        where = "" if self.epochs is None else f"epoch {epoch}/{self.epochs}  "
+        text = f"{where}{measures}  {rate:,.0f} {self.unit}/s  {clock(left)} left"
         if self._live:
             self._live.update(self._bar, completed=done, description=text)
         elif time.monotonic() - self._last > _BETWEEN_LINES or done >= 1:

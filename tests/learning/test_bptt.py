@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import elman
 from elman.learning import BPTT, TruncatedBPTT, detach
@@ -13,12 +15,9 @@ def network():
     return elman.RNN(3, 4, dtype=torch.float64)
 
 
-def _loss(network):
-    def loss(x, state):
-        y, state = network(x, state)
-        return y.square().sum(), state
-
-    return loss
+def _loss(y, target):
+    """A weight of its own for every output: under a plain sum, exchanged steps would not show."""
+    return (y * target).sum() + y.square().sum()
 
 
 def _gradients(network):
@@ -27,10 +26,15 @@ def _gradients(network):
     return gradients
 
 
+def _window(steps, batch=2):
+    x = torch.randn(steps, batch, 3, dtype=torch.float64)
+    return x, torch.randn(steps, batch, 4, dtype=torch.float64)
+
+
 def test_bptt_is_the_textbooks_sum_over_pairs_of_steps(network):
     # δ_{t,k} = ∂L_t/∂z_k and ∂L/∂U = Σ_t Σ_{k ≤ t} δ_{t,k} h_{k−1}ᵀ, written out.
     x = torch.randn(5, 1, 3, dtype=torch.float64)
-    BPTT(_loss(network)).gradients(x)
+    BPTT(network, _loss).gradients(x, torch.zeros(5, 1, 4, dtype=torch.float64))
     got = _gradients(network)
     u = network.weight_hh_l0.detach()
     with torch.no_grad():
@@ -48,29 +52,78 @@ def test_bptt_is_the_textbooks_sum_over_pairs_of_steps(network):
     assert torch.allclose(got["weight_ih_l0"], for_w, atol=1e-12)
 
 
-def test_truncation_carries_the_state_and_stops_the_gradient(network):
-    first, second = torch.randn(2, 6, 2, 3, dtype=torch.float64)
-    rule = TruncatedBPTT(_loss(network))
-    rule.gradients(first)
-    network.zero_grad()
-    loss = rule.gradients(second)
-    got = _gradients(network)
-    _, state = network(first)
-    y, _ = network(second, state.detach())
-    assert torch.equal(loss, y.square().sum().detach())
-    y.square().sum().backward()
-    for name, gradient in _gradients(network).items():
-        assert torch.allclose(got[name], gradient, atol=1e-12), name
+def _reached(network, x, target, start, end, reach):
+    """∂/∂θ of the losses of steps start … end − 1, cut off ``reach`` steps before the end."""
+    cut = max(0, end - reach)
+    with torch.no_grad():
+        early, state = network(x[:cut]) if cut else (x.new_empty(0, *target.shape[1:]), None)
+    late, _ = network(x[cut:end], state)
+    _loss(torch.cat([early, late])[start:end], target[start:end]).backward()
+    return _gradients(network)
+
+
+@given(k1=st.integers(1, 5), k2=st.integers(1, 9), windows=st.integers(1, 4))
+def test_each_window_reaches_k2_steps_back(k1, k2, windows):
+    network = elman.LSTM(3, 4, 2, dtype=torch.float64)
+    x, target = _window(k1 * windows)
+    rule = TruncatedBPTT(network, _loss, reach=k2)
+    for start in range(0, len(x), k1):
+        end = start + k1
+        loss = rule.gradients(x[start:end], target[start:end])
+        got = _gradients(network)
+        expected = _reached(network, x, target, start, end, k2)
+        y, state = network(x[:end])
+        assert torch.allclose(loss, _loss(y[start:], target[start:end]))
+        for a, b in zip(rule.state, state, strict=True):
+            assert torch.allclose(a, b, atol=1e-12)
+        for name in expected:
+            assert torch.allclose(got[name], expected[name], atol=1e-12), name
+
+
+def test_without_a_reach_it_is_the_window(network):
+    first, second = _window(6), _window(6)
+    rules = [TruncatedBPTT(network, _loss), TruncatedBPTT(network, _loss, reach=6)]
+    got = []
+    for rule in rules:
+        rule.gradients(*first)
+        network.zero_grad()
+        rule.gradients(*second)
+        got.append(_gradients(network))
+    for name in got[0]:
+        assert torch.equal(got[0][name], got[1][name]), name
     # With the gradient let through, the result is another one: the test can tell the two apart.
-    y, _ = network(second, network(first)[1])
-    y.square().sum().backward()
-    assert not torch.allclose(got["weight_hh_l0"], network.weight_hh_l0.grad, atol=1e-6)
+    x, target = (torch.cat(pair) for pair in zip(first, second, strict=True))
+    _loss(network(x)[0][6:], target[6:]).backward()
+    assert not torch.allclose(got[0]["weight_hh_l0"], network.weight_hh_l0.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("reach", [None, 9])
+def test_a_reset_begins_a_new_stream(network, reach):
+    rule, (x, target) = TruncatedBPTT(network, _loss, reach), _window(4)
+    first = rule.gradients(x, target)
+    alone = _gradients(network)
+    assert rule.gradients(x, target) != first
+    network.zero_grad()
+    rule.reset()
+    assert rule.gradients(x, target) == first
+    for name, gradient in _gradients(network).items():
+        assert torch.equal(gradient, alone[name]), name
 
 
 def test_whole_sequences_start_anew(network):
-    x = torch.randn(6, 2, 3, dtype=torch.float64)
-    rule = BPTT(_loss(network))
-    assert torch.equal(rule.gradients(x), rule.gradients(x))
+    rule, window = BPTT(network, _loss), _window(6)
+    assert torch.equal(rule.gradients(*window), rule.gradients(*window))
+
+
+def test_what_truncation_cannot_do_is_said():
+    with pytest.raises(elman.InputError, match="reach must be a positive number of steps"):
+        TruncatedBPTT(elman.RNN(3, 4), _loss, reach=0)
+    with pytest.raises(elman.InputError, match="bidirectional network reads the future"):
+        TruncatedBPTT(elman.RNN(3, 4, bidirectional=True), _loss)
+    with pytest.raises(elman.InputError, match="time first"):
+        TruncatedBPTT(elman.RNN(3, 4, batch_first=True), _loss)
+    with pytest.raises(elman.InputError, match=r"elman\.Recurrent.*received LSTM"):
+        BPTT(torch.nn.LSTM(3, 4), _loss)
 
 
 def test_detach_keeps_the_structure():

@@ -1,0 +1,49 @@
+"""``elman compare-learning``: the learning rules on the same stream."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.commands.options import with_settings
+from elman.training.online import OnlineSettings
+
+_EXAMPLE = (
+    "Example: elman compare-learning mackey-glass --learning tbptt,rtrl,snap1 --steps 50000. "
+    "One rule alone learns an endless stream: --learning rtrl --steps 1000000."
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to ``app``."""
+    app.command("compare-learning", epilog=_EXAMPLE)(compare_learning)
+
+
+@with_settings(OnlineSettings)
+def compare_learning(
+    given: dict[str, Any],
+    data: Annotated[str, typer.Argument(help="mackey-glass, a text or a corpus.")] = "mackey-glass",
+    learning: Annotated[
+        str, typer.Option(help="Of bptt, tbptt, rtrl, snap1, rflo, uoro.")
+    ] = "bptt,tbptt,rtrl,snap1,rflo,uoro",
+    run: Annotated[
+        Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")] = False,
+) -> None:
+    """Learn the same stream by several rules: error by steps and time, and memory."""
+    from elman.training.online import compare_rules, print_rules
+    from elman.training.run import free_folder
+
+    settings = OnlineSettings.of(given)
+    names = [name.strip() for name in learning.split(",")]
+    folder = run or free_folder(f"compare-learning-{Path(data).stem}")
+    compared = compare_rules(names, data, settings, folder)
+    if json_:
+        print(json.dumps(compared, ensure_ascii=False))
+    else:
+        print_rules(compared)
+        print(f"\nCurves are in {folder}: comparison.png, comparison.svg, comparison.json.")

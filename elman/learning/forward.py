@@ -1,0 +1,208 @@
+"""Learning forward in time: real-time recurrent learning and its cheaper kin.
+
+What is carried from step to step is not the past itself but its influence on the present, so that
+memory does not grow with the stream, and the weights may change after every step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from elman.errors import InputError
+from elman.layers import Recurrent
+from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
+from elman.learning.rule import Loss, Rule, detach
+
+
+class Forward(Rule):
+    """What the rules that learn forward in time share.
+
+    With s_t the states of all layers, y_t = y(x_t, s_{t−1}, θ) and J_t = ∂s_t/∂θ,
+
+    ∂L_t/∂θ = ∂L_t/∂y_t (∂y_t/∂θ + ∂y_t/∂s_{t−1} J_{t−1}).
+
+    The first term and the factor of J are PyTorch's gradients of a single step. The rules differ
+    in how they carry J.
+    """
+
+    influence: Influence
+
+    def __init__(self, network: Recurrent, loss: Loss):
+        super().__init__(network, loss)
+        self._one_direction()
+        if network.dropout or any(cell.noise_size for cell in network.cells):
+            raise InputError(
+                f"{type(self).__name__} differentiates a step that draws nothing at random: "
+                "make the network without dropout and zoneout."
+            )
+        self._graphs: dict[Any, Any] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """See :meth:`Rule.reset`."""
+        super().reset()
+        self._carried: Any = None
+
+    def gradients(self, x: Tensor, target: Any) -> Tensor:
+        """See :meth:`Rule.gradients`."""
+        self._check(x)
+        batch = x.shape[1]
+        weights = {n: p.detach() for n, p in self.influence.step.named_parameters()}
+        if self.state is None:
+            self.state = detach(self.network.initial_state(batch))
+            with torch.no_grad():
+                self._carried = self.influence.start(weights, batch)
+        loss, states, by_state = self._one_step_back(x, target)
+        with torch.no_grad():
+            total: Tensor | float = 0.0
+            for x_t, s, g in zip(x, states, by_state, strict=True):
+                total = total + self.influence.gradient(self._carried, g)
+                self._carried = self._advance(weights, x_t, s)
+            self._add(total)
+        return loss
+
+    def _check(self, x: Tensor) -> None:
+        width = self.network.input_size
+        if x.dim() != 3 or x.shape[-1] != width or not len(x):
+            raise InputError(
+                f"x must be a window (T, B, {width}), received the shape {tuple(x.shape)}; "
+                f"one step of one stream is (1, 1, {width})."
+            )
+        if x.requires_grad:
+            raise InputError(
+                f"x requires a gradient, and {type(self).__name__} does not follow through time "
+                "what comes before the network: detach it, or use BPTT."
+            )
+        if self.state is not None:
+            before = self.influence.step.flat(self.state).shape[0]
+            if before != x.shape[1]:
+                raise InputError(
+                    f"the stream had {before} rows and this window has {x.shape[1]}: "
+                    "call reset() where a new stream begins."
+                )
+
+    def _one_step_back(self, x: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Add to ``.grad`` what reaches no further back than the step itself.
+
+        All T steps are taken side by side, each from the state that it found.
+
+        Returns:
+            the loss, the states before each step (T, B, n), and the gradients by them.
+        """
+        step = self.influence.step
+        before = step.flat(self.state).unsqueeze(0)
+        if len(x) > 1:
+            with torch.no_grad():
+                _, states = self.network(x[:-1], self.state, return_states="all")
+            before = torch.cat([before, step.flat(states)])
+        before.requires_grad_()
+        y, after = step(x, before)
+        loss = self.loss(y, target)
+        loss.backward()
+        self.state = step.state(after[-1].detach())
+        by_state = torch.zeros_like(before) if before.grad is None else before.grad
+        return loss.detach(), before.detach(), by_state
+
+    def _advance(self, weights: Weights, x: Tensor, s: Tensor) -> Any:
+        """The influence after a step, by a graph that is traced once for each shape."""
+        arguments = (weights, x, s, self._carried)
+        key = (x.shape, x.dtype, x.device)
+        if key not in self._graphs:
+            advance = self.influence.advance  # make_fx counts a method's self as an argument
+            self._graphs[key] = make_fx(lambda w, x, s, j: advance(w, x, s, j))(*arguments)
+        return self._graphs[key](*arguments)
+
+    def _add(self, gradient: Any) -> None:
+        """Add a gradient (P) to every parameter's ``.grad``."""
+        learned = list(self.influence.learned.values())
+        parts = gradient.split([p.numel() for p in learned])
+        for parameter, part in zip(learned, parts, strict=True):
+            part = part.view_as(parameter)
+            parameter.grad = part.clone() if parameter.grad is None else parameter.grad.add_(part)
+
+
+class RTRL(Forward):
+    """Real-time recurrent learning (Williams & Zipser, 1989): exact, in memory O(n P).
+
+    J_t = ∂s_t/∂s_{t−1} J_{t−1} + ∂s_t/∂θ, at O(n² P) a step for n states and P parameters. With
+    constant weights the gradient is that of BPTT over the whole past.
+
+    Where no unit of the network's one layer reads the states of another, as in diagonal and
+    element-wise recurrences, J has one entry for each parameter and state of a unit, and exact
+    RTRL takes memory and time O(P) (Mozer, 1989; Zucchet et al., 2023). That is looked for, and
+    used where it is so; ``rule.influence`` tells.
+    """
+
+    def __init__(self, network: Recurrent, loss: Loss):
+        super().__init__(network, loss)
+        by_unit = network.num_layers == 1 and elementwise(network)
+        self.influence = ByUnit(network) if by_unit else Full(network)
+
+
+def elementwise(network: Recurrent) -> bool:
+    """Whether in every layer of a network no unit reads the states of another."""
+    try:
+        ByUnit(network)
+    except InputError:
+        return False
+    return True
+
+
+class SnAp1(Forward):
+    """Sparse n-step approximation, n = 1 (Menick et al., 2021), in memory and time O(P).
+
+    Of J only ∂s_i/∂θ_p is kept, for the unit i that θ_p belongs to: what a parameter changes
+    within one step. Carried with the diagonal of ∂s_t/∂s_{t−1}: e_t = diag(∂s_t/∂s_{t−1}) e_{t−1}
+    + ∂s_t/∂θ. Exact for diagonal recurrences. A layer's parameters reach the layers above through
+    the present step alone.
+
+    Raises:
+        InputError: the units meet elsewhere than in the declared maps, as under layer
+            normalisation or a projection.
+    """
+
+    def __init__(self, network: Recurrent, loss: Loss):
+        super().__init__(network, loss)
+        self.influence = _by_unit(self, "diagonal")
+
+
+class RFLO(Forward):
+    """The local traces of RFLO (Murray, 2019) and e-prop (Bellec et al., 2020), O(P).
+
+    As :class:`SnAp1`, but nothing goes through the recurrent weights: e_t = D_t e_{t−1} + ∂s_t/∂θ,
+    with D_t what is left of ∂s_t/∂s_{t−1} where U h is held constant: 1 − 1/τ in a leaky net, f in
+    the cell state of an LSTM, z in a GRU. In a plain tanh net nothing is left, and the gradient is
+    that of one step. Errors come back through the true output weights, not through random ones.
+
+    Raises:
+        InputError: as :class:`SnAp1`.
+    """
+
+    def __init__(self, network: Recurrent, loss: Loss):
+        super().__init__(network, loss)
+        self.influence = _by_unit(self, "nothing")
+
+
+def _by_unit(rule: Rule, keep: str) -> ByUnit:
+    try:
+        return ByUnit(rule.network, keep)
+    except InputError as why:
+        raise InputError(
+            f"{type(rule).__name__} follows each unit on its own, and {why} Use RTRL or UORO."
+        ) from None
+
+
+class UORO(Forward):
+    """Unbiased online recurrent optimisation (Tallec & Ollivier, 2018), in memory and time O(P).
+
+    J is a bᵀ in expectation: two vectors, renewed at every step with random signs from PyTorch's
+    generator. The gradient is unbiased, and noisy: use small learning rates.
+    """
+
+    def __init__(self, network: Recurrent, loss: Loss):
+        super().__init__(network, loss)
+        self.influence = RankOne(network)

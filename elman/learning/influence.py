@@ -1,0 +1,337 @@
+"""∂s/∂θ, carried forward in time: in full, unit by unit, and as a product of two vectors.
+
+An *influence* says how the state s of a network, all states of all layers side by side, came to
+depend on its parameters θ. Each kind here has three functions:
+
+``start``
+    the influence before the first step: zero, but for initial states that are learned;
+``advance``
+    from the influence before a step to that after it, by the Jacobians of the step;
+``gradient``
+    from a gradient with respect to s to that with respect to θ.
+
+All are pure, so that a step's ``advance`` can be traced into a graph of plain tensor operations.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp, vmap
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
+
+from elman.errors import InputError
+from elman.layers import Recurrent
+
+Weights = dict[str, Tensor]
+
+
+class Step(nn.Module):
+    """One step of a network as a function of one vector: y and s' from x (…, M) and s (…, n).
+
+    s holds the first state of every layer, then the second of every layer, and so on.
+
+    Args:
+        network: in one direction.
+        keep: what stays of ∂(U h)/∂h in every map inside a cell: ``"all"`` of it, its
+            ``"diagonal"``, or ``"nothing"``. Values and the weights' gradients stay as they are.
+    """
+
+    def __init__(self, network: Recurrent, keep: str = "all"):
+        super().__init__()
+        self.network, self.keep = network, keep
+        sizes = [cell.state_sizes for cell in network.cells]
+        self.sizes = [list(column) for column in zip(*sizes, strict=True)]  # by state, by layer
+        self.width = sum(map(sum, self.sizes))
+
+    def forward(self, x: Tensor | None, s: Tensor, apart: bool = False) -> tuple[Tensor, Tensor]:
+        """One step; without x, where sequences start.
+
+        With ``apart``, each layer takes what the layer below gives it for a constant.
+        """
+        network, new = self.network, []
+        if x is None:
+            start = self.flat(network.initial_state(1)).squeeze(0)
+            return start, start
+        for layer, states in enumerate(zip(*self._parts(s), strict=True)):
+            cell = network._rested[layer].bind(network.weights(layer))
+            with nullcontext() if self.keep == "all" else _Cut(self.keep == "diagonal", x):
+                after = cell(x, *states)
+            cell.check_step(x, states, after)
+            x = network._link(layer, x, after[0])
+            x = x.detach() if apart else x
+            new.append(after)
+        return x, torch.cat([part for column in zip(*new, strict=True) for part in column], -1)
+
+    def flat(self, state: Any) -> Tensor:
+        """The vectors s (…, B, n) of what the network hands over as its state."""
+        columns = (state,) if len(self.sizes) == 1 else state
+        return torch.cat(
+            [
+                c.movedim(-3, -2).flatten(-2) if isinstance(c, Tensor) else torch.cat(c, -1)
+                for c in columns
+            ],
+            -1,
+        )
+
+    def state(self, s: Tensor) -> Any:
+        """What the network hands over as its state, from the vectors s (B, n)."""
+        columns = tuple(
+            torch.stack(parts) if len(set(sizes)) == 1 else tuple(parts)
+            for parts, sizes in zip(self._parts(s), self.sizes, strict=True)
+        )
+        return columns[0] if len(columns) == 1 else columns
+
+    def _parts(self, s: Tensor) -> list[list[Tensor]]:
+        """s by state, by layer."""
+        columns = s.split([sum(sizes) for sizes in self.sizes], -1)
+        return [list(c.split(z, -1)) for c, z in zip(columns, self.sizes, strict=True)]
+
+
+class _Cut(TorchFunctionMode):
+    """Linear maps, but those of the input, whose derivative is their diagonal, or zero."""
+
+    def __init__(self, diagonal: bool, x: Tensor):
+        super().__init__()
+        self.diagonal, self.x = diagonal, x
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is not linear or args[0] is self.x:
+            return function(*args, **(kwargs or {}))
+        value, weight = args[:2]
+        constant = value.detach()
+        z = linear(constant, *args[1:])
+        rows, columns = weight.shape
+        if not self.diagonal or rows % columns:
+            return z
+        own = weight.view(-1, columns, columns).diagonal(dim1=1, dim2=2)  # (blocks, H)
+        return z + (own * (value - constant).unsqueeze(-2)).flatten(-2)  # adds 0, and diag(U)
+
+
+class Influence:
+    """What the kinds of influence share: the step, and how gradients are pulled back through it.
+
+    Attributes:
+        step: the step that is differentiated.
+        learned: the parameters θ, P numbers in all: those that require a gradient, by their names
+            in ``step``.
+        apart: whether each layer takes what the layer below gives it for a constant.
+    """
+
+    apart = False
+
+    def __init__(self, step: Step):
+        self.step = step
+        self.learned = {n: p for n, p in step.named_parameters() if p.requires_grad}
+        if not self.learned:
+            raise InputError(
+                "no parameter of the network requires a gradient: there is nothing to learn."
+            )
+
+    def start(self, weights: Weights, batch: int) -> Any:
+        """The influence before the first step of ``batch`` sequences."""
+        raise NotImplementedError
+
+    def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Any) -> Any:
+        """The influence after the step from x (B, M) and s (B, n)."""
+        raise NotImplementedError
+
+    def gradient(self, influence: Any, by_state: Tensor) -> Tensor:
+        """The gradient (P) with respect to θ, from that with respect to s (B, n)."""
+        raise NotImplementedError
+
+    def _next(self, weights: Weights, learned: Weights, x: Tensor | None, s: Tensor) -> Tensor:
+        """s' as a function of the parameters that are learned, among all the weights."""
+        return functional_call(self.step, {**weights, **learned}, (x, s, self.apart))[1]
+
+    def _pull(
+        self, weights: Weights, x: Tensor | None, s: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """rows (R, n) times ∂s'/∂θ, (R, P), and times ∂s'/∂s, (R, n), for one sequence."""
+        learned = {name: weights[name] for name in self.learned}
+        back = vjp(lambda w, s: self._next(weights, w, x, s), learned, s)[1]
+        by_weights, by_state = vmap(back)(rows)
+        return _side_by_side(by_weights), by_state
+
+    def _pull_start(self, weights: Weights, rows: Tensor) -> Tensor:
+        """rows (R, n) times ∂s_0/∂θ: not zero where the initial state is learned."""
+        return self._pull(weights, None, rows.new_zeros(self.step.width), rows)[0]
+
+
+def _side_by_side(by_weights: Weights) -> Tensor:
+    return torch.cat([g.flatten(1) for g in by_weights.values()], -1)
+
+
+class Full(Influence):
+    """J = ∂s/∂θ itself, (B, n, P).
+
+    J_t = ∂s_t/∂s_{t−1} J_{t−1} + ∂s_t/∂θ. Memory O(n P), time O(n² P) a step.
+    """
+
+    def __init__(self, network: Recurrent):
+        super().__init__(Step(network))
+
+    def start(self, weights: Weights, batch: int) -> Tensor:
+        """See :class:`Influence`."""
+        return self._pull_start(weights, self._rows(weights)).repeat(batch, 1, 1)
+
+    def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Tensor) -> Tensor:
+        """See :class:`Influence`."""
+        rows = self._rows(weights)
+        immediate, carried = vmap(lambda x, s: self._pull(weights, x, s, rows))(x, s)
+        return torch.baddbmm(immediate, carried, influence)
+
+    def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
+        """See :class:`Influence`."""
+        return by_state.flatten() @ influence.flatten(0, 1)
+
+    def _rows(self, weights: Weights) -> Tensor:
+        like = next(iter(weights.values()))
+        return torch.eye(self.step.width, dtype=like.dtype, device=like.device)
+
+
+class ByUnit(Influence):
+    """∂s_i/∂θ_p for the one unit i that θ_p belongs to, (B, k, P) for k states a unit.
+
+    e_t = D_t e_{t−1} + ∂s_t/∂θ_p, with D_t (k × k) the Jacobian of the states of unit i with
+    respect to themselves. Memory O(k P), time O(k² P) a step. In a layer whose units do not read
+    each other's states, this is all there is; elsewhere it is made so by cutting its maps.
+
+    Args:
+        network: in one direction.
+        keep: see :class:`Step`.
+
+    Raises:
+        InputError: the units read each other's states all the same.
+    """
+
+    apart = True
+
+    def __init__(self, network: Recurrent, keep: str = "all"):
+        super().__init__(Step(network, keep))
+        self.states = len(self.step.sizes)
+        self.owner = self._owner()
+        name = type(network.cells[0]).__name__
+        if any(cell.state_sizes != (cell.hidden_size,) * self.states for cell in network.cells):
+            raise InputError(f"the states of {name} are not one number a unit.")
+        if not self._apart():
+            where = "" if keep == "all" else " outside its linear maps"
+            raise InputError(f"the units of {name} read each other's states{where}.")
+
+    def start(self, weights: Weights, batch: int) -> Tensor:
+        """See :class:`Influence`."""
+        return self._pull_start(weights, self._rows(weights)).repeat(batch, 1, 1)
+
+    def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Tensor) -> Tensor:
+        """See :class:`Influence`."""
+        rows = self._rows(weights)
+        immediate, carried = vmap(lambda x, s: self._pull(weights, x, s, rows))(x, s)
+        return (self._of_owner(carried) * influence.unsqueeze(1)).sum(2) + immediate
+
+    def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
+        """See :class:`Influence`."""
+        return (self._of_owner(by_state) * influence).sum((0, 1))
+
+    def _of_owner(self, by_state: Tensor) -> Tensor:
+        """From (…, n), a number for each unit in each of its states, to (…, k, P)."""
+        return by_state.unflatten(-1, (self.states, -1))[..., self.owner]
+
+    def _rows(self, weights: Weights) -> Tensor:
+        """Sums over units, (k, n), one for each state: where units are apart, each has one term."""
+        like = next(iter(weights.values()))
+        units = like.new_ones(self.step.width // self.states)
+        return torch.kron(torch.eye(self.states, dtype=like.dtype, device=like.device), units)
+
+    def _owner(self) -> Tensor:
+        """The unit, counted through all layers, that each parameter (P) belongs to.
+
+        A row of a weight belongs to the unit of that number, in each block anew. The weights of
+        links between layers have no influence on any state of their own layer.
+        """
+        network, owners = self.step.network, dict.fromkeys(self.learned, torch.zeros(0))
+        first = 0
+        for layer, cell in enumerate(network.cells):
+            for name, parameter in self.learned.items():
+                if name.endswith(f"_l{layer}"):
+                    units = first + torch.arange(len(parameter)) % cell.hidden_size
+                    owners[name] = units.repeat_interleave(parameter[0].numel())
+            first += cell.hidden_size
+        return torch.cat(list(owners.values())).to(next(network.parameters()).device)
+
+    def _apart(self) -> bool:
+        """Whether every sum over units has one term, for weights and states drawn at random.
+
+        Then, and only then, a sum in which unit i counts u_i times is u_i times that one term.
+        """
+        generator = torch.Generator().manual_seed(0)
+
+        def draw(*shape: int) -> Tensor:
+            drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return drawn.to(self.owner.device)
+
+        for _ in range(3):  # a unit that is shut off in one draw is not in the next
+            weights = {name: draw(*p.shape) for name, p in self.step.named_parameters()}
+            x, s = draw(self.step.network.input_size), draw(self.step.width)
+            rows, count = self._rows(weights), draw(self.step.width // self.states).abs() + 0.5
+            once, again = self._pull(weights, x, s, rows)
+            counted, counted_again = self._pull(weights, x, s, rows * count.repeat(self.states))
+            if not torch.allclose(counted, once * count[self.owner], 1e-9, 1e-12):
+                return False
+            if not torch.allclose(counted_again, again * count.repeat(self.states), 1e-9, 1e-12):
+                return False
+        return True
+
+
+class RankOne(Influence):
+    """Two vectors a (B, n) and b (B, P) whose product a bᵀ is J in expectation.
+
+    a' = ρ₀ ∂s'/∂s a + ρ₁ ν and b' = b / ρ₀ + νᵀ ∂s'/∂θ / ρ₁ with fresh signs ν = ±1. The scales
+    ρ₀ = √(‖b‖ / ‖∂s'/∂s a‖), ρ₁ = √(‖νᵀ ∂s'/∂θ‖ / ‖ν‖) keep the two terms' variance low.
+    Memory and time O(P).
+    """
+
+    TINY = 1e-7  # keeps the scales from being 0
+
+    def __init__(self, network: Recurrent):
+        super().__init__(Step(network))
+
+    def start(self, weights: Weights, batch: int) -> tuple[Tensor, Tensor]:
+        """See :class:`Influence`."""
+        signs = _signs(next(iter(weights.values())).new_empty(batch, self.step.width))
+        return signs, self._pull_start(weights, signs)
+
+    def advance(
+        self, weights: Weights, x: Tensor, s: Tensor, influence: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """See :class:`Influence`."""
+        before, by_weights = influence
+        signs = _signs(s)
+
+        def push(x: Tensor, s: Tensor, along: Tensor) -> Tensor:
+            return jvp(lambda s: self._next(weights, {}, x, s), (s,), (along,))[1]
+
+        def pull(x: Tensor, s: Tensor, row: Tensor) -> Tensor:
+            return self._pull(weights, x, s, row.unsqueeze(0))[0].squeeze(0)
+
+        carried, immediate = vmap(push)(x, s, before), vmap(pull)(x, s, signs)
+        old, new = self._scale(by_weights, carried), self._scale(immediate, signs)
+        return old * carried + new * signs, by_weights / old + immediate / new
+
+    def gradient(self, influence: tuple[Tensor, Tensor], by_state: Tensor) -> Tensor:
+        """See :class:`Influence`."""
+        a, b = influence
+        return (by_state * a).sum(-1) @ b
+
+    def _scale(self, b: Tensor, a: Tensor) -> Tensor:
+        norms = [v.norm(dim=-1, keepdim=True) for v in (b, a)]
+        return (norms[0] / (norms[1] + self.TINY)).sqrt() + self.TINY
+
+
+def _signs(like: Tensor) -> Tensor:
+    return 2 * torch.bernoulli(torch.full_like(like, 0.5)) - 1

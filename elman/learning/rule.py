@@ -1,0 +1,85 @@
+"""What a learning rule is: from a network, a loss and the windows of a stream to gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from elman.errors import InputError
+from elman.layers import Recurrent
+
+Loss = Callable[[Tensor, Any], Tensor]
+"""From the outputs y (T, B, S) of a window and their targets to the window's loss, a scalar."""
+
+
+def detach(state: Any) -> Any:
+    """The same state as a constant: no gradient flows through it into the past."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    return None if state is None else type(state)(detach(part) for part in state)
+
+
+class Rule:
+    """How a recurrent network gets the gradient of its loss.
+
+    A stream comes in windows, x (T, B, M) with their targets, each going on where the last one
+    ended; T may be 1. The rule runs the network over a window and adds the gradient of its loss
+    to every ``.grad``: of the network's parameters, and of those that the loss has of its own,
+    such as an output layer's. An update may follow every window::
+
+        head = nn.Linear(64, 1)
+        rule = RTRL(network, lambda y, target: mse_loss(head(y), target))
+        for x, target in stream:
+            optimizer.zero_grad()
+            loss = rule.gradients(x, target)
+            optimizer.step()
+
+    Args:
+        network: any cell, any number of layers.
+        loss: from the outputs y (T, B, S) of a window and their targets to a scalar.
+
+    Attributes:
+        state: the network's state after the last window, as the network hands it over; None
+            before the first.
+
+    Raises:
+        InputError: the rule cannot be used with this network.
+    """
+
+    def __init__(self, network: Recurrent, loss: Loss):
+        if not isinstance(network, Recurrent):
+            raise InputError(
+                f"network must be an elman.Recurrent or one of its kin, such as "
+                f"elman.LSTM(28, 256), received {type(network).__name__}."
+            )
+        self.network, self.loss = network, loss
+        self.state: Any = None
+
+    def gradients(self, x: Tensor, target: Any) -> Tensor:
+        """Add the gradient of this window's loss to every ``.grad``; return the loss.
+
+        Args:
+            x: (T, B, M), or (B, T, M) for a network with ``batch_first``.
+            target: whatever the loss takes.
+        """
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget the past: the next window begins a new stream."""
+        self.state = None
+
+    def _one_direction(self) -> None:
+        """Refuse networks that do not read a stream forward, step after step."""
+        name = type(self).__name__
+        if self.network.bidirectional:
+            raise InputError(
+                f"{name} reads a stream as it comes, and a bidirectional network reads the "
+                "future: use one direction, or BPTT."
+            )
+        if self.network.batch_first:
+            raise InputError(
+                f"{name} takes windows (T, B, M), time first: make the network without "
+                "batch_first, or use BPTT."
+            )

@@ -1,0 +1,263 @@
+"""Learning from a stream as it comes, and the learning rules side by side."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from elman.cells import registry
+from elman.data.endless import Endless, open_endless
+from elman.errors import ElmanError, InputError
+from elman.layers import Recurrent
+from elman.learning import OPTIMIZERS, RULES, Rule, TruncatedBPTT, clip_norm, make_optimizer
+from elman.training import storage
+from elman.training.interrupt import Interrupt
+from elman.training.memory import Memory
+from elman.training.progress import Report
+from elman.training.settings import Settings, option
+
+POINTS = 50  # of a curve: each the mean over many steps, because single errors scatter
+
+
+@dataclass
+class OnlineSettings(Settings):
+    """What learning from a stream can be told."""
+
+    cell: str = option("gru", "A name that elman cells lists, or path/to/file.py:ClassName.")
+    hidden: int = option(32, "Units of each layer.", least=1)
+    layers: int = option(1, "Layers.", least=1)
+    batch: int = option(1, "Streams side by side.", least=1)
+    steps: int = option(20_000, "Steps of the stream to learn from.", least=1)
+    update: int = option(1, "Steps between two updates; tbptt's k1.", least=1)
+    reach: int = option(20, "How many steps tbptt goes back: k2.", least=1)
+    sequence: int = option(200, "Steps of bptt's sequences, with an update for each.", least=1)
+    optimizer: str = option("adam", "How to update.", choices=tuple(OPTIMIZERS))
+    learning_rate: float = option(1e-3, "The optimiser's step size.", above=0)
+    clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
+    seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
+
+
+def make_rule(name: str, settings: OnlineSettings, stream: Endless) -> tuple[Rule, nn.ModuleDict]:
+    """The rule of that name, and the network and output layer that it learns, freshly drawn.
+
+    Raises:
+        InputError: the rule cannot be used with the settings' cell.
+    """
+    torch.manual_seed(settings.seed)
+    cell = registry.make(settings.cell, stream.inputs, settings.hidden)
+    network = Recurrent(cell, settings.layers)
+    head = nn.Linear(network.output_size, stream.outputs)
+
+    def loss(y: Tensor, target: Tensor) -> Tensor:
+        return stream.loss(head(y), target)
+
+    kind = RULES[name]
+    rule = kind(network, loss, settings.reach) if kind is TruncatedBPTT else kind(network, loss)
+    return rule, nn.ModuleDict({"network": network, "head": head})
+
+
+def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -> dict[str, Any]:
+    """Learn from a stream by one rule, predicting each window before learning from it.
+
+    Args:
+        name: one of :data:`elman.learning.RULES`.
+        data: as for :func:`elman.data.endless.open_endless`.
+        settings: how.
+        quiet: show no progress.
+
+    Returns:
+        ``error`` over the last tenth of the stream; ``steps``, ``seconds``, ``steps_per_second``;
+        ``peak_bytes``, the most memory that learning took; ``parameters``; ``curve``, points with
+        ``step``, ``seconds``, the ``error`` since the point before, and the ``bytes`` in use;
+        ``failed``, why it ended early, or None.
+    """
+    stream = open_endless(data)
+    size = settings.sequence if name == "bptt" else settings.update
+    rule, model = make_rule(name, settings, stream)
+    # Engines are built and graphs are traced once: that is neither the rule's time nor its memory.
+    for x, target in itertools.islice(stream.windows(settings.batch, size), 3):
+        rule.gradients(x, target)
+    rule.reset()
+    model.zero_grad()
+    torch.manual_seed(settings.seed)
+    memory = Memory()
+    optimizer = make_optimizer(settings.optimizer, model, settings.learning_rate)
+    curve, losses, since = [], [], 0.0
+    windows, failed = -(-settings.steps // size), None
+    between = -(-windows // POINTS)
+    started = time.perf_counter()
+    with Interrupt() as interrupt, Report(None, "steps", quiet) as report:
+        for k, (x, target) in enumerate(stream.windows(settings.batch, size), start=1):
+            optimizer.zero_grad()
+            loss = rule.gradients(x, target).item()
+            clip_norm(model.parameters(), settings.clip_norm or None)
+            optimizer.step()
+            since += loss
+            if not math.isfinite(loss):
+                failed = f"diverged after {k * size:,} steps: lower --learning-rate"
+            elif interrupt.asked:
+                failed = f"interrupted after {k * size:,} steps"
+            if failed or k % between == 0 or k == windows:
+                seconds, count = time.perf_counter() - started, (k - 1) % between + 1
+                losses.append(since / count)
+                error, since = stream.measure(losses[-1]), 0.0
+                point = {"step": k * size, "seconds": seconds, "error": error}
+                curve.append(point | {"bytes": memory.now()})
+                left = seconds * (windows - k) / k
+                report.update(0, k / windows, {name: error}, k * size / seconds, left)
+            if failed or k == windows:
+                break
+    last = losses[-max(1, len(losses) // 10) :]
+    return {
+        "rule": name,
+        "error": stream.measure(sum(last) / len(last)),
+        "steps": k * size,
+        "seconds": seconds,
+        "steps_per_second": k * size / seconds,
+        "peak_bytes": memory.peak(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "curve": curve,
+        "failed": failed,
+    }
+
+
+def compare_rules(
+    names: list[str], data: str, settings: OnlineSettings, folder: Path
+) -> dict[str, Any]:
+    """Learn from the same stream by each rule, and draw how they did.
+
+    Every rule has a process of its own, so that neither its memory nor its time is another's. The
+    folder gets ``comparison.json``, ``comparison.png`` and ``comparison.svg``.
+
+    Args:
+        names: of :data:`elman.learning.RULES`.
+        data: as for :func:`elman.data.endless.open_endless`.
+        settings: what all have in common.
+        folder: made anew.
+
+    Returns:
+        ``rows``, what :func:`learn` gives for each rule, or why it cannot be used; ``data``,
+        ``measure``, ``settings`` and ``folder``.
+
+    Raises:
+        InputError: there is no such rule or cell, or a rule is named twice.
+        ElmanError: the folder is there already.
+    """
+    for name in names:
+        if name not in RULES:
+            raise InputError(f"unknown rule {name!r}: expected some of {', '.join(RULES)}.")
+    if len(set(names)) < len(names):
+        raise InputError(f"each rule can be compared once, received {', '.join(names)}.")
+    if folder.exists():
+        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+    stream = open_endless(data)
+    registry.make(settings.cell, stream.inputs, settings.hidden)  # what is wrong with it, says so
+    rows: list[dict[str, Any]] = []
+    with Interrupt() as interrupt:
+        for name in names:
+            try:
+                make_rule(name, settings, stream)
+            except InputError as why:
+                rows.append({"rule": name, "failed": str(why), "curve": []})
+                continue
+            if not interrupt.asked:
+                rows.append(_alone(learn, name, data, settings))
+    folder.mkdir(parents=True)
+    compared = {
+        "rows": rows, "data": stream.name, "measure": stream.error,
+        "settings": settings.to_json(), "folder": str(folder),
+    }  # fmt: skip
+    storage.write_json(folder / "comparison.json", compared)
+    draw(compared, folder / "comparison")
+    return compared
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def print_rules(compared: dict[str, Any]) -> None:
+    """Print a comparison of rules as a table."""
+    table = Table(box=None, pad_edge=False)
+    for k, column in enumerate(("rule", compared["measure"], "steps/s", "seconds", "memory, MB")):
+        table.add_column(column, justify="right" if k else "left")
+    for row in compared["rows"]:
+        if "error" not in row:
+            table.add_row(row["rule"], "–", "–", "–", "–")
+            continue
+        peak = row["peak_bytes"]
+        table.add_row(
+            row["rule"], f"{row['error']:.4f}", f"{row['steps_per_second']:,.0f}",
+            f"{row['seconds']:,.1f}", "–" if peak is None else f"{peak / 1e6:.1f}",
+        )  # fmt: skip
+    console = Console(highlight=False)
+    console.print(table)
+    for row in compared["rows"]:
+        if row["failed"]:
+            console.print(f"{row['rule']}: {row['failed']}", markup=False, soft_wrap=True)
+
+
+def draw(compared: dict[str, Any], path: Path) -> None:
+    """Draw error by steps and by seconds, and memory by steps, into ``path`` .png and .svg."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib import ticker
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    panels = (
+        ("step", "error", "steps of the stream", compared["measure"]),
+        ("seconds", "error", "seconds", compared["measure"]),
+        ("step", "bytes", "steps of the stream", "memory taken by learning, MB"),
+    )
+    drawn = [row for row in compared["rows"] if row["curve"]]
+    for axis, (across, up, x_label, y_label) in zip(axes, panels, strict=True):
+        for k, row in enumerate(drawn):
+            points = [p for p in row["curve"] if p[up] is not None]
+            values = [p[up] / (1e6 if up == "bytes" else 1) for p in points]
+            axis.plot(
+                [p[across] for p in points], values, color=str(0.12 * k), linewidth=1,
+                marker="osv^Dx"[k % 6], markersize=4, markerfacecolor="white",
+                markevery=(2 * k, 12), label=row["rule"],
+            )  # fmt: skip
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.grid(alpha=0.3, which="both")
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        if up == "bytes":
+            axis.set_ylim(bottom=0)
+            continue
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+    if drawn:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    its = compared["settings"]
+    figure.suptitle(
+        f"{compared['data']}: {its['cell']}, {its['layers']} × {its['hidden']} units, "
+        f"an update every {its['update']} step{'s' if its['update'] > 1 else ''}"
+    )
+    for kind in ("png", "svg"):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=130)
+        storage.write_bytes(path.with_suffix(f".{kind}"), content.getvalue())
+    plt.close(figure)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import elman
+from elman import ElmanError, InputError, cli
+from elman.learning import RULES
+from elman.training import online
+from elman.training.memory import Memory
+from elman.training.online import OnlineSettings, compare_rules, draw, learn, print_rules
+
+
+@pytest.fixture(autouse=True)
+def _eager():
+    with elman.engine("reference"):
+        yield
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Run every rule in this process: a process of its own takes seconds to start."""
+    monkeypatch.setattr(online, "_alone", lambda function, *arguments: function(*arguments))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_learns(name):
+    settings = OnlineSettings(hidden=8, steps=1500, update=10, sequence=50, learning_rate=0.02)
+    learned = learn(name, "mackey-glass", settings, quiet=True)
+    assert learned["failed"] is None
+    assert learned["steps"] == 1500
+    assert learned["curve"][-1]["step"] == 1500
+    assert learned["error"] < 0.8 * learned["curve"][0]["error"]
+    assert [p["step"] for p in learned["curve"]] == sorted({p["step"] for p in learned["curve"]})
+
+
+def test_the_curve_is_the_error_before_learning():
+    # With no learning to speak of, the errors are those of the fresh network, window by window.
+    settings = OnlineSettings(hidden=4, steps=90, update=7, learning_rate=1e-12)
+    learned = learn("rtrl", "mackey-glass", settings, quiet=True)
+    stream = online.open_endless("mackey-glass")
+    rule, _ = online.make_rule("rtrl", settings, stream)
+    x, target = next(stream.windows(1, 91))
+    whole = stream.measure(rule.gradients(x, target).item())
+    errors = torch.tensor([p["error"] for p in learned["curve"]])
+    assert len(errors) == 13
+    assert torch.allclose(errors.square().mean().sqrt(), torch.tensor(whole), rtol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    settings = OnlineSettings(hidden=4, steps=60, update=3)
+    curves = [learn("uoro", "mackey-glass", settings, quiet=True)["curve"] for _ in range(2)]
+    assert [p["error"] for p in curves[0]] == [p["error"] for p in curves[1]]
+
+
+def test_a_comparison_keeps_table_curves_and_what_could_not_be(together, tmp_path, capsys):
+    settings = OnlineSettings(cell="lstm-projected", hidden=4, steps=40, update=4)
+    compared = compare_rules(["tbptt", "snap1"], "mackey-glass", settings, tmp_path / "run")
+    assert "not one number a unit" in compared["rows"][1]["failed"]
+    assert json.loads((tmp_path / "run" / "comparison.json").read_text()) == compared
+    assert (tmp_path / "run" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "run" / "comparison.svg").read_bytes()
+    print_rules(compared)
+    shown = capsys.readouterr().out
+    assert "tbptt" in shown
+    assert "Use RTRL or UORO" in shown
+
+
+def test_what_diverges_is_said(together, tmp_path, capsys):
+    settings = OnlineSettings(
+        cell="rnn-relu", hidden=4, steps=400, optimizer="sgd", learning_rate=1e30, clip_norm=0
+    )
+    learned = learn("rtrl", "mackey-glass", settings, quiet=True)
+    assert "diverged" in learned["failed"]
+    draw({"rows": [learned], "data": "", "measure": "error", "settings": settings.to_json()},
+         tmp_path / "drawn")  # fmt: skip
+
+
+def test_the_command(tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["--learning", "rtrl", "--steps", "60", "--update", "5", "--hidden", "4"]
+    assert cli.run(["compare-learning", *options, "--run", str(run), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert [row["rule"] for row in compared["rows"]] == ["rtrl"]
+    assert all(row["steps"] == 60 and row["failed"] is None for row in compared["rows"])
+    assert cli.run(["compare-learning", *options, "--run", str(run)]) == 1
+    assert "name another folder" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_is_said(tmp_path, capsys):
+    for options, message in (
+        (["--learning", "rtrl,magic"], "unknown rule 'magic'"),
+        (["--learning", "rtrl,rtrl"], "each rule can be compared once"),
+        (["--hidden", "0"], "hidden"),
+        (["no-such-book.txt"], "no-such-book"),
+        (["--cell", "magic"], "unknown cell 'magic'"),
+    ):
+        assert cli.run(["compare-learning", *options, "--run", str(tmp_path / "run")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError):
+        OnlineSettings(reach=0)
+    with pytest.raises(ElmanError, match="is there already"):
+        compare_rules(["rtrl"], "mackey-glass", OnlineSettings(), tmp_path)
+
+
+def test_memory_sees_what_is_taken_and_given_back():
+    memory = Memory()
+    if memory.now() is None:
+        pytest.skip("the resident memory of a process is read on Linux alone")
+    taken = torch.ones(10_000_000)
+    assert 35e6 < memory.now() < 60e6
+    del taken
+    assert memory.peak() > 35e6
+    assert Memory().peak() < 5e6
