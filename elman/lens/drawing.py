@@ -178,7 +178,7 @@ def _has(family: str) -> frozenset[int]:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     try:
-        return frozenset(get_font(findfont(FontProperties([family]))).get_charmap())
+        return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
     except (OSError, RuntimeError, ValueError):  # a font that cannot be read has none
         return frozenset()
 

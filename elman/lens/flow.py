@@ -281,7 +281,7 @@ def _check_loss(value: Any) -> None:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"loss must give a scalar, such as y.square().sum(), received {shape}.")
     if not value.isfinite():
-        raise InputError(f"the loss is {float(value)}: expected a finite one; look at x.")
+        raise InputError(f"the loss is {float(value.detach())}: expected a finite one; look at x.")
     if not value.requires_grad:
         raise InputError("the loss does not depend on y: compute it from what loss receives.")
 

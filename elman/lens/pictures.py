@@ -181,12 +181,12 @@ def draw_cliff(descents: Sequence[cliff.Descent], path: Path) -> None:
     from matplotlib.colors import LogNorm
 
     spans = (3.5, 5.75), (-2.9, -1.35)
-    w, b = torch.meshgrid(*(torch.linspace(*s, 500).double() for s in spans), indexing="ij")
+    w, b = torch.meshgrid(*(torch.linspace(*s, 300).double() for s in spans), indexing="ij")
     with canvas(11, 4.4) as figure:
         surface, errors = figure.subplots(1, 2, width_ratios=(1.25, 1))
         drawn = surface.pcolormesh(
-            w, b, cliff.error(w, b), norm=LogNorm(1e-3, 0.5), cmap="gray", shading="gouraud",
-            rasterized=True,
+            w.numpy(), b.numpy(), cliff.error(w, b).numpy(), norm=LogNorm(1e-3, 0.5),
+            cmap="gray", shading="gouraud", rasterized=True,
         )  # fmt: skip
         figure.colorbar(drawn, ax=surface, label="error E", extend="min")
         looks: list[dict[str, Any]] = [
@@ -232,24 +232,27 @@ def draw_activity(
         raise InputError(
             f"at most {MOST_TOKENS} tokens fit a picture, received {len(tokens)}: take a part."
         )
-    maps = {**activity.gates, **activity.candidates, **activity.states}
-    memory = list(activity.states.values())[-1][:, 0]
-    chosen = memory.var(0, correction=0).topk(min(units, memory.shape[-1])).indices.sort().values
+    maps = [
+        (f"{kind} {name}", values[:, 0].T.cpu().double().numpy())
+        for kind in ("gate", "candidate", "state")
+        for name, values in getattr(activity, f"{kind}s").items()
+    ]
+    # The widest state has a row for each unit; of those, the last is the memory of an LSTM.
+    memory = max((values for name, values in reversed(maps) if name.startswith("state")), key=len)
+    chosen = np.sort(np.argsort(-memory.var(1), kind="stable")[:units])
     width = max(5.0, 1.9 + 0.19 * len(tokens))
     with canvas(width, 0.9 + len(maps) * (0.6 + 0.03 * len(chosen))) as figure:
         rows = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (name, values) in zip(rows, maps.items(), strict=True):
-            shown = values[:, 0].T
-            if shown.shape[0] == memory.shape[-1]:
-                shown = shown[chosen]
-            gate = name in activity.gates
-            bound = 1.0 if gate else max(1.0, float(shown.abs().max()))
+        for axes, (name, values) in zip(rows, maps, strict=True):
+            shown = values[chosen] if len(values) == len(memory) else values[:units]
+            gate = name.startswith("gate")
+            bound = 1.0 if gate else float(np.abs(shown).max()) or 1.0
             drawn = axes.imshow(
                 shown, aspect="auto", cmap=COLOUR_MAP, interpolation="nearest",
                 vmin=0 if gate else -bound, vmax=bound,
             )  # fmt: skip
-            axes.set_ylabel(f"{len(shown)} of {values.shape[-1]} units")
-            axes.set_title(f"{_kind(activity, name)} {name}")
+            axes.set_ylabel(f"{len(shown)} of {len(values)} units")
+            axes.set_title(name, parse_math=False)
             axes.grid(visible=False)
             axes.set_yticks([])
             figure.colorbar(drawn, ax=axes, pad=0.01)
@@ -258,12 +261,6 @@ def draw_activity(
         if title:
             figure.suptitle(title, parse_math=False)
         save(figure, path)
-
-
-def _kind(activity: Activity, name: str) -> str:
-    if name in activity.gates:
-        return "gate"
-    return "candidate" if name in activity.candidates else "state"
 
 
 def _positive(norms: Tensor) -> np.ndarray:
