@@ -126,10 +126,8 @@ def legend_below(axes: Axes, columns: int = 1) -> None:
 
 
 def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
-    """Write a text's tokens under the columns of ``axes``, in a font that has them."""
-    shown = [_visible(token) for token in tokens]
-    families, missing = _fonts("".join(dict.fromkeys("".join(shown))))
-    shown = [_spelled(token, missing) for token in shown]
+    """Write a text's tokens under the columns of ``axes``, in fonts that have them."""
+    shown, families = writable([_visible(token) for token in tokens])
     upright = all(len(token) == 1 for token in shown)
     axes.set_xticks(
         range(len(shown)), shown, family=families, rotation=0 if upright else 90, fontsize=8,
@@ -137,52 +135,65 @@ def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
     )  # fmt: skip
 
 
+def writable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The texts as they can be drawn, and the families of fonts that have their characters.
+
+    Characters that no font has stand as their code point, U+4E2D: better than a row of boxes.
+    """
+    left = "".join(dict.fromkeys("".join(texts)))
+    families: list[str] = []
+    for name, file in _installed().items():
+        lacking = "".join(c for c in left if ord(c) not in _has(file))
+        if len(lacking) < len(left) or not families:
+            families.append(name)
+            left = lacking
+        if not left:
+            break
+    spelled = {c: f"U+{ord(c):04X}" for c in left}
+    return ["".join(spelled.get(c, c) for c in text) for text in texts], families
+
+
 def _visible(token: str) -> str:
     """Spaces and line ends as signs that can be seen."""
     signs = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
-    return "".join(signs.get(c, c) for c in token)
+    return "".join(signs.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in token)
 
 
-def _spelled(token: str, missing: str) -> str:
-    """Characters that no font has, by their code point: better than a row of boxes."""
-    return "".join(f"U+{ord(c):04X}" if c in missing or not c.isprintable() else c for c in token)
-
-
-def _fonts(text: str) -> tuple[list[str], str]:
-    """The families that have the characters of ``text`` together, and what none of them has."""
-    families, missing = ["DejaVu Sans"], _lacking("DejaVu Sans", text)
-    for name in _installed():
-        if not missing:
-            break
-        left = _lacking(name, missing)
-        if len(left) < len(missing):
-            families.append(name)
-            missing = left
-    return families, missing
-
-
-def _installed() -> list[str]:
-    """The families of this machine, those that are known to have Chinese and Japanese first."""
+def _installed() -> dict[str, str]:
+    """The files of this machine's fonts by family, those that suit a text first."""
+    from matplotlib import get_data_path
     from matplotlib.font_manager import fontManager
 
-    names = dict.fromkeys(sorted(font.name for font in fontManager.ttflist))
-    return sorted(names, key=lambda name: not any(sign in name for sign in _CJK))
+    # Beside DejaVu, matplotlib brings fonts of symbols only, and one of boxes for all characters.
+    brought = get_data_path()
+    usable = [
+        font
+        for font in sorted(fontManager.ttflist, key=lambda font: font.name)
+        if (font.name == _FIRST[0] or not font.fname.startswith(brought))
+        and "LastResort" not in font.name.replace(" ", "")
+    ]
+    files = {font.name: font.fname for font in usable}
+    files |= {font.name: font.fname for font in usable if (font.style, font.weight) == _PLAIN}
+
+    def rank(name: str) -> int:
+        return next((k for k, sign in enumerate(_FIRST) if sign in name), len(_FIRST))
+
+    return {name: files[name] for name in sorted(files, key=rank)}
 
 
-_CJK = ("CJK", "Source Han", "WenQuanYi", "PingFang", "YaHei", "SimHei", "Droid Sans Fallback")
+_PLAIN = ("normal", 400)
+_FIRST = (
+    "DejaVu Sans", "CJK SC", "CJK", "Source Han", "WenQuanYi", "PingFang", "YaHei", "SimHei",
+    "Droid Sans Fallback",
+)  # fmt: skip
 
 
 @cache
-def _has(family: str) -> frozenset[int]:
-    """The code points that a family has a sign for."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+def _has(file: str) -> frozenset[int]:
+    """The code points that a font has a sign for."""
+    from matplotlib.font_manager import get_font
 
     try:
-        return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
+        return frozenset(get_font(file).get_charmap())
     except (OSError, RuntimeError, ValueError):  # a font that cannot be read has none
         return frozenset()
-
-
-def _lacking(family: str, text: str) -> str:
-    has = _has(family)
-    return "".join(c for c in text if ord(c) not in has)

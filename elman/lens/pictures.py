@@ -23,6 +23,7 @@ from elman.lens.drawing import (
     logarithmic,
     save,
     style,
+    writable,
 )
 from elman.lens.flow import CellFlow, GradientFlow, relative_to_start
 
@@ -259,7 +260,8 @@ def draw_activity(
         label_tokens(rows[-1], tokens)
         rows[-1].set_xlabel("the text, token by token")
         if title:
-            figure.suptitle(title, parse_math=False)
+            (shown_title,), families = writable([title])
+            figure.suptitle(shown_title, family=families, parse_math=False)
         save(figure, path)
 
 

@@ -23,7 +23,8 @@ def test_signs_for_what_cannot_be_seen_and_no_formulas(tmp_path):
 
 
 def test_characters_that_no_font_has_are_spelled(tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing, "_installed", lambda: ["DejaVu Sans"])
+    own = drawing._installed()["DejaVu Sans"]
+    monkeypatch.setattr(drawing, "_installed", lambda: {"DejaVu Sans": own})
     with drawing.canvas(3, 2) as figure:
         axes = figure.subplots()
         drawing.label_tokens(axes, ["中", "文", "é"])
@@ -33,9 +34,11 @@ def test_characters_that_no_font_has_are_spelled(tmp_path, monkeypatch):
 
 
 def test_a_font_that_has_them_is_found(monkeypatch):
-    monkeypatch.setattr(drawing, "_has", lambda name: {"Noto Sans CJK SC": {0x4E2D}}.get(name, ()))
-    monkeypatch.setattr(drawing, "_installed", lambda: ["Ugly", "Noto Sans CJK SC"])
-    assert drawing._fonts("中文") == (["DejaVu Sans", "Noto Sans CJK SC"], "文")
+    files = {"DejaVu Sans": {0x61}, "Ugly": {0x62}, "Noto Sans CJK SC": {0x4E2D}}
+    monkeypatch.setattr(drawing, "_installed", lambda: {name: name for name in files})
+    monkeypatch.setattr(drawing, "_has", files.__getitem__)
+    found = drawing.writable(["中a", "文"])
+    assert found == (["中a", "U+6587"], ["DejaVu Sans", "Noto Sans CJK SC"])
 
 
 def test_heat_maps(tmp_path):
