@@ -27,7 +27,7 @@ _OTHERS = frozenset(
     {
         torch.tanh, Tensor.tanh, functional.tanh, torch.relu, Tensor.relu, functional.relu,
         torch.softmax, Tensor.softmax, functional.softmax, functional.softplus, functional.elu,
-        functional.gelu, functional.silu, functional.leaky_relu, functional.hardtanh, torch.sin,
+        functional.gelu, functional.silu, functional.leaky_relu, functional.hardtanh,
     }
 )  # fmt: skip
 _PRODUCTS = frozenset(
@@ -97,7 +97,12 @@ def of_step(
     """
     with _Watch(cell) as watch:
         after = cell(x, *states)
-    return watch.gates, watch.candidates, after
+    # What a cell makes of its weights alone, such as a decay σ(v), is the same at every step.
+    gates, candidates = (
+        {name: value for name, value in found.items() if value.shape[:-1] == x.shape[:-1]}
+        for found in (watch.gates, watch.candidates)
+    )
+    return gates, candidates, after
 
 
 class _Watch(TorchFunctionMode):

@@ -35,7 +35,7 @@ _RC: dict[Any, Any] = {
     "legend.fontsize": 8,
     "svg.fonttype": "path",
     "svg.hashsalt": "elman",
-    "savefig.dpi": 150,
+    "savefig.dpi": 120,
 }
 _DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1.2)), "-"]
 _MARKERS = ["o", "s", "^", "D", "v", "x", "P", "*"]

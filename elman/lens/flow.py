@@ -26,7 +26,8 @@ class Verdict:
         kind: ``"vanishes"``, ``"explodes"`` or ``"holds"``.
         lag: the first lag at which the norm is below the threshold times that at lag 0, or above
             its reciprocal; where it holds, the last lag that was looked at.
-        rate: γ, the mean factor a step: (norm at the last lag / norm at lag 0)^(1 / last lag).
+        rate: γ, the mean factor a step: (norm at the last lag / norm at lag 0)^(1 / last lag), of
+            the lags at which anything is left.
     """
 
     kind: str
@@ -37,14 +38,14 @@ class Verdict:
     def of(cls, norms: Tensor, threshold: float) -> Verdict:
         """The verdict on norms by lag (lags)."""
         relative = relative_to_start(norms)
-        last = len(norms) - 1
-        rate = float(relative[-1]) ** (1 / last) if last else 1.0
+        left = int(relative.nonzero().max()) if bool(relative.any()) else 0
+        rate = float(relative[left]) ** (1 / left) if left else float(len(norms) == 1)
         for lag, value in enumerate(relative.tolist()):
             if value < threshold:
                 return cls("vanishes", lag, rate)
             if value > 1 / threshold:
                 return cls("explodes", lag, rate)
-        return cls("holds", last, rate)
+        return cls("holds", len(norms) - 1, rate)
 
     def __str__(self) -> str:
         return f"{self.told} (× {self.rate:.3g} a step)"

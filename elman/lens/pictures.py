@@ -242,7 +242,7 @@ def draw_activity(
     memory = max((values for name, values in reversed(maps) if name.startswith("state")), key=len)
     chosen = np.sort(np.argsort(-memory.var(1), kind="stable")[:units])
     width = max(5.0, 1.9 + 0.19 * len(tokens))
-    with canvas(width, 0.9 + len(maps) * (0.6 + 0.03 * len(chosen))) as figure:
+    with canvas(width, 0.9 + len(maps) * (0.8 + 0.025 * len(chosen))) as figure:
         rows = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, values) in zip(rows, maps, strict=True):
             shown = values[chosen] if len(values) == len(memory) else values[:units]
@@ -252,7 +252,8 @@ def draw_activity(
                 shown, aspect="auto", cmap=COLOUR_MAP, interpolation="nearest",
                 vmin=0 if gate else -bound, vmax=bound,
             )  # fmt: skip
-            axes.set_ylabel(f"{len(shown)} of {len(values)} units")
+            every = "" if len(shown) == len(values) else f" of {len(values)}"
+            axes.set_ylabel(f"{len(shown)}{every} units")
             axes.set_title(name, parse_math=False)
             axes.grid(visible=False)
             axes.set_yticks([])

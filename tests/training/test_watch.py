@@ -13,7 +13,7 @@ from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.watch import flows, read_log
 
-TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+TEXT = "the quick brown fox jumps over the lazy dog. " * 15
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def train(tmp_path):
     """Train a small language model for two epochs, or go on to a third."""
     (tmp_path / "book.txt").write_text(TEXT)
     small = {"hidden": 6, "layers": 2, "batch": 4, "steps": 10, "epochs": 2, "dropout": 0.3}
-    small |= {"prompts": ["the"], "sample_length": 5, "watch_every": 20}
+    small |= {"prompts": ["the"], "sample_length": 5, "watch_every": 10}
 
     def run(name, resume=False, **changed):
         settings = LanguageModelSettings.of(small, changed)
@@ -44,7 +44,7 @@ def test_the_run_folder_has_the_log_and_the_plots(train):
     trainer, folder = train("run", watch_gradients=True)
     lines = read_log(folder.path / "gradients.jsonl")
     updates = trainer.position.update
-    assert [line["update"] for line in lines] == list(range(0, updates, 20))
+    assert [line["update"] for line in lines] == list(range(0, updates, 10))
     assert len(lines) > 2
     for line in lines:
         assert [cell["layer"] for cell in line["cells"]] == [0, 1]
@@ -78,7 +78,7 @@ def test_resuming_goes_on_with_the_log(train):
     log.write_text(log.read_text() + json.dumps(ahead) + "\n" + '{"update": 1')
     resumed, _ = train("run", resume=True, watch_gradients=True, epochs=3)
     updates = [line["update"] for line in read_log(log)]
-    assert updates == list(range(0, resumed.position.update, 20))
+    assert updates == list(range(0, resumed.position.update, 10))
 
 
 def test_a_look_is_gradient_flow(train):
