@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -63,10 +64,12 @@ def descend(
         updates: how many.
 
     Raises:
-        InputError: the threshold is not positive, or there is no update.
+        InputError: the threshold or the rate is not positive, or there is no update.
     """
     if threshold is not None and not threshold > 0:
         raise InputError(f"threshold must be positive, or None, received {threshold!r}.")
+    if not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise InputError(f"learning_rate must be a positive number, received {learning_rate!r}.")
     if updates < 1:
         raise InputError(f"updates must be at least 1, received {updates!r}.")
     point = nn.Parameter(torch.tensor(start, dtype=torch.float64))

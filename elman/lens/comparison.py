@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def side_by_side(
         input: M; the input is drawn from N(0, 1).
         hidden: H.
         layers: layers of each network.
-        steps: T; the loss is at the last, the sum of the output.
+        steps: T, at least 2; the loss is at the last, the sum of the output.
         batch: sequences that norms are averaged over.
         gain: what the recurrent weights (``weight_hh…``) are multiplied with.
         threshold: see :func:`elman.gradient_flow`.
@@ -66,10 +67,15 @@ def side_by_side(
     """
     sizes = {"input": input, "hidden": hidden, "layers": layers, "steps": steps, "batch": batch}
     for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, received {value}.")
+        least = 2 if name == "steps" else 1
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, received {value}.")
     if not forget_biases or not cells:
         raise InputError("at least one cell and one forget bias are needed to compare.")
+    if not all(math.isfinite(number) for number in (gain, *forget_biases)):
+        raise InputError(
+            f"gain and forget biases must be finite, received {gain}, {forget_biases}."
+        )
     compared = []
     for name in cells:
         for bias in forget_biases:

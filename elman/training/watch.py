@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.lens.activations import Activity, of_steps
@@ -34,7 +36,13 @@ class Look:
     activities: list[Activity]
 
 
-def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[Look]:
+def flows(
+    job: Task,
+    window: Any,
+    state: Any,
+    threshold: float = 1e-3,
+    model: nn.Module | None = None,
+) -> list[Look]:
     """Look at every recurrent network in a job's model while it reads a window.
 
     The model runs as in evaluation; its weights, its gradients and the random numbers to come are
@@ -45,6 +53,7 @@ def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[L
         window: one that its loss takes.
         state: the state before the window.
         threshold: see :func:`elman.gradient_flow`.
+        model: the job's model as the loss takes it, where something is wrapped around it.
 
     Raises:
         InputError: the model has no recurrent network.
@@ -57,7 +66,7 @@ def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[L
     try:
         for name, network in networks:
             with unrolled(network) as run:
-                loss, _ = job.loss(job.model, window, state)
+                loss, _ = job.loss(model or job.model, window, state)
                 flow = flow_of_last_step(run, loss, threshold)
             looks.append(Look(name, flow, [of_steps(steps) for steps in run.cells]))
     finally:
@@ -89,17 +98,18 @@ class Watch:
         job: the job that is trained.
         run: its folder.
         every: updates between two looks.
+        model: the job's model as its training runs it.
     """
 
-    def __init__(self, job: Task, run: Run, every: int):
-        self.job, self.run, self.every = job, run, every
+    def __init__(self, job: Task, run: Run, every: int, model: nn.Module):
+        self.job, self.run, self.every, self.model = job, run, every, model
 
     def look(self, update: int, window: Any, state: Any) -> None:
         """Look at the window that the next update learns from, if it is time to."""
         if update % self.every:
             return
         cells = []
-        for look in flows(self.job, window, state):
+        for look in flows(self.job, window, state, model=self.model):
             for flow, activity in zip(look.flow.cells, look.activities, strict=True):
                 norms = {name: plain(values) for name, values in flow.by_state.items()}
                 cells.append(

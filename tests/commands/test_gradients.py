@@ -95,7 +95,7 @@ def test_textbook_and_cliff(elman):
         (("--forget-bias", "one"), "--forget-bias must be numbers"),
         (("--plot", "flow.gif"), "must end in one of .png, .svg, .pdf, received 'flow.gif'"),
         (("--plot", "nowhere/flow.png"), "no folder 'nowhere'"),
-        (("--steps", "0"), "steps must be at least 1"),
+        (("--steps", "1"), "steps must be at least 2, received 1"),
         (("--threshold", "3"), "threshold must lie between 0 and 1"),
         (("textbook", "--scales", "0"), "scales must be positive"),
         (("cliff", "--clip", "0"), "threshold must be positive"),

@@ -51,7 +51,7 @@ def test_heat_maps(tmp_path):
 
 def test_the_same_picture_has_the_same_bytes(tmp_path):
     flow = elman.gradient_flow(elman.RNN(2, 3), torch.randn(5, 1, 2))
-    for format in ("svg", "png", "pdf"):
+    for format in ("svg", "pdf"):
         first, second = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
         flow.plot(first)
         flow.plot(second)

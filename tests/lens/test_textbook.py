@@ -99,7 +99,10 @@ def test_side_by_side():
         (lambda: descend(None, updates=0), "updates must be at least 1"),
         (lambda: side_by_side(["nope"]), "unknown cell 'nope'"),
         (lambda: side_by_side(["rnn"], []), "one forget bias"),
-        (lambda: side_by_side(["rnn"], steps=0), "steps must be at least 1"),
+        (lambda: side_by_side(["rnn"], steps=1), "steps must be at least 2, received 1"),
+        (lambda: side_by_side(["rnn"], hidden=0), "hidden must be at least 1, received 0"),
+        (lambda: side_by_side(["rnn"], gain=float("inf")), "must be finite"),
+        (lambda: descend(None, learning_rate=float("nan")), "learning_rate must be a positive"),
     ],
 )
 def test_errors(call, message):
