@@ -107,9 +107,7 @@ class Trainer:
         self.stopping = EarlyStopping(settings.patience)
         self.position = Position()
         self.report = Report(settings.epochs, task.unit, quiet)
-        self.watch = (
-            Watch(task, run, settings.watch_every, self.model) if settings.watch_gradients else None
-        )
+        self.watch = Watch(task, run, settings.watch_every) if settings.watch_gradients else None
         self.interrupted = False
         self._best: dict[str, torch.Tensor] | None = None
         if resume:

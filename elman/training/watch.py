@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor
 
 from elman.errors import InputError
 from elman.layers import Recurrent
@@ -36,13 +37,7 @@ class Look:
     activities: list[Activity]
 
 
-def flows(
-    job: Task,
-    window: Any,
-    state: Any,
-    threshold: float = 1e-3,
-    model: nn.Module | None = None,
-) -> list[Look]:
+def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[Look]:
     """Look at every recurrent network in a job's model while it reads a window.
 
     The model runs as in evaluation; its weights, its gradients and the random numbers to come are
@@ -53,11 +48,12 @@ def flows(
         window: one that its loss takes.
         state: the state before the window.
         threshold: see :func:`elman.gradient_flow`.
-        model: the job's model as the loss takes it, where something is wrapped around it.
 
     Raises:
         InputError: the model has no recurrent network.
     """
+    # In other precisions than single, a training hands its states over in single precision.
+    state = _as(state, next(job.model.parameters()).dtype)
     networks = [(n, m) for n, m in job.model.named_modules() if isinstance(m, Recurrent)]
     if not networks:
         raise InputError(f"the model of {job.name} has no elman.Recurrent to look at.")
@@ -66,7 +62,7 @@ def flows(
     try:
         for name, network in networks:
             with unrolled(network) as run:
-                loss, _ = job.loss(model or job.model, window, state)
+                loss, _ = job.loss(job.model, window, state)
                 flow = flow_of_last_step(run, loss, threshold)
             looks.append(Look(name, flow, [of_steps(steps) for steps in run.cells]))
     finally:
@@ -98,18 +94,17 @@ class Watch:
         job: the job that is trained.
         run: its folder.
         every: updates between two looks.
-        model: the job's model as its training runs it.
     """
 
-    def __init__(self, job: Task, run: Run, every: int, model: nn.Module):
-        self.job, self.run, self.every, self.model = job, run, every, model
+    def __init__(self, job: Task, run: Run, every: int):
+        self.job, self.run, self.every = job, run, every
 
     def look(self, update: int, window: Any, state: Any) -> None:
         """Look at the window that the next update learns from, if it is time to."""
         if update % self.every:
             return
         cells = []
-        for look in flows(self.job, window, state, model=self.model):
+        for look in flows(self.job, window, state):
             for flow, activity in zip(look.flow.cells, look.activities, strict=True):
                 norms = {name: plain(values) for name, values in flow.by_state.items()}
                 cells.append(
@@ -150,6 +145,12 @@ class Watch:
         if lines:
             for format, content in draw_watch(lines).items():
                 storage.write_bytes(self.run.path / f"{PICTURE}.{format}", content)
+
+
+def _as(state: Any, dtype: torch.dtype) -> Any:
+    if isinstance(state, Tensor):
+        return state.to(dtype)
+    return None if state is None else type(state)(_as(part, dtype) for part in state)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
