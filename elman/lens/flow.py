@@ -208,6 +208,8 @@ def gradient_flow(
     check_threshold(threshold)
     with unrolled(network) as run:
         network(x, state)
+        if not run.y.numel():
+            raise InputError(f"x has nothing to look at, received the shape {tuple(x.shape)}.")
         steps = run.y.shape[run.time]
         if not -steps <= at < steps:
             raise InputError(f"at must be one of the {steps} steps of x, received {at}.")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import tanh
 
 import elman
-from elman import Affine, Cell, InputError, gradient_flow
+from elman import Affine, Cell, InputError, cells, gradient_flow
 from elman.layers.recurrent import Recurrent
 from elman.lens import Verdict
 from elman.lens.flow import flow_of_last_step
@@ -88,6 +88,19 @@ def test_layouts_states_and_frozen_weights():
     torch.testing.assert_close((alone[0] + alone[1]) / 2, first, rtol=1e-12, atol=0)
 
 
+def test_in_training_the_lens_sees_what_is_evaluated():
+    cell = cells.recurrent_dropout(cells.zoneout(cells.LSTM(3, 4, **F64), 0.5), 0.5)
+    network, x = Recurrent(cell, layers=2, dropout=0.5), torch.randn(7, 2, 3, **F64)
+    before = torch.get_rng_state()
+    first = gradient_flow(network, x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+    network.eval()
+    for ours, theirs in zip(first.cells, gradient_flow(network, x).cells, strict=True):
+        assert torch.equal(ours.norms, theirs.norms)
+        assert torch.equal(ours.jacobians, theirs.jacobians)
+
+
 def test_both_directions():
     network, x = elman.LSTM(3, 4, bidirectional=True, **F64), torch.randn(8, 2, 3, **F64)
     forward, back = gradient_flow(network, x, at=2).cells
@@ -160,6 +173,9 @@ def test_errors_say_what_is_wrong():
     for bad in (5, -6):
         with pytest.raises(InputError, match=f"one of the 5 steps of x, received {bad}"):
             gradient_flow(network, x, at=bad)
+    for empty in (x[:0], x[:, :0]):
+        with pytest.raises(InputError, match="x has nothing to look at"):
+            gradient_flow(network, empty)
     with pytest.raises(InputError, match=r"loss must give a scalar.*\(1, 3\)"):
         gradient_flow(network, x, loss=lambda y: y)
     with pytest.raises(InputError, match="does not depend on y"):
