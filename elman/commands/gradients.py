@@ -121,9 +121,9 @@ def textbook(
 ) -> None:
     """The textbook's experiment: repeated multiplication, slopes of tanh and σ, depth.
 
-    The norm of δ ← Wᵀ δ grows or shrinks exponentially: at most by W's largest singular value in
-    any step, in the long run by its spectral radius. Down a feed-forward chain, the same
-    happens by layers, with the slope of the non-linearity beside W.
+    The norm of δ ← Wᵀ δ grows or shrinks exponentially: at most by W's
+    largest singular value in any step, in the long run by its spectral
+    radius. Down a feed-forward chain, the same happens from layer to layer.
     """
     from elman.lens import depth, pictures, repeated_products
     from elman.lens.flow import plain
@@ -178,8 +178,8 @@ def cliff(
 ) -> None:
     """The wall in the error surface of a one-unit net, and what clipping does there.
 
-    The error of a_t = w σ(a_{t−1}) + b after 50 steps (Pascanu, Mikolov & Bengio, 2013), and
-    gradient descent on w and b from the same place, with and without clipping.
+    The error of a_t = w σ(a_{t−1}) + b after 50 steps (Pascanu, Mikolov &
+    Bengio, 2013), and gradient descent on w and b, with and without clipping.
     """
     from elman.lens import descend, pictures
     from elman.lens.flow import plain
@@ -247,8 +247,8 @@ def inspect(
 ) -> None:
     """Gates and states of a language model while it reads a text, token by token.
 
-    Draws them as heat maps, and says of each gate how often it is nearly closed (below 0.1) and
-    nearly open (above 0.9).
+    Draws them as heat maps, and says how often each gate is nearly closed
+    (below 0.1) and nearly open (above 0.9).
     """
     from elman.lens import pictures
     from elman.tasks import open_run
