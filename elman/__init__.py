@@ -17,6 +17,7 @@ from elman.cells import Affine, Cell, Constant, Diagonal, Linear
 from elman.compiler.engine import EngineWarning, engine
 from elman.errors import ElmanError, InputError
 from elman.layers import AR, GRU, LSTM, NARX, RNN, Recurrent
+from elman.lens import gradient_flow
 
 __version__ = "0.1.0"
 
@@ -37,4 +38,5 @@ __all__ = [
     "Recurrent",
     "cells",
     "engine",
+    "gradient_flow",
 ]

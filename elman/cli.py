@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from elman.commands import about, bench, jobs, learning
+from elman.commands import about, bench, gradients, jobs, learning
 from elman.errors import ElmanError, InputError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 jobs.add_to(app)
+gradients.add_to(app)
 about.add_to(app)
 bench.add_to(app)
 learning.add_to(app)

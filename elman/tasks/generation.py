@@ -58,7 +58,7 @@ def generate(
             model has never seen.
     """
     _check(length, temperature, top_k, top_p, stop)
-    ids = _prompt_ids(vocabulary, prompt, normalize)
+    ids = prompt_ids(vocabulary, prompt, normalize)
     draw = torch.Generator()
     draw.manual_seed(seed) if seed is not None else draw.seed()
     pieces = _pieces(model, vocabulary, ids, length, temperature, top_k, top_p, draw)
@@ -114,21 +114,27 @@ def choose(
     return int(torch.multinomial(scores.softmax(-1), 1, generator=draw))
 
 
-def _prompt_ids(vocabulary: Vocabulary, given: str, normalize: str) -> list[int]:
-    """The tokens that are read first, one at least."""
+def prompt_ids(
+    vocabulary: Vocabulary, given: str, normalize: str, what: str = "prompt"
+) -> list[int]:
+    """The tokens that are read first, one at least.
+
+    Raises:
+        InputError: some of them the model has never seen; ``what`` says whose they are.
+    """
     prompt = "".join(normalized([given], normalize))
     unseen = vocabulary.unseen(prompt)
     if unseen:
         listed = ", ".join(repr(u) for u in unseen[:20]) + (" …" if len(unseen) > 20 else "")
-        what = "characters" if vocabulary.kind == "character" else "words"
+        kind = "characters" if vocabulary.kind == "character" else "words"
         raise InputError(
-            f"the prompt has {what} that the model has never seen: {listed}; "
+            f"the {what} has {kind} that the model has never seen: {listed}; "
             "leave them out, or train on a text that has them."
         )
     ids = [int(i) for i in vocabulary.encode_text(prompt)]
     if given and not ids:
         raise InputError(
-            f"nothing is left of the prompt {given!r} once it is normalised as the model's texts "
+            f"nothing is left of the {what} {given!r} once it is normalised as the model's texts "
             f"were ({normalize}): begin with some letters."
         )
     if not ids and not vocabulary.unseen("\n"):

@@ -22,7 +22,10 @@ from elman.data.vocabulary import KINDS, Vocabulary
 from elman.errors import ElmanError, InputError
 from elman.layers.dropout import between_layers
 from elman.learning import detach
-from elman.tasks.generation import generate
+from elman.lens import Activity
+from elman.lens.activations import of_steps
+from elman.lens.unrolled import unrolled
+from elman.tasks.generation import generate, prompt_ids
 from elman.tasks.network import NetworkSettings, make_recurrent
 from elman.training import storage
 from elman.training.run import Run
@@ -353,6 +356,23 @@ class LanguageModeling(Task):
         return generate(
             self.model, self.vocabulary, prompt, length, normalize=self.settings.normalize, **how
         )
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def activity(self, text: str) -> tuple[list[str], list[Activity]]:
+        """The tokens of a text, and the gates and states of every layer while they are read.
+
+        Raises:
+            InputError: the text is empty, or has tokens that the model has never seen.
+        """
+        if not text:
+            raise InputError("the text is empty: expected some characters to read.")
+        ids = prompt_ids(self.vocabulary, text, self.settings.normalize, "text")
+        decoder = self.vocabulary.decoder()
+        tokens = torch.tensor(ids, device=self.model.output.weight.device).unsqueeze(1)
+        with unrolled(self.model.recurrent) as run:
+            self.model(tokens)
+        return [decoder.push(id) for id in ids], [of_steps(steps) for steps in run.cells]
 
     def sample(self) -> str:
         """What the model writes after each of the prompts, or after the text's first words."""

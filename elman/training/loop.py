@@ -28,6 +28,7 @@ from elman.training.progress import Report
 from elman.training.run import Run, refuse_existing
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
+from elman.training.watch import Watch
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Position:
 class Trainer:
     """Trains a job into a run folder.
 
+    With ``watch_gradients``, every so many updates: a look at where the gradient goes.
     Every update: gradients by truncated BPTT, L1, clipping, the optimiser at the schedule's rate.
     Every epoch: validation, a line of metrics; the best epoch's weights are kept. Every
     ``save_every`` seconds, at the end, and when interrupted: a checkpoint, from which training goes
@@ -103,6 +105,7 @@ class Trainer:
         self.stopping = EarlyStopping(settings.patience)
         self.position = Position()
         self.report = Report(settings.epochs, task.unit, quiet)
+        self.watch = Watch(task, run, settings.watch_every) if settings.watch_gradients else None
         self.interrupted = False
         self._best: dict[str, torch.Tensor] | None = None
         if resume:
@@ -118,6 +121,8 @@ class Trainer:
                 self.interrupted = not self._epoch(interrupt)
         self._save()
         draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
+        if self.watch is not None:
+            self.watch.draw()
 
     @property
     def epochs(self) -> float:
@@ -135,6 +140,8 @@ class Trainer:
             self.state = None
         self.model.train()
         for window in self.task.read(at.epoch, at.window):
+            if self.watch is not None:
+                self.watch.look(at.update, window, self.rule.state)
             self._update(window)
             now = time.monotonic()
             at.seconds, self._clock = at.seconds + now - self._clock, now
@@ -274,6 +281,8 @@ class Trainer:
                 f"({str(error).splitlines()[0]}): give the options of its training, or train anew."
             ) from None
         self.run.forget_after(self.position.epoch)
+        if self.watch is not None:
+            self.watch.forget_after(self.position.update)
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         """Go on with the kept averages, and with the decay and momentum of the settings."""

@@ -134,7 +134,7 @@ class Run:
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Append the measures of an epoch."""
-        self._append("metrics.jsonl", json.dumps(line) + "\n")
+        self.append("metrics.jsonl", json.dumps(line) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The measures of every epoch so far."""
@@ -159,9 +159,10 @@ class Run:
 
     def add_sample(self, epoch: int, text: str) -> None:
         """Append something that the model made."""
-        self._append("samples.txt", f"== epoch {epoch} ==\n{text}\n\n")
+        self.append("samples.txt", f"== epoch {epoch} ==\n{text}\n\n")
 
-    def _append(self, name: str, text: str) -> None:
+    def append(self, name: str, text: str) -> None:
+        """Append ``text`` to the file of that name."""
         path = self.path / name
         try:
             with path.open("a", encoding="utf-8") as file:

@@ -112,6 +112,8 @@ class TrainingSettings(Settings):
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
     precision: str = option("32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"))
     save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
+    watch_gradients: bool = option(False, "Log the gradient by lag, gates and states, and plot.")
+    watch_every: int = option(100, "Updates between two looks at the gradient.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

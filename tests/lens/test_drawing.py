@@ -1,0 +1,74 @@
+"""What pictures show for text that fonts lack, and where they are written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import elman
+from elman import InputError
+from elman.lens import activity, drawing, pictures
+
+
+def labels(axes):
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_signs_for_what_cannot_be_seen_and_no_formulas(tmp_path):
+    with drawing.canvas(3, 2) as figure:
+        axes = figure.subplots()
+        drawing.label_tokens(axes, ["a", " ", "\n", "$", "x", "$", "\x07"])
+        drawing.save(figure, tmp_path / "text.svg")
+    assert labels(axes) == ["a", "␣", "↵", "$", "x", "$", "U+0007"]
+
+
+def test_characters_that_no_font_has_are_spelled(tmp_path, monkeypatch):
+    own = drawing._installed()["DejaVu Sans"]
+    monkeypatch.setattr(drawing, "_installed", lambda: {"DejaVu Sans": own})
+    with drawing.canvas(3, 2) as figure:
+        axes = figure.subplots()
+        drawing.label_tokens(axes, ["中", "文", "é"])
+        drawing.save(figure, tmp_path / "text.png")  # a missing glyph would be a warning
+    assert labels(axes) == ["U+4E2D", "U+6587", "é"]
+    assert axes.get_xticklabels()[0].get_rotation() == 90
+
+
+def test_a_font_that_has_them_is_found(monkeypatch):
+    files = {"DejaVu Sans": {0x61}, "Ugly": {0x62}, "Noto Sans CJK SC": {0x4E2D}}
+    monkeypatch.setattr(drawing, "_installed", lambda: {name: name for name in files})
+    monkeypatch.setattr(drawing, "_has", files.__getitem__)
+    found = drawing.writable(["中a", "文"])
+    assert found == (["中a", "U+6587"], ["DejaVu Sans", "Noto Sans CJK SC"])
+
+
+def test_heat_maps(tmp_path):
+    (looked,) = activity(elman.LSTM(3, 40, proj_size=5), torch.randn(4, 1, 3))
+    pictures.draw_activity(looked, list("abcd"), tmp_path / "gates.png", units=8)
+    assert (tmp_path / "gates.png").stat().st_size > 5000
+    with pytest.raises(InputError, match="at most 200 tokens fit a picture, received 201"):
+        pictures.draw_activity(looked, "a" * 201, tmp_path / "gates.png")
+
+
+def test_the_same_picture_has_the_same_bytes(tmp_path):
+    flow = elman.gradient_flow(elman.RNN(2, 3), torch.randn(5, 1, 2))
+    for format in ("svg", "pdf"):
+        first, second = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
+        flow.plot(first)
+        flow.plot(second)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_where_pictures_cannot_go(tmp_path):
+    with pytest.raises(InputError, match=r"must end in one of \.png"):
+        drawing.check_path(tmp_path / "a.jpeg")
+    with pytest.raises(InputError, match="no folder"):
+        drawing.check_path(tmp_path / "none" / "a.png")
+
+
+def test_the_users_matplotlib_is_left_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with drawing.canvas(1, 1):
+        assert matplotlib.rcParams["legend.frameon"] is False
+    assert dict(matplotlib.rcParams) == before
