@@ -207,6 +207,7 @@ def _shifted_product(
     sides = [(later.flatten(0, 1), earlier.flatten(0, 1)), (start, first)]
     for left, right in sides if pair.right is None else [(b, a) for a, b in sides]:
         total = product(left.t(), right, out=total)
+    assert total is not None
     return total
 
 
@@ -297,7 +298,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     if torch.is_grad_enabled():
         return _differentiable_backward(ctx, wanted, origin, parameters, states, starts)
     plan = COMPILED[ctx.name].plan
-    backward = _loop_backward if ctx.direct else torch.ops.elman.loop_backward
+    backward: Any = _loop_backward if ctx.direct else torch.ops.elman.loop_backward
     held = dict(zip(plan.kept, kept, strict=True))
     # A sequence that the backward pass does not read is represented by an empty shell.
     sequences = [
@@ -313,7 +314,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
 
 
 class _Loop(torch.autograd.Function):
-    """``elman::loop`` without PyTorch's dispatch of operators, which takes a third of a millisecond."""
+    """``elman::loop`` without the dispatch of operators, which takes a third of a millisecond."""
 
     @staticmethod
     def forward(ctx: Any, name: str, sizes: Any, rest: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -324,7 +325,7 @@ class _Loop(torch.autograd.Function):
         return tuple(out[: ctx.layout.last.stop])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         _, *groups = _backward(ctx, gradients)[:6]
         return (None, None, None, *(gradient for group in groups for gradient in group))
 
@@ -338,7 +339,7 @@ def loop(
     starts: Sequence[Tensor],
     *rest: Any,
 ) -> Sequence[Tensor]:
-    """``elman::loop``, by the shortest way that there is; only the first histories and last states."""
+    """``elman::loop`` by the shortest way: its histories and last states; more may follow."""
     if is_traced():
         return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
     groups = (origin, sequences, parameters, states, starts)

@@ -12,7 +12,9 @@ from torch import Tensor
 from elman.compiler.build import engine
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+def product(
+    a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """a b (+ bias), for a (I, K) and b (K, J) with any strides; added to ``out`` where it is given.
 
     Every element is summed in the order of k, whatever the other rows and the number of threads.
@@ -29,9 +31,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | N
             out.data_ptr(), out.stride(0), 0 if bias is None else bias.data_ptr(), add,
         ],
     )  # fmt: skip
-    engine(a.dtype).elman_product(
-        ctypes.c_void_p(call.buffer_info()[0]), torch.get_num_threads()
-    )
+    engine(a.dtype).elman_product(ctypes.c_void_p(call.buffer_info()[0]), torch.get_num_threads())
     return out
 
 
@@ -48,7 +48,9 @@ def column_sums(rows: Tensor) -> Tensor:
 
 _library = torch.library.Library("elman", "FRAGMENT")
 _library.define("affine(Tensor? bias, Tensor x, Tensor weight) -> Tensor")
-_library.define("affine_backward(Tensor gradient, Tensor x, Tensor weight, bool[] wanted) -> Tensor[]")
+_library.define(
+    "affine_backward(Tensor gradient, Tensor x, Tensor weight, bool[] wanted) -> Tensor[]"
+)
 
 
 def _affine(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
@@ -91,20 +93,20 @@ def is_traced() -> bool:
 def affine(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
     """``elman::affine``, x W + b, by the shortest way that there is."""
     if is_traced():
-        return torch.ops.elman.affine(bias, x, weight)  # type: ignore[no-any-return]
-    return _Affine.apply(bias, x, weight)  # type: ignore[no-any-return]
+        return torch.ops.elman.affine(bias, x, weight)
+    return _Affine.apply(bias, x, weight)
 
 
 class _Affine(torch.autograd.Function):
     """Without PyTorch's dispatch of operators, which takes longer than a small product."""
 
     @staticmethod
-    def forward(ctx: Any, bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return _affine(bias, x, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _backward(ctx, gradient)
 
 

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, sigmoid
+from torch import Tensor
 
 from elman.cells import registry
-from elman.cells.contract import Cell
-from elman.cells.maps import Linear
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.lens.activations import activity
@@ -82,7 +80,7 @@ def side_by_side(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 x = torch.randn(steps, batch, input)
-                cell = _make(name, input, hidden)
+                cell = registry.make(name, input, hidden)
                 forgets = "f" in {b for p, _ in cell.named_parameters() for b in cell.blocks_of(p)}
                 network = Recurrent(cell, layers, forget_bias=bias if forgets else None)
             _multiply(network, gain)
@@ -94,25 +92,6 @@ def side_by_side(
             if not forgets:
                 break
     return compared
-
-
-class Identity(Cell):
-    """The identity recurrence: no weight and no non-linearity in the loop, so ∂h'/∂h = 1.
-
-    h' = h + σ(W x + b)
-    """
-
-    net = Linear(of="x", bias=True)
-
-    def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
-        return h + sigmoid(self.net(x))
-
-
-def _make(name: str, input: int, hidden: int) -> Cell:
-    if name == "identity" and name not in registry.CELLS:
-        return Identity(input, hidden)
-    return registry.make(name, input, hidden)
 
 
 @torch.no_grad()

@@ -141,7 +141,7 @@ class Trainer:
         self.model.train()
         for window in self.task.read(at.epoch, at.window):
             if self.watch is not None:
-                self.watch.look(at.update, window, self.rule.state)
+                self.watch.look(at.update, window, self.state)
             self._update(window)
             now = time.monotonic()
             at.seconds, self._clock = at.seconds + now - self._clock, now
