@@ -104,8 +104,8 @@ class Zoneout(Noisy):
 
     def noise(self, x: Tensor) -> Tensor:
         """See :meth:`Cell.noise`."""
-        rates = x.new_full((*x.shape[:2], sum(self.state_sizes)), self.zoneout_rate)
-        return torch.cat([super().noise(x), torch.bernoulli(rates)], -1)
+        own = x.new_empty(*x.shape[:2], sum(self.state_sizes)).bernoulli_(self.zoneout_rate)
+        return torch.cat([super().noise(x), own], -1) if super().noise_size else own
 
 
 class RecurrentDropout(Noisy):
@@ -131,7 +131,8 @@ class RecurrentDropout(Noisy):
         """See :meth:`Cell.noise`."""
         left = 1 - self.dropout_rate
         once = torch.bernoulli(x.new_full((1, x.shape[1], self.state_sizes[0]), left)) / left
-        return torch.cat([super().noise(x), once.expand(x.shape[0], -1, -1)], -1)
+        own = once.expand(x.shape[0], -1, -1)
+        return torch.cat([super().noise(x), own], -1) if super().noise_size else own
 
 
 class MaskedAffine(Affine):

@@ -26,6 +26,8 @@ class Call(NamedTuple):
         resets: (T, B) bool; true where a sequence starts anew at that step, false at and past its
             length. None: nowhere.
         every_state: also give the states of every step.
+        noise: what the cell reads beside its input (T, B, noise_size), or None; nobody asks for
+            its gradient.
     """
 
     x: Tensor
@@ -35,6 +37,7 @@ class Call(NamedTuple):
     lengths: Tensor | None = None
     resets: Tensor | None = None
     every_state: bool = False
+    noise: Tensor | None = None
 
 
 class Result(NamedTuple):

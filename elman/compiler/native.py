@@ -78,16 +78,18 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     ):
         flat = call.x.to(real).reshape(steps * batch, -1)
-        sequences, parameters = compiled.hoisted.run(flat, weights)
+        noise = None if call.noise is None else call.noise.to(real).reshape(steps * batch, -1)
+        sequences, parameters = compiled.hoisted.run(flat, weights, noise)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
         states = [s.to(real) for s in call.state]
         starts = [s.to(real) for s in call.start] if resets is not None else []
         train = torch.is_grad_enabled() and any(
             t.requires_grad for t in (*sequences, *parameters, *states, *starts)
         )
+        drawn = [] if noise is None else [noise]
+        origin = [flat, *drawn, *(weights[n] for n in compiled.hoisted.weights)]
         out = operator.loop(
-            name, [flat, *(weights[n] for n in compiled.hoisted.weights)], sequences, parameters,
-            states, starts,
+            name, origin, sequences, parameters, states, starts,
             None if resets is None else resets.contiguous(), call.lengths,
             call.reverse, call.every_state, train,
         )  # fmt: skip

@@ -108,7 +108,7 @@ def _loop_backward(
     histories: Sequence[Tensor],
     saved: Sequence[Tensor],
     reverse: bool,
-) -> list[Tensor]:
+) -> list[Tensor | None]:
     cell = COMPILED[name]
     plan, count = cell.plan, len(states)
     steps, batch = histories[0].shape[:2]
@@ -160,10 +160,7 @@ def _loop_backward(
             return _before(states[state], histories[state], starts, state, resets, reverse)
         return sequences[buffer.index] if buffer.kind == "sequence" else made[buffer]
 
-    out = [
-        torch.zeros_like(s) if b is None else rows(b, 0)
-        for s, b in zip(sequences, plan.sequence_gradients, strict=True)
-    ]
+    out = [None if b is None else rows(b, 0) for b in plan.sequence_gradients]
     for k, parameter in enumerate(parameters):
         if k in plan.matrix_gradients:
             total = torch.zeros_like(parameter) if not plan.matrix_gradients[k] else None
@@ -185,6 +182,13 @@ def _loop_backward(
         else:
             out.append(torch.zeros_like(parameter))
     return [*out, *first_gradients, *(start_gradients if starts else [])]
+
+
+def _loop_backward_whole(*args: Any) -> list[Tensor]:
+    """As an operator: it has no way to say that a gradient is zero."""
+    given = (tensor for part in args[2:6] for tensor in part)
+    gradients = zip(_loop_backward(*args), given, strict=True)
+    return [torch.zeros_like(t) if g is None else g for g, t in gradients]
 
 
 def _is_shifted(pair: Pair) -> bool:
@@ -366,7 +370,9 @@ def _differentiable_backward(
     cell = COMPILED[ctx.name]
     with torch.enable_grad():
         x, *weights = origin
-        flat, _ = cell.hoisted.run(x, dict(zip(cell.hoisted.weights, weights, strict=True)))
+        noise = None if cell.hoisted.noise is None else weights.pop(0)
+        named = dict(zip(cell.hoisted.weights, weights, strict=True))
+        flat, _ = cell.hoisted.run(x, named, noise)
         # In the graph of what the loop was given, but apart from its other uses.
         sequences = [s.view(shape) for s, shape in zip(flat, ctx.sequence_shapes, strict=True)]
         inputs = [t.view_as(t) for t in (*sequences, *parameters, *states, *starts)]
@@ -390,7 +396,7 @@ def _differentiable_backward(
 
 
 _library.impl("loop", _loop, "CPU")
-_library.impl("loop_backward", _loop_backward, "CPU")
+_library.impl("loop_backward", _loop_backward_whole, "CPU")
 torch.library.register_fake("elman::loop", _fake_loop, lib=_library)
 torch.library.register_fake("elman::loop_backward", _fake_backward, lib=_library)
 torch.library.register_autograd("elman::loop", _backward, setup_context=_set_up, lib=_library)

@@ -24,7 +24,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     the one that starts anew.
     """
     cell = cell.bind(weights)
-    steps = call.x.shape[0]
+    x = call.x if call.noise is None else torch.cat([call.x, call.noise], -1)
+    steps = x.shape[0]
     states = call.state
     outputs: list[Tensor] = [call.state[0]] * steps
     every: list[tuple[Tensor, ...]] = [states] * steps
@@ -38,7 +39,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
                     torch.where(again, start, state)
                     for start, state in zip(call.start, states, strict=True)
                 )
-        new = (cell if k else cell.checked)(call.x[t], *states)
+        new = (cell if k else cell.checked)(x[t], *states)
         outputs[t] = new[0]
         if call.lengths is not None:
             alive = (t < call.lengths).unsqueeze(-1)

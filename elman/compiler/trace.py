@@ -20,7 +20,7 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.cells.lines import at, codes, step_line
 from elman.compiler.products import affine
-from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported
+from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported, mapped
 
 aten = torch.ops.aten
 
@@ -31,6 +31,7 @@ class Hoisted:
 
     Attributes:
         x: the number of the input, a value (batch · time, width).
+        noise: likewise of the noise, or None.
         weights: the numbers of the weights and constants, by name.
         operations: what to run.
         sequences: the numbers of what the loop reads at every step.
@@ -39,16 +40,21 @@ class Hoisted:
     """
 
     x: int
+    noise: int | None
     weights: dict[str, int]
     operations: list[Operation]
     sequences: list[int]
     parameters: list[int]
     batch: int
 
-    def run(self, x: Tensor, weights: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The loop's sequences, each (N, width), of x (N, M), and its weights."""
+    def run(
+        self, x: Tensor, weights: Mapping[str, Tensor], noise: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The loop's sequences, each (N, width), of x (N, M) and noise, and its weights."""
         values: dict[int, Any] = {number: weights[name] for name, number in self.weights.items()}
         values[self.x] = x
+        if self.noise is not None:
+            values[self.noise] = noise
         sizes = (self.batch, x.shape[0])
         for operation in self.operations:
             results = operation.run(values, sizes)
@@ -92,41 +98,46 @@ def trace(
     sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
     sizes |= {n for p in (*weights.values(), *constants.values()) for n in p.shape}
     batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)
-    x = torch.zeros(batch, cell.input_size + cell.noise_size, dtype=dtype)
+    x = torch.zeros(batch, cell.input_size, dtype=dtype)
+    noise = torch.zeros(batch, cell.noise_size, dtype=dtype)
     states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
 
     bound = cell.bind(weights | constants)
     recorder = Recorder(decompose, pure=True, steps=codes(cell))
     numbers = {k: recorder.number(w, new=True) for k, w in (weights | constants).items()}
-    x_number = recorder.number(x, new=True)
+    x_number, noise_number = recorder.number(x, new=True), recorder.number(noise, new=True)
     state_numbers = [recorder.number(s, new=True) for s in states]
     with torch.enable_grad():
         for leaf in (x, *states, *weights.values()):
             leaf.requires_grad_()
         try:
             with recorder, NoDetach():
-                new = bound(x, *states)
+                new = bound(torch.cat([x, noise], -1) if cell.noise_size else x, *states)
         except Unsupported as why:
             raise Unsupported(f"{why}{at(step_line(cell, why))}") from None
     bound.check_step(x, states, new)
     new_numbers = [recorder.number(n) for n in new]
-    known = {*numbers.values(), x_number, *state_numbers}
+    known = {*numbers.values(), x_number, noise_number, *state_numbers}
     computed = {n for o in recorder.operations for n in o.results}
     _check_sources(recorder.operations, known | computed)
 
-    operations = _merge_biases(recorder.operations, recorder.shapes)
+    operations = recorder.operations
+    if cell.noise_size:
+        operations = _apart(operations, x_number, noise_number, cell.input_size, recorder.shapes)
+    operations = _merge_biases(operations, recorder.shapes)
     hoisted, loop, inputs = _split(
         operations,
-        x_number,
+        {x_number, noise_number},
         state_numbers if hoist else [*state_numbers, x_number],
         new_numbers,
         recorder.masks,
     )
     sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
     parameters = [n for n in inputs if n not in hoisted.moving]
-    needed = [_affine(operation, x_number) for operation in hoisted.needed(inputs)]
-    before = Hoisted(x_number, numbers, needed, sequences, parameters, batch)
-    fixed = {numbers[name] for name in constants}
+    needed = [_affine(operation) for operation in hoisted.needed(inputs)]
+    drawn = noise_number if cell.noise_size else None
+    before = Hoisted(x_number, drawn, numbers, needed, sequences, parameters, batch)
+    fixed = {noise_number, *(numbers[name] for name in constants)}
     for operation in operations:
         if fixed.issuperset(operation.refs()):
             fixed.update(operation.results)
@@ -136,13 +147,49 @@ def trace(
     )  # fmt: skip
 
 
-def _affine(operation: Operation, x: int) -> Operation:
-    """A map of the input as elman's own operator, which has a faster gradient."""
-    if operation.function is aten.addmm.default and operation.args[1] == Ref(x):
+def _affine(operation: Operation) -> Operation:
+    """A map of all steps as elman's own operator, which is faster."""
+    if operation.kwargs:
+        return operation
+    if operation.function is aten.addmm.default:
         return replace(operation, function=affine)
-    if operation.function is aten.mm.default and operation.args[0] == Ref(x):
+    if operation.function is aten.mm.default:
         return replace(operation, function=affine, args=(None, *operation.args))
     return operation
+
+
+def _apart(
+    operations: Sequence[Operation], x: int, noise: int, width: int, shapes: dict[int, Any]
+) -> list[Operation]:
+    """Input and noise as they were before they came to the step side by side."""
+    side_by_side, *rest = operations
+    parts = {side_by_side.results[0]: (0, shapes[side_by_side.results[0]][-1])}
+    same: dict[int, int] = {}
+    kept = []
+    for operation in rest:
+        number = operation.refs()[0] if operation.function is aten.slice.Tensor else -1
+        if number not in parts:
+            kept.append(_renamed(operation, same))
+            continue
+        first, last = parts[number]
+        begin, end, _ = slice(*operation.args[2:]).indices(last - first)
+        begin, end, (result,) = first + begin, first + end, operation.results
+        if (begin, end) == (0, width):
+            same[result] = x
+        elif begin >= width:
+            args = (Ref(noise), 1, begin - width, end - width)
+            kept.append(replace(operation, args=args))
+        else:
+            parts[result] = (begin, end)
+    return kept
+
+
+def _renamed(operation: Operation, same: Mapping[int, int]) -> Operation:
+    def name(v: Any) -> Any:
+        return Ref(same.get(v.number, v.number)) if isinstance(v, Ref) else v
+
+    args, kwargs = mapped(name, (operation.args, operation.kwargs))
+    return replace(operation, args=args, kwargs=kwargs)
 
 
 def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:
@@ -177,13 +224,13 @@ class _Before:
 
 def _split(
     operations: Sequence[Operation],
-    x: int,
+    read: set[int],
     states: Sequence[int],
     new: Sequence[int],
     masks: set[int],
 ) -> tuple[_Before, list[Operation], list[int]]:
     """Which operations are hoisted, which are the loop's, and what the loop reads of the former."""
-    in_loop, moving = set(states), {x}
+    in_loop, moving = set(states), set(read)
     before, loop, repeated = [], [], {}
     for operation in operations:
         refs = operation.refs()

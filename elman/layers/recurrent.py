@@ -169,12 +169,13 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.num_directions):
                 k = layer * self.num_directions + direction
-                cell, read = self._rested[k], y
+                cell, noise = self._rested[k], None
                 if self.training and self._cells[k].noise_size:
-                    cell, read = self._cells[k], torch.cat([y, self._cells[k].noise(y)], -1)
+                    cell, noise = self._cells[k], self._cells[k].noise(y.detach())
                 call = Call(
-                    read, before[k], start[k], direction == 1, batch.lengths, batch.resets, every
-                )
+                    y, before[k], start[k], direction == 1, batch.lengths, batch.resets, every,
+                    noise,
+                )  # fmt: skip
                 result = engine.run(cell, self.weights(k), call)
                 outputs.append(result.y)
                 finals.append(result.state)
