@@ -204,9 +204,9 @@ class _BoundNormalised(BoundAffine):
         return self._normal(h @ self._weight_hh.t(), self._gain_hh, self._bias_hh)
 
     def _normal(self, z: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
-        blocks = [normalised(block, block.shape[-1:]) for block in z.chunk(self._count, -1)]
-        row = torch.cat(blocks, -1) * gain
-        return row if bias is None else row + bias
+        biases = [None] * self._count if bias is None else bias.chunk(self._count)
+        parts = zip(z.chunk(self._count, -1), gain.chunk(self._count), biases, strict=True)
+        return torch.cat([normalised(part, part.shape[-1:], g, b) for part, g, b in parts], -1)
 
 
 REPLACED: dict[type, type[Affine]] = {RecurrentDropout: MaskedAffine, LayerNorm: NormalisedAffine}

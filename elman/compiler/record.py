@@ -28,6 +28,10 @@ VIEWS = frozenset(
 """Operations that move no data: the loop reads through them, so they are never hoisted."""
 
 
+WHOLE = frozenset({aten.native_layer_norm.default, aten._softmax.default})
+"""Operations that are not made of simpler ones where PyTorch computes them, before the loop."""
+
+
 class Unsupported(Exception):
     """The step does something that the native engine has no kernel for; the message says what."""
 
@@ -94,6 +98,7 @@ class Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.masks: set[int] = set()  # what is true or false
+        self.loop: set[int] = set()  # what changes from step to step with the states
         self._numbers: dict[Any, int] = {}
         self._alive: list[Tensor] = []
         self._decompose = decompose
@@ -126,7 +131,7 @@ class Recorder(TorchDispatchMode):
             )
         if self._pure and func is aten._to_copy.default and "dtype" in kwargs:
             raise Unsupported(f"its step turns a value into {kwargs['dtype']}")
-        simpler = self._decompose(func)
+        simpler = None if func in WHOLE and self._is_hoisted(args) else self._decompose(func)
         if simpler is not None:
             # PyTorch's own way of writing an operation may change what it has just made.
             pure, self._pure = self._pure, False
@@ -153,9 +158,16 @@ class Recorder(TorchDispatchMode):
         numbers = [-1 if r is None else self.number(r, new=func not in VIEWS) for r in results]
         line = running_line(self._steps) if self._steps else self.line
         operation = Operation(func, refs[0], refs[1], numbers, line)
+        if self.loop.intersection(operation.refs()):
+            self.loop.update(numbers)
         if func not in VIEWS or operation.refs() != numbers:  # a view may be all of its source
             self.operations.append(operation)
         return out
+
+    def _is_hoisted(self, args: Any) -> bool:
+        return bool(self.loop) and not any(
+            isinstance(v, Tensor) and self.number(v) in self.loop for v in args
+        )
 
 
 class NoDetach(TorchFunctionMode):

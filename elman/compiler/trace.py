@@ -107,6 +107,7 @@ def trace(
     numbers = {k: recorder.number(w, new=True) for k, w in (weights | constants).items()}
     x_number, noise_number = recorder.number(x, new=True), recorder.number(noise, new=True)
     state_numbers = [recorder.number(s, new=True) for s in states]
+    recorder.loop = set(state_numbers if hoist else [*state_numbers, x_number])
     with torch.enable_grad():
         for leaf in (x, *states, *weights.values()):
             leaf.requires_grad_()

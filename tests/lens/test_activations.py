@@ -23,7 +23,7 @@ NAMES = {
     "rnn-sigmoid": (("net",), ""),
     "Attractor": ("f", "n"),
     "FastSlow": ("", ("net",)),
-    "MultiplicativeRNN": ("", ("net",)),
+    "mrnn": ("", ("net",)),
 }
 
 

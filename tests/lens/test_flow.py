@@ -22,6 +22,7 @@ F64 = {"dtype": torch.float64}
 
 def by_hand(network, x, t, loss):
     """∂L_t/∂s_k of every layer and state, from a loop over the cells that shares no code."""
+    x = x.clone().requires_grad_()  # a window of it is a state, too
     states = [[torch.zeros(x.shape[1], n, **F64) for n in c.state_sizes] for c in network.cells]
     kept = []
     for x_t in x[: t + 1]:
@@ -32,7 +33,10 @@ def by_hand(network, x, t, loss):
             rows.append(states[k])
         kept.append(rows)
     flat = [s for rows in kept for row in rows for s in row]
-    found = iter(torch.autograd.grad(loss(read), flat, allow_unused=True))
+    moved = [s for s in flat if s.requires_grad]  # a clock does not
+    gradients = torch.autograd.grad(loss(read), moved, allow_unused=True)
+    given = dict(zip(map(id, moved), gradients, strict=True))
+    found = (given.get(id(s)) for s in flat)
     deltas = []
     for rows in kept:
         deltas.append([[next(found) for _ in row] for row in rows])

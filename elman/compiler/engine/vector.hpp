@@ -128,8 +128,10 @@ struct Rest {
   ELMAN_INLINE void store(real* p, V v) const { std::memcpy(p + j, &v, n * sizeof(real)); }
   // `v`, with `other` in the lanes past the end.
   ELMAN_INLINE V keep(V v, real other) const {
-    for (long k = n; k < N; ++k) v[k] = other;
-    return v;
+    real t[N];
+    elman::store(t, v);
+    for (long k = n; k < N; ++k) t[k] = other;
+    return elman::load(t);
   }
 };
 
@@ -145,15 +147,25 @@ ELMAN_INLINE void each(long begin, long end, Body body) {
   if (j < end) body(Rest{j, end - j});
 }
 
+// By halves: a chain of a logarithm's length.
 ELMAN_INLINE real sum(V v) {
-  real total = 0;
-  for (long k = 0; k < N; ++k) total += v[k];
-  return total;
+  real t[N];
+  store(t, v);
+#pragma GCC unroll 4
+  for (long half = N / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (long k = 0; k < half; ++k) t[k] += t[k + half];
+  return t[0];
 }
+ELMAN_INLINE real greater(real a, real b) { return a > b || a != a ? a : b; }  // NaN wins
 ELMAN_INLINE real max(V v) {
-  real best = v[0];
-  for (long k = 1; k < N; ++k) best = v[k] > best || v[k] != v[k] ? v[k] : best;
-  return best;
+  real t[N];
+  store(t, v);
+#pragma GCC unroll 4
+  for (long half = N / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (long k = 0; k < half; ++k) t[k] = greater(t[k], t[k + half]);
+  return t[0];
 }
 
 template <class F>
@@ -276,8 +288,17 @@ ELMAN_INLINE X tanh(X x) {
   ELMAN_INLINE V NAME(V x) { return lanes(x, [](real v) { return std::NAME(v); }); }       \
   ELMAN_INLINE Pair NAME(Pair x) { return {NAME(x.a), NAME(x.b)}; }
 ELMAN_LANES(expm1) ELMAN_LANES(log) ELMAN_LANES(log1p) ELMAN_LANES(sin) ELMAN_LANES(cos)
-ELMAN_LANES(atan) ELMAN_LANES(erf) ELMAN_LANES(floor) ELMAN_LANES(sqrt)
+ELMAN_LANES(atan) ELMAN_LANES(erf) ELMAN_LANES(floor)
 #undef ELMAN_LANES
+ELMAN_INLINE V sqrt(V x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(real) == 4) return (V)_mm512_sqrt_ps((__m512)x);
+  else return (V)_mm512_sqrt_pd((__m512d)x);
+#else
+  return lanes(x, [](real v) { return std::sqrt(v); });
+#endif
+}
+ELMAN_INLINE Pair sqrt(Pair x) { return {sqrt(x.a), sqrt(x.b)}; }
 template <class X>
 ELMAN_INLINE X rsqrt(X x) {
   return real(1) / sqrt(x);
