@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import sigmoid, tanh
 
+import elman
 from elman import Affine, Cell, Constant, Diagonal, Linear, cells
 from elman.compiler import native, reference
 from elman.compiler.call import Call
@@ -298,30 +299,30 @@ def test_shared_rows_give_the_same_numbers(name, monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_results_depend_on_neither_threads_nor_other_rows():
+@pytest.mark.parametrize("name", ("lstm", "gru-reset-before", "Normalised"))
+def test_results_depend_on_neither_threads_nor_other_rows(name):
     torch.manual_seed(0)
-    cell = cells.LSTM(8, 40)
-    x = torch.randn(5, 30, 8)
-    weights = {k: v.detach() for k, v in cell.named_parameters()}
-    # PyTorch multiplies the inputs; what elman multiplies is the recurrence.
-    compiled = native.operator.COMPILED[native._name(cell)]
-    flat, parameters = compiled.hoisted.run(x.flatten(0, 1), weights)
-    sequence = flat[0].unflatten(0, (5, 30))
+    network = elman.Recurrent(MAKERS[name](8, 40), layers=2)
+    x, weight = torch.randn(9, 30, 8), torch.randn(9, 30, 40)
 
-    def run(rows, threads):
+    def run(threads, rows=slice(None)):
         torch.set_num_threads(threads)
-        state = [torch.zeros(rows.shape[1], 40)] * 2
-        return torch.ops.elman.loop(
-            native._name(cell), [], [rows], parameters, state, [], None, None, False, True, False
-        )
+        read = x[:, rows].clone().requires_grad_()
+        y, state = network(read)
+        wanted = [read, *network.parameters()]
+        gradients = torch.autograd.grad((y * weight[:, rows]).sum(), wanted)
+        return [y, *(state if isinstance(state, tuple) else [state]), *gradients]
 
     before = torch.get_num_threads()
     try:
-        whole = run(sequence, 1)
-        for threads in (2, 3):
-            for a, b in zip(whole, run(sequence, threads), strict=True):
-                assert torch.equal(a, b)
-        alone = run(sequence[:, 7:8].contiguous(), 1)
-        assert torch.equal(whole[0][:, 7:8], alone[0])
+        with elman.engine("native"):
+            alone = run(1)
+            for threads in (2, 3):
+                for a, b in zip(alone, run(threads), strict=True):
+                    assert torch.equal(a, b)
+            y, *_ = some = run(2, slice(7, 12))
+            assert torch.equal(alone[0][:, 7:12], y)
+            x_gradient = len(alone) - 1 - len(list(network.parameters()))
+            assert torch.equal(alone[x_gradient][:, 7:12], some[x_gradient])
     finally:
         torch.set_num_threads(before)
