@@ -106,6 +106,7 @@ class Trainer:
         self.position = Position()
         self.report = Report(settings.epochs, task.unit, quiet)
         self.interrupted = False
+        self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None
         if resume:
             self._load()
@@ -114,10 +115,9 @@ class Trainer:
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
-        self._saved = self._clock = time.monotonic()
         with Interrupt() as interrupt, self.report:
             while not (self._finished() or self.interrupted):
-                self.interrupted = not self._epoch(interrupt)
+                self.interrupted = not self.epoch(interrupt)
         self._save()
         draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
 
@@ -130,9 +130,9 @@ class Trainer:
 
     # -- one epoch, one update ----------------------------------------------------------------
 
-    def _epoch(self, interrupt: Interrupt) -> bool:
+    def epoch(self, interrupt: Interrupt) -> bool:
         """Train to the end of the present epoch; false where that was interrupted."""
-        at = self.position
+        at, self._clock = self.position, time.monotonic()
         if at.window == 0:
             self.rule.state = None
         self.model.train()
@@ -152,7 +152,6 @@ class Trainer:
         at.epoch, at.window = at.epoch + 1, 0
         self._measure(at.epoch)
         at.loss, at.counted, at.norm, at.seconds_before = 0.0, 0, 0.0, at.seconds
-        self._clock = time.monotonic()
         return True
 
     def _update(self, window: Any) -> None:
