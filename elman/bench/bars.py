@@ -127,7 +127,8 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         name = f"{bar.name}, beside {bar.peer}" if bar.peer else bar.name
         found = bar.of(rows)
         if not found:
-            verdicts.append(Verdict(name, 0, "not measured", bar.must_reach, None))
+            why = "" if installed(bar.peer) else f": {bar.peer} is not installed"
+            verdicts.append(Verdict(name, 0, f"not measured{why}", bar.must_reach, None))
         for threads in dict.fromkeys(r.threads for r in found):
             reached, met = bar.against([r for r in found if r.threads == threads])
             verdicts.append(Verdict(name, threads, reached, bar.must_reach, met))
