@@ -54,9 +54,11 @@ class Bar:
         if self.seconds is not None:
             slowest = max(r.elman_ms or 0.0 for r in rows) / 1e3
             return f"{slowest:.3g} s", slowest <= self.seconds
-        mean, least = geometric_mean(rows), min(r.ratio or 0.0 for r in rows)
-        enough = mean >= (self.mean or 0.0) and least >= (self.each or 0.0)
-        return f"mean {mean:.2f}, least {least:.2f}", enough
+        # To the two digits that are shown: memory is not known more closely than that.
+        mean = round(geometric_mean(rows), 2)
+        least = round(min(r.ratio or 0.0 for r in rows), 2)
+        enough = mean >= round(self.mean or 0.0, 2) and least >= (self.each or 0.0)
+        return f"{mean:.2f}" if len(rows) == 1 else f"mean {mean:.2f}, least {least:.2f}", enough
 
 
 _DROPPED = tuple(f"lstm+{name}" for name in TRANSFORMS if name != "layer_norm")

@@ -88,10 +88,7 @@ def measure(
     """
     if not seconds > 0:
         raise InputError(f"seconds must be above 0, received {seconds:g}.")
-    before = torch.get_num_threads()
-    numbers = list(threads) if threads is not None else [before]
-    if not numbers or min(numbers) < 1:
-        raise InputError(f"threads must be whole numbers of at least 1, received {numbers}.")
+    before, numbers = torch.get_num_threads(), thread_counts(threads)
     keep_freed_memory()
     try:
         for turn, number in enumerate(numbers):
@@ -118,6 +115,18 @@ def bench(
         InputError: as those two.
     """
     return measure(comparisons(works, cells, shapes, peers), seconds, threads)
+
+
+def thread_counts(threads: Sequence[int] | None) -> list[int]:
+    """The numbers of threads to measure with: PyTorch's own if none are given.
+
+    Raises:
+        InputError: one is not positive.
+    """
+    numbers = [torch.get_num_threads()] if threads is None else list(threads)
+    if not numbers or min(numbers) < 1:
+        raise InputError(f"threads must be whole numbers of at least 1, received {numbers}.")
+    return numbers
 
 
 def _shape(sizes: tuple[int, int, int, int, int]) -> Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,18 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from elman.allocation import keep_freed_memory
+from elman.bench.compare import thread_counts
 from elman.bench.rows import Shape
 from elman.bench.sides import Elman, own
 from elman.bench.works import Comparison
 from elman.errors import InputError
 
-WORKS = ("train", "forward", "step")
+WORKS = ("train", "forward")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "affine", "matmul", "product")
 _CALLS = 10
+
+# Otherwise the profiler tells on standard error when it starts and stops.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,17 @@ def profile(what: Sequence[Comparison], threads: Sequence[int] | None = None) ->
 
     Loops are elman's own kernels, with what Python does to describe them; products those of
     PyTorch before and after the loops. The profiler itself costs some microseconds an operator.
+    A step of a stream runs outside PyTorch's operators, and has no profile.
 
     Raises:
-        InputError: a work has no call to profile.
+        InputError: a work cannot be profiled, or a number of threads is not positive.
     """
     if wrong := [c.work for c in what if c.work not in WORKS]:
         raise InputError(f"{wrong[0]} cannot be profiled: expected one of {', '.join(WORKS)}.")
-    before = torch.get_num_threads()
+    before, numbers = torch.get_num_threads(), thread_counts(threads)
     keep_freed_memory()
     try:
-        for number in threads or [before]:
+        for number in numbers:
             torch.set_num_threads(number)
             for work, cell, shape in dict.fromkeys((c.work, c.cell, c.shape) for c in what):
                 yield _profile(work, cell, shape)

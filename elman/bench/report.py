@@ -58,7 +58,7 @@ def _amount(row: Row, ms: float | None, spread: float | None, size: int | None) 
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw the ratios by shape, a panel for each work, cell and peer, with 1 as a line.
+    """Draw the ratios by shape, a panel for each work, cell and peer; above the line elman wins.
 
     What was measured in one shape alone shares the last panel. A filled mark stands for the most
     threads, an open one for fewer.
@@ -79,7 +79,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     wide = min(_COLUMNS, len(panels))
     deep = -(-len(panels) // wide)
     figure, grid = plt.subplots(
-        deep, wide, figsize=(1.2 + 3.4 * wide, 0.7 + 2.6 * deep), sharey=True, squeeze=False,
+        deep, wide, figsize=(1 + 4.2 * wide, 0.7 + 2.8 * deep), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     numbers = sorted({r.threads for r in rows}, reverse=True)
@@ -88,7 +88,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes in grid[:, 0]:
-        axes.set_ylabel("times as fast")
+        axes.set_ylabel("peer / elman")
     if len(numbers) > 1:
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=9)
     figure.savefig(path, dpi=130)
@@ -107,7 +107,7 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[tuple[str, Row]]]:
                 (f"{r.input}·{r.hidden}·{r.layers}\n{r.batch}×{r.steps}", r) for r in alike
             ]
         else:
-            single += [(f"{work}\n{cell}\n{peer}", r) for r in alike]
+            single += [(f"{work} {cell}\n{peer}", r) for r in alike]
     if single:
         panels["in one shape"] = single
     return panels
@@ -132,7 +132,8 @@ def _draw(axes: Any, title: str, labelled: list[tuple[str, Row]], numbers: list[
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", alpha=0.3)
     axes.set_xlim(-0.5, len(labels) - 0.5)
-    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    long = len(labels) * max(len(line) for label in labels for line in label.split("\n")) > 70
+    axes.set_xticks(range(len(labels)), labels, fontsize=7, rotation=90 if long else 0)
     axes.set_title(title, fontsize=9)
     axes.tick_params(axis="y", labelleft=True, labelsize=8)
     for side in ("top", "right"):

@@ -17,11 +17,11 @@ class Timing(NamedTuple):
     Attributes:
         seconds: their median.
         spread: their interquartile range, as a share of the median: a row of more than about 0.2
-            was measured on a busy machine.
+            was measured on a busy machine. None where it was measured once.
     """
 
     seconds: float
-    spread: float
+    spread: float | None = None
 
     def times(self, factor: float) -> Timing:
         """The times of so much of the call."""

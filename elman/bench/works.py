@@ -174,11 +174,11 @@ def _compile(what: Comparison, seconds: float) -> Iterator[Row]:
             theirs = None
             if what.peer:
                 found = ask("compile", what.cell, what.shape, what.peer, Path(folder))
-                theirs = Timing(found["seconds"], 0.0)
+                theirs = Timing(found["seconds"])
             if k == 0:
-                built = Timing(ours["engine"], 0.0)
+                built = Timing(ours["engine"])
                 yield row("compile-engine", what.cell, what.shape, "", built, None)
-            once = Timing(ours["seconds"], 0.0)
+            once = Timing(ours["seconds"])
             yield row(work, what.cell, what.shape, what.peer, once, theirs)
 
 
