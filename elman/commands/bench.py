@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the rows as one line of JSON.")]
 
 _CELLS = "lstm,gru,rnn"
-_EXAMPLES = """Examples:
-
-elman bench --cells lstm,gru --works train,step
+_EXAMPLES = """Example: elman bench --cells lstm,gru --works train,step
 
 elman bench --works step --cells lstm --peers torch.nn,onnxruntime --threads 1
 

@@ -32,9 +32,10 @@ def test_rows_go_to_a_table_a_file_and_a_plot(elman, tmp_path):
 
 
 def test_json_is_one_line(elman):
-    code, shown, _ = elman(*TINY, "--json")
+    code, shown, _ = elman(*TINY, "--peers", "torch.nn,loop", "--json")
     assert code == 0
-    (row,) = json.loads(shown)["rows"]
+    row, other = json.loads(shown)["rows"]
+    assert (row["hidden"], row["peer"], other["peer"]) == (4, "torch.nn", "loop")
     needed = "work cell input hidden layers batch steps elman_ms peer peer_ms ratio gflops"
     assert {*needed.split(), "gemm_gflops", "threads"} <= set(row)
 
