@@ -23,7 +23,7 @@ from elman.bench.sides import Elman, Side, own, torch_network
 from elman.compiler import engine, kernels
 from elman.errors import ElmanError
 
-_STEPS = 5
+_STEPS = 3
 """Training steps whose memory is measured, one after the other."""
 
 
@@ -79,7 +79,7 @@ def memory(cell: str, shape: Shape, side: str) -> dict[str, Any]:
 
     Weights, input and code are there before; outputs, what the backward pass needs, workspaces and
     gradients are what a step adds. The C library is told to give back at once what is freed, so
-    that nothing that an earlier step left hides a later one's need; the median of five steps.
+    that nothing that an earlier step left hides a later one's need; the median of three steps.
 
     Raises:
         OSError: this system does not tell the peak (only Linux does).
@@ -88,7 +88,6 @@ def memory(cell: str, shape: Shape, side: str) -> dict[str, Any]:
     network = own(cell, shape)
     x = torch.randn(shape.steps, shape.batch, shape.input)
     one = Elman(network, x) if side == "elman" else Side(torch_network(cell, shape, network), x)
-    one.train()
     one.train()
     peaks = []
     for _ in range(_STEPS):
