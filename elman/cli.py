@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import traceback
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
+from elman.allocation import keep_freed_memory
 from elman.commands import about, bench, gradients, jobs, learning
 from elman.errors import ElmanError, InputError
 
@@ -31,7 +31,7 @@ learning.add_to(app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 0, 1 (failed) or 2 (wrong usage)."""
-    _keep_freed_memory()
+    keep_freed_memory()
     sys.exit(run(arguments))
 
 
@@ -85,18 +85,3 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "elman"
     return f"{text or 'no command was given.'} See {command} --help."
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what is freed for the next update, where it is glibc.
-
-    Otherwise it gives large blocks back to the system after each update and gets them anew, page
-    by page: 30 % of the time of a training step of a 2×256 LSTM on one core.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
-    mallopt(trim_threshold, 1 << 30)

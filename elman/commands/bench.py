@@ -4,57 +4,181 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elman.commands.options import numbers
 from elman.errors import InputError
+from elman.training.progress import clock
+
+if TYPE_CHECKING:
+    from elman.bench import Profile, Row
+    from elman.bench.works import Comparison
 
 Json = Annotated[bool, typer.Option("--json", help="Print the rows as one line of JSON.")]
+
+_CELLS = "lstm,gru,rnn"
+_EXAMPLES = """Example: elman bench --cells lstm,gru --works train,step
+
+elman bench --works step --cells lstm --peers torch.nn,onnxruntime --threads 1
+
+elman bench --all --threads 1,2 --out speed.json --plot speed.png
+
+elman bench --profile --cells gru --shapes 128:128:1:16:100"""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this command to ``app``."""
-    app.command(epilog="Example: elman bench --cells lstm,gru --works train,step")(bench)
+    app.command(epilog=_EXAMPLES)(bench)
 
 
 def bench(
-    cells: Annotated[str, typer.Option(help="Of lstm, gru, rnn, peephole.")] = "lstm,gru,rnn",
-    works: Annotated[str, typer.Option(help="Of train, forward, step.")] = "train",
-    peers: Annotated[str, typer.Option(help="Of torch.nn, loop, torch.compile.")] = "torch.nn",
+    cells: Annotated[
+        str, typer.Option(help="Of lstm, gru, rnn, and two as one's own: peephole, lem.")
+    ] = _CELLS,
+    works: Annotated[
+        str,
+        typer.Option(
+            help="Of train, forward, step, memory, compile, generate, main-job, transforms."
+        ),
+    ] = "train",
+    peers: Annotated[
+        str, typer.Option(help="Of torch.nn, loop, torch.compile (slow), onnxruntime, jax.")
+    ] = "torch.nn",
     shapes: Annotated[
         str | None,
         typer.Option(
-            help="Input:hidden:layers:batch:steps, with commas between.", show_default="six"
+            help="Input:hidden:layers:batch:steps, with commas between.",
+            show_default="those of the work",
         ),
+    ] = None,
+    all_: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="All that elman means to reach, bar by bar: some minutes a thread count."
+        ),
+    ] = False,
+    threads: Annotated[
+        str | None,
+        typer.Option(help="Numbers of threads, such as 1,4.", show_default="PyTorch's"),
     ] = None,
     seconds: Annotated[float, typer.Option(help="To measure each pair.")] = 2.0,
     engine: Annotated[str, typer.Option(help="auto, native, torch, reference.")] = "auto",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where elman's time goes; compare nothing.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the ratios into this file.", show_default=False)
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write rows and machine (or the profile) into this file.", show_default=False
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Compare speed, pair by pair in one process: interleaved, warmed up, medians."""
+    """Compare speed and memory, pair by pair: in turns, warmed up, medians, the same threads."""
     import elman
-    from elman.compiler import bench as measured
+    from elman import bench as measured
 
-    chosen = measured.SHAPES if shapes is None else [_shape(text) for text in shapes.split(",")]
-    rows = []
-    with elman.engine(engine):
-        pairs = measured.bench(
-            works.split(","), cells.split(","), chosen, peers.split(","), seconds
+    if all_ and (cells, works, peers, shapes) != (_CELLS, "train", "torch.nn", None):
+        raise InputError(
+            "--all says itself what is measured: leave out --cells, --works, --peers and --shapes."
         )
-        for row in pairs:
-            rows.append(row)
-            print(f"{row.work} {row.cell} {row.ratio:.2f} × {row.peer}", file=sys.stderr)
-    if plot is not None:
-        measured.plot(rows, plot)
+    if profile and plot is not None:
+        raise InputError(
+            "--profile compares nothing, so there is nothing to draw: leave out --plot."
+        )
+    for path in (plot, out):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"no folder {str(path.parent)!r} to write {path.name} into: make it.")
+    chosen = None if shapes is None else [_shape(text) for text in shapes.split(",")]
+    what = (
+        measured.everything()
+        if all_
+        else measured.comparisons(works.split(","), cells.split(","), chosen, peers.split(","))
+    )
+    counts = None if threads is None else numbers("--threads", threads)
+    with elman.engine(engine):
+        if profile:
+            _profile(measured.profile(what, counts), out, json_)
+            return
+        rows: list[Row] = []
+        progress = _Progress()
+        try:
+            for row in measured.measure(what, seconds, counts, progress.begin):
+                progress.end(row)
+                rows.append(row)
+        except KeyboardInterrupt:
+            if rows:  # what is done is kept
+                _report(rows, engine, seconds, all_, plot, out, json_)
+            raise
+        _report(rows, engine, seconds, all_, plot, out, json_)
+
+
+def _report(
+    rows: list[Row],
+    engine: str,
+    seconds: float,
+    all_: bool,
+    plot: Path | None,
+    out: Path | None,
+    json_: bool,
+) -> None:
+    from elman import bench as measured
+
+    verdicts = measured.judge(rows) if all_ else []
+    result: dict[str, Any] = {"machine": measured.machine(), "engine": engine, "seconds": seconds}
+    result["rows"] = measured.as_json(rows)
+    if all_:
+        result["bars"] = [asdict(verdict) for verdict in verdicts]
+    if out is not None:
+        out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if json_:
-        print(json.dumps({"machine": measured.machine(), "rows": measured.as_json(rows)}))
+        print(json.dumps(result, ensure_ascii=False))
     else:
         print(measured.table(rows))
+        if all_:
+            print(f"\n{measured.summary(verdicts)}")
+    if plot is not None:
+        measured.plot(rows, plot)
+
+
+def _profile(profiles: Iterable[Profile], out: Path | None, json_: bool) -> None:
+    found = list(profiles)
+    text = "\n\n".join(map(str, found))
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps([asdict(p) | {"kinds": p.kinds} for p in found]) if json_ else text)
+
+
+class _Progress:
+    """A line on standard error: what is measured, what came out last, how much time is left."""
+
+    def __init__(self) -> None:
+        self._live, self._started, self._done = sys.stderr.isatty(), time.monotonic(), ""
+
+    def begin(self, done: int, count: int, what: Comparison) -> None:
+        """Say what is measured now."""
+        past = time.monotonic() - self._started
+        left = f"  {clock(past / done * (count - done))} left" if done else ""
+        self._done = f"{done + 1}/{count}"
+        if self._live:
+            print(f"\r\033[K{self._done}  {what}{left}", end="", file=sys.stderr, flush=True)
+
+    def end(self, row: Row) -> None:
+        """Say what came out."""
+        shape = ":".join(map(str, row.shape))
+        plural = "s" if row.threads > 1 else ""
+        ratio = "" if row.ratio is None else f"  {row.ratio:.2f} × {row.peer}"
+        line = f"{self._done}  {row.work} {row.cell} {shape}, {row.threads} thread{plural}{ratio}"
+        print(f"\r\033[K{line}" if self._live else line, file=sys.stderr, flush=True)
 
 
 def _shape(text: str) -> tuple[int, int, int, int, int]:

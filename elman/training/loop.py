@@ -107,6 +107,7 @@ class Trainer:
         self.report = Report(settings.epochs, task.unit, quiet)
         self.watch = Watch(task, run, settings.watch_every) if settings.watch_gradients else None
         self.interrupted = False
+        self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None
         if resume:
             self._load()
@@ -115,10 +116,9 @@ class Trainer:
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
-        self._saved = self._clock = time.monotonic()
         with Interrupt() as interrupt, self.report:
             while not (self._finished() or self.interrupted):
-                self.interrupted = not self._epoch(interrupt)
+                self.interrupted = not self.epoch(interrupt)
         self._save()
         draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
         if self.watch is not None:
@@ -133,9 +133,9 @@ class Trainer:
 
     # -- one epoch, one update ----------------------------------------------------------------
 
-    def _epoch(self, interrupt: Interrupt) -> bool:
+    def epoch(self, interrupt: Interrupt) -> bool:
         """Train to the end of the present epoch; false where that was interrupted."""
-        at = self.position
+        at, self._clock = self.position, time.monotonic()
         if at.window == 0:
             self.state = None
         self.model.train()
@@ -157,7 +157,6 @@ class Trainer:
         at.epoch, at.window = at.epoch + 1, 0
         self._measure(at.epoch)
         at.loss, at.counted, at.norm, at.seconds_before = 0.0, 0, 0.0, at.seconds
-        self._clock = time.monotonic()
         return True
 
     def _update(self, window: Any) -> None:

@@ -82,21 +82,6 @@ def test_every_command_has_help(elman, command):
         assert "Example: elman" in out
 
 
-def test_bench(elman):
-    small = ("bench", "--shapes", "3:4:1:2:5", "--seconds", "0.01")
-    code, out, _ = elman(*small, "--cells", "gru", "--peers", "torch.nn,loop", "--json")
-    assert code == 0
-    rows = json.loads(out)["rows"]
-    assert [(r["cell"], r["hidden"], r["peer"]) for r in rows] == [
-        ("gru", 4, "torch.nn"), ("gru", 4, "loop")
-    ]  # fmt: skip
-    assert "| train | rnn |" in elman(*small, "--cells", "rnn")[1]
-    code, _, errors = elman("bench", "--shapes", "3:4")
-    assert (code, "input:hidden:layers:batch:steps" in errors) == (2, True)
-    code, _, errors = elman("bench", "--cells", "lstn")
-    assert (code, "unknown cell 'lstn'" in errors) == (2, True)
-
-
 def test_a_fault_is_told_as_one(elman, monkeypatch):
     from elman.commands import about
 

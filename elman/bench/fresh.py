@@ -1,0 +1,130 @@
+"""What can only be measured in a fresh process: the memory of a step, the time to compile a cell.
+
+Run as ``python -m elman.bench.fresh QUESTION`` with a question in JSON, it prints the answer in
+JSON; :func:`ask` does so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elman.allocation import return_freed_memory
+from elman.bench.rows import Shape
+from elman.bench.sides import Elman, Side, own, torch_network
+from elman.compiler import engine, kernels
+from elman.errors import ElmanError
+
+_STEPS = 3
+"""Training steps whose memory is measured, one after the other."""
+
+
+def ask(
+    what: str, cell: str, shape: Shape, side: str = "elman", folder: Path | None = None
+) -> dict[str, Any]:
+    """Put a question to a fresh process that has this one's number of threads.
+
+    Args:
+        what: ``"memory"`` or ``"compile"``.
+        cell, shape: of what.
+        side: ``"elman"``, ``"torch.nn"`` or ``"torch.compile"``.
+        folder: the cache for what is compiled, elman's and PyTorch's.
+
+    Raises:
+        ElmanError: it cannot be measured here.
+    """
+    question = {
+        "what": what, "cell": cell, "shape": shape, "side": side,
+        "threads": torch.get_num_threads(), "engine": engine.forced() or "auto",
+    }  # fmt: skip
+    environment = dict(os.environ)
+    # The package may have been found through the working folder.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    if folder is not None:
+        environment |= {
+            "ELMAN_CACHE": str(folder / "elman"),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        }
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(question)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ElmanError(f"{what} of {side} could not be measured in a fresh process: {why}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a question, in the process that was made for it."""
+    torch.set_num_threads(question["threads"])
+    engine.engine(question["engine"])
+    shape = Shape(*question["shape"])
+    torch.manual_seed(0)
+    measure = {"memory": memory, "compile": seconds_to_compile}[question["what"]]
+    return measure(question["cell"], shape, question["side"])
+
+
+def memory(cell: str, shape: Shape, side: str) -> dict[str, Any]:
+    """The peak of resident memory in a training step, above what is resident before it: bytes.
+
+    Weights, input and code are there before; outputs, what the backward pass needs, workspaces and
+    gradients are what a step adds. The C library is told to give back at once what is freed, so
+    that nothing that an earlier step left hides a later one's need; the median of three steps.
+
+    Raises:
+        OSError: this system does not tell the peak (only Linux does).
+    """
+    return_freed_memory()
+    network = own(cell, shape)
+    x = torch.randn(shape.steps, shape.batch, shape.input)
+    one = Elman(network, x) if side == "elman" else Side(torch_network(cell, shape, network), x)
+    one.train()
+    peaks = []
+    for _ in range(_STEPS):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+        before = _status("VmRSS")
+        one.train()
+        peaks.append(_status("VmHWM") - before)
+    return {"bytes": int(statistics.median(peaks))}
+
+
+def seconds_to_compile(cell: str, shape: Shape, side: str) -> dict[str, Any]:
+    """How long the first training step takes, forward and backward, all that comes before it done.
+
+    For elman, ``engine`` is the time to build the engine's library, once a machine, apart.
+    """
+    # What PyTorch itself does on a process's first gradient is nobody's compile time.
+    torch.ones(2, requires_grad=True).sum().backward()
+    started = time.perf_counter()
+    if side == "elman":
+        kernels.engine("float")
+    library = time.perf_counter() - started
+    network = own(cell, shape)
+    if side == "torch.compile":
+        engine.engine("reference")
+    called = torch.compile(network) if side == "torch.compile" else network
+    x = torch.randn(shape.steps, shape.batch, shape.input, requires_grad=True)
+    started = time.perf_counter()
+    called(x)[0].sum().backward()
+    return {"engine": library, "seconds": time.perf_counter() - started}
+
+
+def _status(what: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"the system does not tell {what}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer(json.loads(sys.argv[1]))))

@@ -1,0 +1,132 @@
+"""Where the time of a call goes, by PyTorch's profiler."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity
+
+from elman.allocation import keep_freed_memory
+from elman.bench.compare import thread_counts
+from elman.bench.rows import Shape
+from elman.bench.sides import Elman, own
+from elman.bench.works import Comparison
+from elman.errors import InputError
+
+WORKS = ("train", "forward")
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "affine", "matmul", "product")
+_CALLS = 10
+
+# Otherwise the profiler tells on standard error when it starts and stops.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What one operator took: milliseconds a call of the work, and how often it ran in one."""
+
+    name: str
+    ms: float
+    times: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one work goes.
+
+    Attributes:
+        work, cell, shape: of what.
+        threads: with how many threads.
+        ms: the time of a call under the profiler.
+        operators: the most expensive first. Each operator's own time, without those it calls.
+    """
+
+    work: str
+    cell: str
+    shape: Shape
+    threads: int
+    ms: float
+    operators: tuple[Operator, ...]
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        """Milliseconds by kind; what no operator accounts for is Python."""
+        found = dict.fromkeys(("loops", "products", "PyTorch's operators"), 0.0)
+        for operator in self.operators:
+            found[operator.kind] += operator.ms
+        return found | {"Python": max(0.0, self.ms - sum(found.values()))}
+
+    def __str__(self) -> str:
+        """As a Markdown table, the ten most expensive operators by name."""
+        plural = "s" if self.threads > 1 else ""
+        lines = [
+            f"{self.work} {self.cell} {self.shape}, {self.threads} thread{plural}: "
+            f"{self.ms:.3f} ms a call\n",
+            "| where | ms | share |",
+            "|---|---|---|",
+            *(f"| **{k}** | {ms:.3f} | {ms / self.ms:.0%} |" for k, ms in self.kinds.items()),
+        ]
+        for o in self.operators[:10]:
+            lines.append(
+                f"| {o.kind}: {o.name} × {o.times:g} | {o.ms:.3f} | {o.ms / self.ms:.0%} |"
+            )
+        return "\n".join(lines)
+
+
+def profile(what: Sequence[Comparison], threads: Sequence[int] | None = None) -> Iterator[Profile]:
+    """Profile elman's side of each comparison, once whatever the peer.
+
+    Loops are elman's own kernels, with what Python does to describe them; products those of
+    PyTorch before and after the loops. The profiler itself costs some microseconds an operator.
+    A step of a stream runs outside PyTorch's operators, and has no profile.
+
+    Raises:
+        InputError: a work cannot be profiled, or a number of threads is not positive.
+    """
+    if wrong := [c.work for c in what if c.work not in WORKS]:
+        raise InputError(f"{wrong[0]} cannot be profiled: expected one of {', '.join(WORKS)}.")
+    before, numbers = torch.get_num_threads(), thread_counts(threads)
+    keep_freed_memory()
+    try:
+        for number in numbers:
+            torch.set_num_threads(number)
+            for work, cell, shape in dict.fromkeys((c.work, c.cell, c.shape) for c in what):
+                yield _profile(work, cell, shape)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _profile(work: str, cell: str, shape: Shape) -> Profile:
+    torch.manual_seed(0)
+    network = own(cell, shape)
+    call = getattr(Elman(network, torch.randn(shape.steps, shape.batch, shape.input)), work)
+    for _ in range(3):
+        call()
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
+        call()  # the profiler's own first time is not counted
+        profiler.step()
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
+        started = time.perf_counter()
+        for _ in range(_CALLS):
+            call()
+        taken = (time.perf_counter() - started) / _CALLS * 1e3
+    operators = [
+        Operator(e.key, e.self_cpu_time_total / _CALLS / 1e3, e.count / _CALLS, _kind(e.key))
+        for e in profiler.key_averages()
+    ]
+    operators.sort(key=lambda o: o.ms, reverse=True)
+    return Profile(work, cell, shape, torch.get_num_threads(), taken, tuple(operators))
+
+
+def _kind(operator: str) -> str:
+    name = operator.rpartition("::")[2].lower()
+    if "elman" in operator and "loop" in name:  # PyTorch's wrapper has the operator in its name
+        return "loops"
+    if any(part in _PRODUCTS for part in name.replace("_", " ").split()):
+        return "products"
+    return "PyTorch's operators"
