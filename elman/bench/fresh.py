@@ -20,7 +20,7 @@ import torch
 from elman.allocation import return_freed_memory
 from elman.bench.rows import Shape
 from elman.bench.sides import Elman, Side, own, torch_network
-from elman.compiler import engine, kernels
+from elman.compiler import build, engine
 from elman.errors import ElmanError
 
 _STEPS = 3
@@ -107,7 +107,7 @@ def seconds_to_compile(cell: str, shape: Shape, side: str) -> dict[str, Any]:
     torch.ones(2, requires_grad=True).sum().backward()
     started = time.perf_counter()
     if side == "elman":
-        kernels.engine("float")
+        build.engine(torch.float32)
     library = time.perf_counter() - started
     network = own(cell, shape)
     if side == "torch.compile":

@@ -20,6 +20,7 @@ from elman.errors import InputError
 WORKS = ("train", "forward")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "affine", "matmul", "product")
 _CALLS = 10
+KINDS = ("loops", "products", "PyTorch's operators", "describing calls")
 
 # Otherwise the profiler tells on standard error when it starts and stops.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -56,7 +57,7 @@ class Profile:
     @property
     def kinds(self) -> dict[str, float]:
         """Milliseconds by kind; what no operator accounts for is Python."""
-        found = dict.fromkeys(("loops", "products", "PyTorch's operators"), 0.0)
+        found = dict.fromkeys(KINDS, 0.0)
         for operator in self.operators:
             found[operator.kind] += operator.ms
         return found | {"Python": max(0.0, self.ms - sum(found.values()))}
@@ -81,9 +82,9 @@ class Profile:
 def profile(what: Sequence[Comparison], threads: Sequence[int] | None = None) -> Iterator[Profile]:
     """Profile elman's side of each comparison, once whatever the peer.
 
-    Loops are elman's own kernels, with what Python does to describe them; products those of
-    PyTorch before and after the loops. The profiler itself costs some microseconds an operator.
-    A step of a stream runs outside PyTorch's operators, and has no profile.
+    Loops are the steps of a cell's kernels; products those of all steps, before and after the
+    loops; describing calls is what Python does to hand both over. The profiler itself costs some
+    microseconds an operator. A step of a stream runs outside PyTorch's operators, and has no profile.
 
     Raises:
         InputError: a work cannot be profiled, or a number of threads is not positive.
@@ -125,8 +126,10 @@ def _profile(work: str, cell: str, shape: Shape) -> Profile:
 
 def _kind(operator: str) -> str:
     name = operator.rpartition("::")[2].lower()
-    if "elman" in operator and "loop" in name:  # PyTorch's wrapper has the operator in its name
+    if operator == "elman::steps":
         return "loops"
+    if "elman" in operator or name.startswith(("_loop", "_affine")):
+        return "products" if name == "product" else "describing calls"
     if any(part in _PRODUCTS for part in name.replace("_", " ").split()):
         return "products"
     return "PyTorch's operators"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -11,6 +13,13 @@ def constant_while_compiling(function: Any) -> Any:
     """``torch.compiler.assume_constant_result``, without importing PyTorch's compiler: a second."""
     function._dynamo_marked_constant = True
     return function
+
+
+def profiled(name: str) -> AbstractContextManager[Any]:
+    """A block that PyTorch's profiler shows under ``name``."""
+    if torch.autograd._profiler_enabled():
+        return torch.profiler.record_function(name)
+    return nullcontext()
 
 
 class Call(NamedTuple):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from elman.compiler.build import build, engine
+from elman.compiler.call import profiled
 from elman.compiler.differentiate import Plan, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
@@ -117,7 +118,8 @@ class Kernel:
     ) -> None:
         """Run the program; for the arguments see :meth:`described`."""
         described = self.described(shape, where, states, weights)
-        self.engine.elman_run(described.address)
+        with profiled("elman::steps"):
+            self.engine.elman_run(described.address)
 
     def described(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.compiler.build import engine
+from elman.compiler.call import profiled
 
 
 def product(
@@ -31,7 +32,10 @@ def product(
             out.data_ptr(), out.stride(0), 0 if bias is None else bias.data_ptr(), add,
         ],
     )  # fmt: skip
-    engine(a.dtype).elman_product(ctypes.c_void_p(call.buffer_info()[0]), torch.get_num_threads())
+    with profiled("elman::product"):
+        engine(a.dtype).elman_product(
+            ctypes.c_void_p(call.buffer_info()[0]), torch.get_num_threads()
+        )
     return out
 
 
