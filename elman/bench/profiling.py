@@ -84,7 +84,7 @@ def profile(what: Sequence[Comparison], threads: Sequence[int] | None = None) ->
 
     Loops are the steps of a cell's kernels; products those of all steps, before and after the
     loops; describing calls is what Python does to hand both over. The profiler itself costs some
-    microseconds an operator. A step of a stream runs outside PyTorch's operators, and has no profile.
+    microseconds an operator. A step of a stream runs outside PyTorch's operators and has none.
 
     Raises:
         InputError: a work cannot be profiled, or a number of threads is not positive.

@@ -65,7 +65,6 @@ def generate(
     return pieces if stop is None else _until(pieces, stop)
 
 
-@torch.no_grad()
 def _pieces(
     model: Predictor,
     vocabulary: Vocabulary,
@@ -80,15 +79,18 @@ def _pieces(
     decoder = vocabulary.decoder()
     for id in ids:
         decoder.push(id)
-    whole, state = model(torch.tensor(ids, device=device).unsqueeze(1))
-    logits = whole[-1]
+    state = None
     for k in range(length):
-        if k:
-            logits, state = model.step(torch.tensor([id], device=device), state)
-        scores = logits[0].double().cpu()
-        if vocabulary.unknown_id is not None:
-            scores[vocabulary.unknown_id] = -torch.inf
-        id = choose(scores, temperature, top_k, top_p, draw)
+        with torch.inference_mode():
+            if k == 0:
+                whole, state = model(torch.tensor(ids, device=device).unsqueeze(1))
+                logits = whole[-1]
+            else:
+                logits, state = model.step(torch.tensor([id], device=device), state)
+            scores = logits[0].double().cpu()
+            if vocabulary.unknown_id is not None:
+                scores[vocabulary.unknown_id] = -torch.inf
+            id = choose(scores, temperature, top_k, top_p, draw)
         yield decoder.push(id)
 
 
