@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 
 import elman
-from elman.cells import GRU, LSTM, GRUResetBefore, layer_norm, recurrent_dropout, zoneout
+from elman.cells import (
+    GRU,
+    LSTM,
+    GRUResetBefore,
+    layer_norm,
+    recurrent_dropout,
+    transforms,
+    zoneout,
+)
 
 TRANSFORMS = {
     "zoneout": lambda c: zoneout(c, 0.3),
@@ -44,6 +52,16 @@ def test_zoneout_keeps_units_as_often_as_asked():
     y, _ = network(torch.randn(2000, 3, 1))
     kept = (y[1:] == y[:-1]).float().mean()
     assert abs(kept - 0.25) < 0.02
+
+
+@pytest.mark.parametrize("p", (0.0, 0.1, 0.5, 0.9, 0.999999))
+def test_units_are_drawn_apart_and_as_often_as_asked(p):
+    torch.manual_seed(0)
+    drawn = transforms._drawn(p, torch.empty(0), (3, 40_001))
+    assert drawn.shape == (3, 40_001) and set(drawn.unique().tolist()) <= {0.0, 1.0}
+    fours = drawn.flatten()[:120_000].view(-1, 4)
+    assert (fours.mean(0) - p).abs().max() < 0.015  # 5 standard errors of each of the four
+    assert ((fours[:, 0] * fours[:, 1]).mean() - p * p).abs() < 0.015
 
 
 def test_zoneout_at_rest_is_the_mean():
