@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType, TracebackType
 
-import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
@@ -81,12 +80,6 @@ def usual(cell: Cell) -> str:
     return "torch" if torch_kernels.knows(cell) else "reference"
 
 
-def first(cell: Cell, call: Call) -> str:
-    """The engine that runs this call."""
-    names = [str(forced())] if forced() else _preferred(cell, call)
-    return next((name for name in names if not ENGINES[name].unsupported(cell, call)), names[0])
-
-
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     """Run ``cell`` with ``weights`` on the engine that is forced, or else on the best one.
 
@@ -97,7 +90,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
     wanted = forced()
     why: str | None = None
-    for name in [wanted] if wanted else _preferred(cell, call):
+    for name in [wanted] if wanted else ENGINES:
         reason = ENGINES[name].unsupported(cell, call)
         if reason is None:
             result = ENGINES[name].run(cell, weights, call)
@@ -109,13 +102,6 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     raise InputError(
         f"the {wanted} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
     )
-
-
-def _preferred(cell: Cell, call: Call) -> list[str]:
-    """The engines for this call, the fastest first."""
-    if not torch.compiler.is_compiling() and torch_kernels.faster(cell, call):
-        return ["torch", *ENGINES]
-    return list(ENGINES)
 
 
 @constant_while_compiling

@@ -15,7 +15,6 @@ from elman.cells.lstm import LSTM, ProjectedLSTM
 from elman.cells.simple import Elman
 from elman.compiler.call import Call, Result
 
-_FULL_BATCH = 16
 _ELMAN: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
 
 
@@ -35,23 +34,6 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     if call.x.shape[0] == 0 or (call.x.shape[1] == 0 and call.lengths is not None):
         return "PyTorch's fused kernels take no empty sequence and no empty padded batch"
     return None
-
-
-def faster(cell: Cell, call: Call) -> bool:
-    """Whether PyTorch is the fastest here: oneDNN's LSTM, on full batches of single precision.
-
-    Measured on four cores with AVX-512 (benchmarks/README.md): 1.2 to 1.45 times the native
-    engine's rate from a batch of 16 on, a twentieth of it at a batch of 1.
-    """
-    return (
-        type(cell) is LSTM
-        and call.x.device.type == "cpu"
-        and call.x.dtype == torch.float32
-        and call.x.shape[1] >= _FULL_BATCH
-        and call.lengths is None
-        and torch.backends.mkldnn.is_available()
-        and unsupported(cell, call) is None
-    )
 
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:

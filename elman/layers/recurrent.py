@@ -256,12 +256,6 @@ class Recurrent(nn.Module):
         """The name of the engine that runs this network where nothing stands in its way."""
         return engine.usual(self._cells[0])
 
-    def engine_for(self, batch: int) -> str:
-        """The name of the engine that runs whole sequences in batches of that size."""
-        start = self._start(batch)[0]
-        x = start[0].new_zeros(1, batch, self.input_size)
-        return engine.first(self._cells[0], Call(x, start, start))
-
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The cells with their present weights, by layer, in each layer by direction."""

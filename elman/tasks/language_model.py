@@ -184,7 +184,7 @@ class LanguageModeling(Task):
         return (
             f"{self.settings.cell} {[c.hidden_size for c in recurrent.cells]}, "
             f"{self.parameters():,} parameters, {len(self.vocabulary):,} "
-            f"{self.vocabulary.kind} tokens, {recurrent.engine_for(self.settings.batch)} engine"
+            f"{self.vocabulary.kind} tokens, {recurrent.engine} engine"
         )
 
     # -- texts --------------------------------------------------------------------------------

@@ -278,18 +278,3 @@ def test_an_empty_sequence_is_no_reason_to_warn(monkeypatch):
     y, state = elman.LSTM(3, 4)(torch.zeros(0, 2, 3))
     assert y.shape == (0, 2, 4)
     assert state[0].shape == (1, 2, 4)
-
-
-def test_the_engine_of_a_batch_is_the_one_that_runs_it(monkeypatch):
-    rnn = elman.LSTM(3, 4)
-    ran = []
-    for name, module in engines.ENGINES.items():
-        real = module.run
-        monkeypatch.setattr(
-            module, "run", lambda *a, real=real, name=name: (ran.append(name), real(*a))[1]
-        )
-    for batch in (1, 32):
-        rnn(torch.zeros(2, batch, 3))
-        assert ran.pop() == rnn.engine_for(batch)
-    with elman.engine("reference"):
-        assert rnn.engine_for(32) == "reference"

@@ -121,21 +121,29 @@ struct MatrixProduct {
 
   void tile(long group, long block, long k, long deep, const real* a_packed, const real* b_packed) const {
     const long from = row(group), count = row(group + 1) - from;
+    const long left = std::min(kBlock, columns - block * kBlock);
     real* c = out + from * out_row + block * kBlock;
-    const long left = columns - block * kBlock;
+    const bool adds = k > 0 || add;
+    const bool direct = left == kBlock && !adds && !bias;
+    if (adds)
+      for (long r = 0; r < count; ++r)
+        for (long j = 0; j < left; j += 64 / sizeof(real)) __builtin_prefetch(c + r * out_row + j, 1);
+    real made[kRows * kBlock];
+    real* to = direct ? c : made;
+    const long to_row = direct ? out_row : kBlock;
     const real* w = b_packed + block * kBlock * deep;
-    const real* begin = bias ? bias + block * kBlock : nullptr;
-    const Begin how = k > 0 || add ? kAdd : bias ? kBias : kZero;
-    if (a_packed) {
-      const Tile run = how == kAdd    ? tile_for<kAdd, true>(count)
-                       : how == kBias ? tile_for<kBias, true>(count)
-                                      : tile_for<kZero, true>(count);
-      run(a_packed, 0, w, deep, c, out_row, left, begin);
-    } else {
-      const Tile run = how == kAdd    ? tile_for<kAdd, false>(count)
-                       : how == kBias ? tile_for<kBias, false>(count)
-                                      : tile_for<kZero, false>(count);
-      run(a.data + from * a.down + k, a.down, w, deep, c, out_row, left, begin);
+    if (a_packed)
+      tile_for<true>(count)(a_packed, 0, w, deep, to, to_row);
+    else
+      tile_for<false>(count)(a.data + from * a.down + k, a.down, w, deep, to, to_row);
+    if (direct) return;
+    for (long r = 0; r < count; ++r) {
+      real* there = c + r * out_row;
+      const real* more = adds ? there : bias + block * kBlock;
+      if (!adds && !bias)
+        std::memcpy(there, made + r * kBlock, left * sizeof(real));
+      else
+        for (long j = 0; j < left; ++j) there[j] = made[r * kBlock + j] + more[j];
     }
   }
 };

@@ -4,6 +4,7 @@
 // product is summed over k in order by one accumulator, whatever the number of rows or threads:
 // results do not depend on them.
 #pragma once
+#include <algorithm>
 #include <utility>
 
 #include "vector.hpp"
@@ -79,30 +80,16 @@ inline void pack(const real* w, long stride_k, long stride_c, long depth, long c
   }
 }
 
-// The first `n` units from p on, where there are fewer than a vector.
-ELMAN_INLINE V some(const real* p, long n) {
-  if (n >= N) return load(p);
-  V v = {};
-  if (n > 0) std::memcpy(&v, p, n * sizeof(real));
-  return v;
-}
-
-// What a product is added to: nothing, what is there, a row of biases.
-enum Begin { kZero = 0, kAdd = 1, kBias = 2 };
-
-// R rows times B blocks of two vectors. Row r of `a` is at a + r * row, or, where it is Packed,
-// element (r, k) is at a[k * kRows + r].
-template <int R, int B, Begin From, bool Packed>
+// R rows times B blocks of two vectors, into whole blocks of `out`. Row r of `a` is at
+// a + r * row, or, where it is Packed, element (r, k) is at a[k * kRows + r].
+template <int R, int B, bool Packed>
 void rows_times_blocks(const real* a, long row, const real* packed, long depth, real* out,
-                       long out_row, long columns, const real* bias) {
+                       long out_row) {
   V sum[R][2 * B];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int c = 0; c < 2 * B; ++c) {
-      sum[r][c] = V{};
-      if constexpr (From == kAdd) __builtin_prefetch(out + r * out_row + c * N, 1);
-    }
+    for (int c = 0; c < 2 * B; ++c) sum[r][c] = V{};
   const long next = kBlock * depth;
   for (long k = 0; k < depth; ++k) {
     V w[2 * B];
@@ -118,39 +105,39 @@ void rows_times_blocks(const real* a, long row, const real* packed, long depth, 
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int c = 0; c < 2 * B; ++c) {
-      real* p = out + r * out_row + c * N;
-      const long left = columns - c * N;
-      if constexpr (From == kAdd) sum[r][c] += some(p, left);
-      if constexpr (From == kBias) sum[r][c] += some(bias + c * N, left);
-      if (left >= N)
-        store(p, sum[r][c]);
-      else if (left > 0)
-        std::memcpy(p, &sum[r][c], left * sizeof(real));
-    }
+    for (int c = 0; c < 2 * B; ++c) store(out + r * out_row + c * N, sum[r][c]);
 }
 
 // How many blocks at a time keep the multipliers busy with so few rows.
 constexpr int at_once(int rows) { return kRows < 8 ? (rows <= 1 ? 4 : rows <= 3 ? 2 : 1)
                                                    : (rows <= 2 ? 4 : rows <= 5 ? 2 : 1); }
 
+// R rows times the blocks from `first` to `last`; of the last, only the columns that there are.
 template <int R, int B = at_once(R)>
 void some_rows(const real* a, long row, const real* packed, long depth, real* out, long out_row,
                long columns, long first, long last) {
-  for (; first + B <= last; first += B)
-    rows_times_blocks<R, B, kZero, false>(a, row, packed + first * kBlock * depth, depth,
-                                          out + first * kBlock, out_row, columns - first * kBlock, nullptr);
-  if constexpr (B > 1)
+  const long whole = std::min(last, columns / kBlock);
+  for (; first + B <= whole; first += B)
+    rows_times_blocks<R, B, false>(a, row, packed + first * kBlock * depth, depth,
+                                   out + first * kBlock, out_row);
+  if constexpr (B > 1) {
     if (first < last) some_rows<R, B / 2>(a, row, packed, depth, out, out_row, columns, first, last);
+  } else if (first < last) {
+    real tile[R * kBlock];
+    rows_times_blocks<R, 1, false>(a, row, packed + first * kBlock * depth, depth, tile, kBlock);
+    for (int r = 0; r < R; ++r)
+      std::memcpy(out + r * out_row + first * kBlock, tile + r * kBlock,
+                  (columns - first * kBlock) * sizeof(real));
+  }
 }
 
 using SomeRows = void (*)(const real*, long, const real*, long, real*, long, long, long, long);
 template <int... R>
 constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R, at_once(R)>...};
 
-using Tile = void (*)(const real*, long, const real*, long, real*, long, long, const real*);
-template <Begin From, bool Packed, int... R>
-constexpr Tile kTiles[] = {nullptr, rows_times_blocks<R, 1, From, Packed>...};
+using Tile = void (*)(const real*, long, const real*, long, real*, long);
+template <bool Packed, int... R>
+constexpr Tile kTiles[] = {nullptr, rows_times_blocks<R, 1, Packed>...};
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
@@ -158,9 +145,9 @@ constexpr Tile kTiles[] = {nullptr, rows_times_blocks<R, 1, From, Packed>...};
 #define ELMAN_ROWS 1, 2, 3, 4, 5, 6
 #endif
 inline SomeRows kernel_for(long rows) { return kSomeRows<ELMAN_ROWS>[rows]; }
-template <Begin From, bool Packed>
+template <bool Packed>
 Tile tile_for(long rows) {
-  return kTiles<From, Packed, ELMAN_ROWS>[rows];
+  return kTiles<Packed, ELMAN_ROWS>[rows];
 }
 #undef ELMAN_ROWS
 
