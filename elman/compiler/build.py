@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 HEADERS = Path(__file__).parent / "engine"
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-w")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-w")
 
 
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -111,12 +111,12 @@ def build(source: str, real: torch.dtype, *, threads: bool = False) -> ctypes.CD
     Args:
         source: C++ that may include the engine's headers.
         real: the type of its numbers.
-        threads: whether it uses OpenMP.
+        threads: whether it uses PyTorch's threads.
 
     Raises:
         BuildError: there is no compiler, or it failed.
     """
-    command = [*shlex.split(compiler()), *FLAGS, *_machine(), f"-DELMAN_REAL={REALS[real]}"]
+    command = [*shlex.split(compiler()), *FLAGS, *machine_flags(), f"-DELMAN_REAL={REALS[real]}"]
     parts = [
         source,
         openmp() if threads else "",
@@ -167,7 +167,7 @@ def engine(real: torch.dtype) -> ctypes.CDLL:
     return library
 
 
-def _machine() -> list[str]:
+def machine_flags() -> list[str]:
     named = os.environ.get("ELMAN_MARCH", "native")
     flag = "-mcpu" if platform.machine() in ("aarch64", "arm64") else "-march"
     wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
@@ -189,13 +189,9 @@ def _compile(command: list[str], source: str, path: Path, threads: bool) -> None
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written, made = Path(folder) / "cell.cpp", Path(folder) / "cell.so"
         written.write_text(source)
-        if threads:
-            # Linked by its path and without -fopenmp, PyTorch's library is the only one.
-            part = Path(folder) / "cell.o"
-            _call([*command, "-fopenmp", "-c", f"-I{HEADERS}", str(written), "-o", str(part)])
-            _call([*shlex.split(compiler()), "-shared", str(part), openmp(), "-o", str(made)])
-        else:
-            _call([*command, "-shared", f"-I{HEADERS}", str(written), "-o", str(made)])
+        # Linked by its path, PyTorch's library of threads is the only one.
+        libraries = [openmp()] if threads else []
+        _call([*command, "-shared", f"-I{HEADERS}", str(written), *libraries, "-o", str(made)])
         os.replace(made, path)
 
 
