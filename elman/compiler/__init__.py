@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def source(cell: Cell) -> str:
 def status() -> dict[str, str]:
     """What the native engine finds on this machine: compiler, instructions, threads, cache.
 
-    ``compiler`` says what is missing, and the command that installs it, where there is none.
+    ``compiler`` and ``cache`` say in one sentence what is wrong with them and what to do.
     """
     import torch
 
@@ -30,15 +31,17 @@ def status() -> dict[str, str]:
 
     found = {
         "threads": str(torch.get_num_threads()),
-        "cache": str(build.cache_folder()),
+        "cache": build.cache_trouble() or str(build.cache_folder()),
     }
     try:
         found["compiler"] = build.version()
         found["openmp"] = build.openmp()
-        width = build.engine(torch.float32).elman_vector_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the cache, which is told already
+            width = build.engine(torch.float32).elman_vector_bytes()
         found["instructions"] = f"vectors of {8 * width} bits"
         found["engine"] = "native"
     except build.BuildError as why:
-        found["compiler"] = str(why)
+        found["compiler"] = f"{why}."
         found["engine"] = "torch and reference"
     return found

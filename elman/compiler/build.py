@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import hashlib
@@ -15,13 +16,13 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 HEADERS = Path(__file__).parent / "engine"
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-w")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-w")
 
 
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -41,7 +42,11 @@ def compiler() -> str:
     """
     named = os.environ.get("CXX")
     if named:
-        if shutil.which(shlex.split(named)[0]) is None:
+        try:
+            command = shlex.split(named)[0]
+        except (ValueError, IndexError):  # a quotation without an end; blanks
+            command = named
+        if shutil.which(command) is None:
             raise BuildError(
                 f"CXX names {named!r}, which is no command here: set CXX to a C++ compiler"
             )
@@ -61,10 +66,12 @@ def compiler() -> str:
 
 @functools.cache
 def version() -> str:
-    """The compiler's version line."""
-    done = subprocess.run(
-        [*shlex.split(compiler()), "--version"], capture_output=True, text=True, check=False
-    )
+    """The compiler's version line.
+
+    Raises:
+        BuildError: there is no compiler, or it cannot be run.
+    """
+    done = _run([*shlex.split(compiler()), "--version"])
     return done.stdout.splitlines()[0] if done.stdout else compiler()
 
 
@@ -111,12 +118,15 @@ def build(source: str, real: torch.dtype, *, threads: bool = False) -> ctypes.CD
     Args:
         source: C++ that may include the engine's headers.
         real: the type of its numbers.
-        threads: whether it uses OpenMP.
+        threads: whether it uses PyTorch's threads.
 
     Raises:
         BuildError: there is no compiler, or it failed.
     """
-    command = [*shlex.split(compiler()), *FLAGS, *_machine(), f"-DELMAN_REAL={REALS[real]}"]
+    extra = shlex.split(os.environ.get("ELMAN_CXXFLAGS", ""))
+    command = [
+        *shlex.split(compiler()), *FLAGS, *machine_flags(), f"-DELMAN_REAL={REALS[real]}", *extra
+    ]  # fmt: skip
     parts = [
         source,
         openmp() if threads else "",
@@ -127,20 +137,17 @@ def build(source: str, real: torch.dtype, *, threads: bool = False) -> ctypes.CD
         _package_version(),
     ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    folder = _usable(cache_folder())
-    path = folder / f"{key}.so"
-    if not path.exists():
-        with _lock(folder / f"{key}.lock"):
-            if not path.exists():  # another process may have made it meanwhile
-                _compile(command, source, path, threads)
     try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        # Cut short by a full disk, or for another machine: make it anew.
-        with _lock(folder / f"{key}.lock"):
-            path.unlink(missing_ok=True)
-            _compile(command, source, path, threads)
-        return ctypes.CDLL(str(path))
+        # What has failed once is not tried again at every call.
+        if key in _failed:
+            raise BuildError(_failed[key])
+        return _library(key, lambda path: _compile(command, source, path, threads))
+    except BuildError as why:
+        _failed[key] = str(why)
+        raise
+
+
+_failed: dict[str, str] = {}
 
 
 @functools.cache
@@ -167,7 +174,7 @@ def engine(real: torch.dtype) -> ctypes.CDLL:
     return library
 
 
-def _machine() -> list[str]:
+def machine_flags() -> list[str]:
     named = os.environ.get("ELMAN_MARCH", "native")
     flag = "-mcpu" if platform.machine() in ("aarch64", "arm64") else "-march"
     wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
@@ -185,55 +192,138 @@ def _package_version() -> str:
     return __version__
 
 
+def _library(name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
+    """A library from the cache, or, where the cache cannot be used, from a folder of this process."""
+    folder = cache_folder()
+    try:
+        return _cached(folder, name, make)
+    except OSError as error:
+        why = _said(error)
+    try:
+        library = _cached(_temporary(), name, make)
+    except OSError as error:
+        raise BuildError(
+            f"libraries can be kept neither in {folder} ({why}) nor for this process alone "
+            f"({_said(error)}); name a folder with space in ELMAN_CACHE"
+        ) from None
+    _warn(folder, why)
+    return library
+
+
+def _cached(folder: Path, name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
+    path = folder / f"{name}.so"
+    found = _load(path)
+    if found is None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _lock(folder / f"{name}.lock"):
+            found = _load(path)  # another process may have made it meanwhile
+            if found is None:
+                make(path)
+                found = ctypes.CDLL(str(path))
+    return found
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """The library that is there, unless it was cut short or is for another machine.
+
+    Raises:
+        PermissionError: others may have written it.
+    """
+    try:
+        owners = {path.parent.stat().st_uid, path.stat().st_uid}
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if not owners <= {os.getuid(), 0}:
+        raise PermissionError(f"{path.parent} belongs to another user")
+    # A part of a library would not be refused by the loader, but end the process.
+    if content[-_DIGEST:] != _digest(content[:-_DIGEST]):
+        return None
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
 def _compile(command: list[str], source: str, path: Path, threads: bool) -> None:
+    """Make the library, with its digest after its end, and move it into place."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written, made = Path(folder) / "cell.cpp", Path(folder) / "cell.so"
         written.write_text(source)
-        if threads:
-            # Linked by its path and without -fopenmp, PyTorch's library is the only one.
-            part = Path(folder) / "cell.o"
-            _call([*command, "-fopenmp", "-c", f"-I{HEADERS}", str(written), "-o", str(part)])
-            _call([*shlex.split(compiler()), "-shared", str(part), openmp(), "-o", str(made)])
-        else:
-            _call([*command, "-shared", f"-I{HEADERS}", str(written), "-o", str(made)])
+        # Linked by its path, PyTorch's library of threads is the only one.
+        libraries = [openmp()] if threads else []
+        done = _run(
+            [*command, "-shared", f"-I{HEADERS}", str(written), *libraries, "-o", str(made)]
+        )
+        if "No space left on device" in done.stderr:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if done.returncode == 0 and not made.exists():
+            raise BuildError(f"{command[0]} made no library: set CXX to a C++ compiler")
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            first = next((line for line in lines if "error" in line), lines[0])
+            raise BuildError(f"{command[0]} failed: {first.strip()[:300]}")
+        with made.open("ab") as file:
+            file.write(_digest(made.read_bytes()))
         os.replace(made, path)
 
 
-def _call(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.splitlines()
-        first = next((x for x in lines if "error" in x), done.stderr[:300])
-        raise BuildError(f"{command[0]} failed: {first.strip()}")
-
-
-def _usable(folder: Path) -> Path:
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.stat().st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user")
-        with tempfile.NamedTemporaryFile(dir=folder):
-            return folder
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
     except OSError as error:
-        return _temporary(str(folder), str(error))
+        raise BuildError(f"{command[0]} cannot be run ({_said(error)})") from None
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 @functools.cache
-def _temporary(folder: str, why: str) -> Path:
-    from elman.compiler.engine import EngineWarning
-
+def _temporary() -> Path:
     made = tempfile.TemporaryDirectory(prefix="elman-")
     _kept.append(made)
-    warnings.warn(
-        f"the cache folder {folder} cannot be used ({why}): kernels are built anew in every "
-        "process; name another folder in ELMAN_CACHE.",
-        EngineWarning,
-        stacklevel=2,
-    )
     return Path(made.name)
 
 
 _kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def cache_trouble() -> str | None:
+    """One sentence on why libraries cannot be kept in the cache folder, or None where they can."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))  # about a library
+            file.flush()
+        return None
+    except OSError as error:
+        return _trouble(folder, _said(error))
+
+
+def _trouble(folder: Path, why: str) -> str:
+    return (
+        f"the cache folder {folder} cannot be used ({why}): kernels are built anew in every "
+        "process; name another folder in ELMAN_CACHE."
+    )
+
+
+@functools.cache
+def _warn(folder: Path, why: str) -> None:
+    from elman.compiler.engine import EngineWarning
+
+    warnings.warn(_trouble(folder, why), EngineWarning, stacklevel=2)
 
 
 @contextlib.contextmanager

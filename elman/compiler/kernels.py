@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -254,10 +253,7 @@ class Compiled:
         if not only_forward:
             self.programs |= {"train": self.plan.train, "backward": self.plan.backward}
         self.source = emit(self.programs)
-
-    @functools.cached_property
-    def _kernels(self) -> dict[tuple[str, torch.dtype], Kernel]:
-        return {}
+        self._kernels: dict[torch.dtype, dict[str, Kernel]] = {}
 
     def build(self, real: torch.dtype) -> None:
         """Compile the programs for one type of number, or take them from the cache.
@@ -265,15 +261,18 @@ class Compiled:
         Raises:
             BuildError: it cannot be done here.
         """
-        if ("forward", real) not in self._kernels:
+        if real not in self._kernels:
             library = build(self.source, real)
-            for name, program in self.programs.items():
-                self._kernels[name, real] = Kernel(name, program, real, library)
+            # At once, for threads that ask at the same moment.
+            self._kernels[real] = {
+                name: Kernel(name, program, real, library)
+                for name, program in self.programs.items()
+            }
 
     def kernel(self, name: str, real: torch.dtype) -> Kernel:
         """One of the programs."""
         self.build(real)
-        return self._kernels[name, real]
+        return self._kernels[real][name]
 
 
 def _address(numbers: array[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 import weakref
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from elman.errors import InputError
 _known: dict[Any, str] = {}
 """The name of a compiled cell, or why there is none (after a question mark)."""
 _by_object: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()
+_naming = threading.RLock()
+"""Held while a cell gets its name: two threads may bring cells at once."""
 
 
 def knows(cell: Cell) -> bool:
@@ -105,10 +108,11 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
 def tagged(cell: Cell) -> Cell:
     """``cell``, with a name by which a compiler that traces Python can speak of it."""
     key = _key(cell) or id(cell)
-    if key not in _tags:
-        _tags[key] = f"{_process}-{len(_tags)}"
-        _tagged[_tags[key]] = cell
-    cell.__dict__["tag"] = _tags[key]
+    with _naming:
+        if key not in _tags:
+            _tags[key] = f"{_process}-{len(_tags)}"
+            _tagged[_tags[key]] = cell
+        cell.__dict__["tag"] = _tags[key]
     return cell
 
 
@@ -149,16 +153,17 @@ def _name(cell: Cell) -> str:
     """The name under which ``cell``'s kernels are known, compiled on first use."""
     if cell in _by_object:
         return _by_object[cell]
-    if getattr(cell, "tag", None) not in _tagged:
-        tagged(cell)
-    key = _key(cell)
-    if key is None or key not in _known:
-        name = _compile(cell)
-        if key is not None:
-            _known[key] = name
-    else:
-        name = _known[key]
-    _by_object[cell] = name
+    with _naming:
+        if getattr(cell, "tag", None) not in _tagged:
+            tagged(cell)
+        key = _key(cell)
+        if key is None or key not in _known:
+            name = _compile(cell)
+            if key is not None:
+                _known[key] = name
+        else:
+            name = _known[key]
+        _by_object[cell] = name
     return name
 
 

@@ -1,6 +1,8 @@
 """Building and its cache: whatever the folder, the compiler and the other processes do."""
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import warnings
@@ -22,12 +24,25 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    cached = (build.compiler, build.version, build._temporary)
+    cached = (build.compiler, build.version, build.engine, build._temporary, build._warn)
     for function in cached:
         function.cache_clear()
     yield
     for function in cached:
         function.cache_clear()
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Makes a program of a shell script, to stand in for a compiler."""
+
+    def make(text):
+        path = tmp_path / "compiler"
+        path.write_text(text)
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return str(path)
+
+    return make
 
 
 def test_builds_once(folder, monkeypatch):
@@ -45,13 +60,66 @@ def test_flags_and_types_have_libraries_of_their_own(folder, monkeypatch):
     assert len(list(folder.glob("*.so"))) == 3
 
 
-def test_a_broken_library_is_built_anew(folder):
+def test_extra_flags_are_used_and_have_libraries_of_their_own(folder, monkeypatch):
+    text = 'extern "C" int answer() { return ANSWER; }'
+    for answer in (7, 8):
+        monkeypatch.setenv("ELMAN_CXXFLAGS", f"-DANSWER={answer}")
+        assert build.build(text, torch.float32).answer() == answer
+
+
+@pytest.mark.parametrize("kept", [0, 9, 0.1, 0.5, 0.999])
+def test_a_library_that_was_cut_short_is_built_anew(folder, kept):
     build.build(SOURCE % 2, torch.float32)
     (path,) = folder.glob("*.so")
+    content = path.read_bytes()
     # A new file in place of the loaded one, which the process still has.
     path.unlink()
-    path.write_bytes(b"cut short")
+    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     assert build.build(SOURCE % 2, torch.float32).answer() == 2
+    assert path.read_bytes() == content
+
+
+def test_a_read_only_cache_gives_what_it_has(folder, monkeypatch):
+    assert build.build(SOURCE % 1, torch.float32).answer() == 1
+    lock = build._lock
+
+    def read_only(path):
+        if path.parent == folder:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return lock(path)
+
+    monkeypatch.setattr(build, "_lock", read_only)
+    assert build.build(SOURCE % 1, torch.float32).answer() == 1
+    with pytest.warns(UserWarning, match="cannot be used .Read-only file system"):
+        assert build.build(SOURCE % 3, torch.float32).answer() == 3
+
+
+def test_a_full_cache_costs_a_warning(folder, monkeypatch, program):
+    full = program(
+        f'case "$*" in *{folder}*) echo "error: No space left on device" >&2; exit 1;; esac\n'
+        'exec g++ "$@"\n'
+    )
+    monkeypatch.setenv("CXX", f"sh {full}")
+    with pytest.warns(UserWarning, match="No space left on device.*ELMAN_CACHE"):
+        assert build.build(SOURCE % 3, torch.float32).answer() == 3
+    assert not list(folder.glob("*.so"))
+
+
+def test_nowhere_to_keep_a_library_is_said(folder, monkeypatch, program):
+    full = program('echo "error: No space left on device" >&2; exit 1\n')
+    monkeypatch.setenv("CXX", f"sh {full}")
+    with pytest.raises(build.BuildError, match="neither in .*No space left.* nor for this process"):
+        build.build(SOURCE % 3, torch.float32)
+
+
+def test_a_library_of_another_user_is_not_loaded(folder, monkeypatch):
+    build.build(SOURCE % 1, torch.float32)
+    (path,) = folder.glob("*.so")
+    if os.getuid() == 0:  # whom everybody trusts
+        os.chown(path, 4711, -1)
+    monkeypatch.setattr(os, "getuid", lambda: 4712)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        build._load(path)
 
 
 def test_a_folder_that_cannot_be_used_costs_a_warning(tmp_path, monkeypatch):
@@ -77,23 +145,61 @@ def test_a_wrong_cxx_is_said(folder, monkeypatch):
         build.build(SOURCE % 5, torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("#!/bin/sh\n", "made no library: set CXX"),
+        ("#!/bin/sh\nexit 3\n", "failed: exit status 3"),
+        ("no program", "cannot be run"),
+    ],
+)
+def test_a_cxx_that_is_no_compiler_is_said(folder, monkeypatch, program, script, why):
+    monkeypatch.setenv("CXX", program(script))
+    with pytest.raises(build.BuildError, match=why):
+        build.build(SOURCE % 5, torch.float32)
+
+
+def test_what_has_failed_is_not_tried_at_every_call(folder, monkeypatch):
+    for _ in range(2):
+        with pytest.raises(build.BuildError, match="error"):
+            build.build("this is no C++, either", torch.float32)
+        monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("tried again"))
+
+
 def test_an_error_of_the_compiler_is_said(folder):
     with pytest.raises(build.BuildError, match="error"):
         build.build("this is no C++", torch.float32)
 
 
-def test_networks_run_without_a_compiler(tmp_path):
+@pytest.mark.parametrize(
+    ("compiler", "why"),
+    [
+        (None, "no C++ compiler"),
+        ("no-such-compiler", "names 'no-such-compiler'"),
+        (sys.executable, "failed"),  # which does not compile
+    ],
+)
+def test_networks_train_without_a_compiler(tmp_path, compiler, why):
     code = (
         "import torch, elman, warnings\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
-        "    y, _ = elman.LSTM(3, 4)(torch.randn(2, 1, 3))\n"
-        "    elman.LSTM(3, 4)(torch.randn(2, 1, 3))\n"
+        "    for _ in range(2):\n"
+        "        network = elman.LSTM(3, 4)\n"
+        "        network(torch.randn(2, 1, 3))[0].sum().backward()\n"
         "messages = [str(w.message) for w in caught]\n"
-        "assert len(messages) == 1 and 'no C++ compiler' in messages[0], messages\n"
+        f"assert len(messages) == 1 and {why!r} in messages[0], messages\n"
+        "assert 'torch engine' in messages[0] and network.weight_hh_l0.grad.abs().sum() > 0\n"
     )
-    environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        "PATH": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "ELMAN_CACHE": str(tmp_path / "cache"),
+    }
     environment.pop("CXX", None)
+    if compiler:
+        environment["CXX"] = compiler
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
@@ -137,6 +243,7 @@ def test_narrower_machines_compute_the_same(march):
 def test_the_status_names_what_there_is(folder, monkeypatch):
     from elman.compiler import status
 
+    monkeypatch.setenv("ELMAN_CXXFLAGS", "-O0")
     found = status()
     assert found["engine"] == "native" and "bits" in found["instructions"]
     assert found["cache"] == str(folder)
@@ -144,3 +251,22 @@ def test_the_status_names_what_there_is(folder, monkeypatch):
     build.compiler.cache_clear()
     build.version.cache_clear()
     assert "no-such-compiler" in status()["compiler"]
+
+
+def test_the_status_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch):
+    from elman.compiler import status
+
+    monkeypatch.setenv("ELMAN_CXXFLAGS", "-O0")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "file" / "cache"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = status()
+    assert found["engine"] == "native"
+    assert found["cache"].endswith("name another folder in ELMAN_CACHE.")
+    monkeypatch.setenv("CXX", "true")
+    for function in (build.compiler, build.version, build.engine):
+        function.cache_clear()
+    found = status()
+    assert found["compiler"] == "true made no library: set CXX to a C++ compiler."
+    assert found["engine"] == "torch and reference"

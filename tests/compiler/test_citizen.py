@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import pickle
 import threading
+import time
 import warnings
 
 import pytest
@@ -141,6 +142,117 @@ def test_other_processes(network, x, start):
     child.join()
     assert child.exitcode == 0
     assert torch.equal(received, expected)
+
+
+def in_process(rank, where, part, queue):
+    """One of two processes of a distributed training step."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=2)
+    try:
+        torch.manual_seed(0)
+        network = torch.nn.parallel.DistributedDataParallel(elman.Recurrent(OwnCell(4, 6), 2))
+        y, h = network(part)
+        (y.square().mean() + h.mean()).backward()
+        if rank == 0:
+            queue.put([p.grad.numpy() for p in network.parameters()])
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distribution")
+def test_distributed_gradients_are_those_of_the_joined_batch(tmp_path):
+    x = torch.randn(5, 6, 4)
+    torch.manual_seed(0)
+    network = elman.Recurrent(OwnCell(4, 6), 2)
+    y, h = network(x)
+    (y.square().mean() + h.mean()).backward()
+    context = multiprocessing.get_context("spawn")
+    queue, where = context.Queue(), f"file://{tmp_path / 'meeting'}"
+    children = [
+        context.Process(target=in_process, args=(rank, where, part.contiguous(), queue))
+        for rank, part in enumerate(x.chunk(2, dim=1))
+    ]
+    for child in children:
+        child.start()
+    received = queue.get(timeout=120)
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    for parameter, gradient in zip(network.parameters(), received, strict=True):
+        torch.testing.assert_close(torch.from_numpy(gradient), parameter.grad)
+
+
+class Encoded(torch.utils.data.Dataset):
+    """What a network makes of sequences, in whichever process it is asked."""
+
+    def __init__(self, network, x):
+        self.network, self.x = network, x
+
+    def __len__(self):
+        return self.x.shape[1]
+
+    def __getitem__(self, row):
+        with torch.no_grad():
+            return self.network(self.x[:, row : row + 1])[0]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_data_loader_run_networks(network, x, start):
+    expected = network(x)[0].detach()
+    loader = torch.utils.data.DataLoader(
+        Encoded(network, x), batch_size=3, num_workers=1, multiprocessing_context=start
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forking a process that has threads
+        (received,) = loader
+    torch.testing.assert_close(received.squeeze(2).transpose(0, 1), expected)
+
+
+def test_threads_that_bring_cells_at_the_same_moment(monkeypatch):
+    from elman.compiler import kernels, operator
+
+    class Slow(dict):
+        """Where names are given: between counting and adding, others have their turn."""
+
+        def __len__(self):
+            found = super().__len__()
+            time.sleep(0.02)
+            return found
+
+    def slowly(*given, real=kernels.Kernel):
+        time.sleep(0.02)
+        return real(*given)
+
+    monkeypatch.setattr(operator, "COMPILED", Slow(operator.COMPILED))
+    monkeypatch.setattr(kernels, "Kernel", slowly)
+
+    class Fresh(OwnCell):
+        """That no other test has compiled."""
+
+    torch.manual_seed(0)
+    networks = [elman.Recurrent(Fresh(3, 4 + k)).double() for k in range(8)]
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    networks.append(networks[0])  # the same from two threads
+    meet = threading.Barrier(len(networks))
+    received = {}
+
+    def work(k):
+        meet.wait()
+        y, _ = networks[k](x)
+        received[k] = torch.autograd.grad(y.sum(), list(networks[k].parameters()))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(networks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(received) == len(networks)
+    for k, network in enumerate(networks):
+        assert network.engine == "native"
+        with elman.engine("reference"):
+            y, _ = network(x)
+        expected = torch.autograd.grad(y.sum(), list(network.parameters()))
+        torch.testing.assert_close(received[k], expected)
 
 
 def test_copies_and_pickles(network, x):

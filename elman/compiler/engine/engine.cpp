@@ -1,6 +1,4 @@
 // The part of the engine that is the same for every cell, as a library with a C interface.
-#include <omp.h>
-
 #include "loop.hpp"
 #include "matrix.hpp"
 
@@ -19,24 +17,17 @@ void run_rows(const Program& p, int threads) {
     Team alone;
     Worker(p, alone, 0, p.batch * chunk / chunks, p.batch * (chunk + 1) / chunks).run();
   };
-  if (threads == 1) {  // without the pool: after a fork there is none
-    for (long chunk = 0; chunk < chunks; ++chunk) work(chunk);
-    return;
-  }
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (long chunk = 0; chunk < chunks; ++chunk) work(chunk);
+  parallel_for(threads, chunks, work);
 }
 
 // All threads on the same rows, one program after the other.
 void run_team(const Program* const* programs, long count, int threads) {
   Team team;
-#pragma omp parallel num_threads(threads)
-  {
-#pragma omp single
-    team.start(omp_get_num_threads());
-    for (long i = 0; i < count; ++i)
-      Worker(*programs[i], team, omp_get_thread_num(), 0, programs[i]->batch).run();
-  }
+  parallel(threads, [&](long member, long members) {
+    if (member == 0) team.start(members);
+    meet_all(members);
+    for (long i = 0; i < count; ++i) Worker(*programs[i], team, member, 0, programs[i]->batch).run();
+  });
 }
 
 }  // namespace
@@ -71,9 +62,9 @@ void elman_pack(const real* w, long stride_k, long stride_c, long depth, long co
     pack(w, stride_k, stride_c, depth, columns, packed, 0, count);
     return;
   }
-#pragma omp parallel for num_threads(parts)
-  for (long i = 0; i < parts; ++i)
+  parallel_for(parts, parts, [&](long i) {
     pack(w, stride_k, stride_c, depth, columns, packed, count * i / parts, count * (i + 1) / parts);
+  });
 }
 
 void elman_product(const MatrixProduct* p, long threads) { p->run(threads); }
@@ -93,12 +84,7 @@ void elman_sum_rows(const real* in, long row, long rows, long columns, real* out
     std::copy(total, total + n, out + begin);
   };
   const long parts = (columns + kWide - 1) / kWide;
-  if (threads == 1 || rows * columns < 1 << 15) {
-    for (long part = 0; part < parts; ++part) work(part);
-    return;
-  }
-#pragma omp parallel for num_threads(threads)
-  for (long part = 0; part < parts; ++part) work(part);
+  parallel_for(rows * columns < 1 << 15 ? 1 : threads, parts, work);
 }
 
 long elman_vector_bytes() { return kBytes; }

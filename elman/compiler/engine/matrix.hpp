@@ -4,12 +4,11 @@
 // there, too; of rows of A, which stay in the second cache while B goes by. Every element of C is
 // summed in the order of k, whatever the number of rows or threads.
 #pragma once
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
 
+#include "pool.hpp"
 #include "product.hpp"
 
 namespace elman {
@@ -47,12 +46,7 @@ struct MatrixProduct {
   void run(long threads) const {
     if (rows * depth * columns < 1 << 16) threads = 1;
     const Space packed(packed_size(piece(), std::min(columns, kWide * kBlock)));
-    if (threads == 1) {  // without the pool: after a fork there is none
-      work(0, 1, packed.data());
-      return;
-    }
-#pragma omp parallel num_threads(threads)
-    work(omp_get_thread_num(), omp_get_num_threads(), packed.data());
+    parallel(threads, [&](long member, long members) { work(member, members, packed.data()); });
   }
 
  private:
@@ -78,7 +72,7 @@ struct MatrixProduct {
         const long deep = std::min(piece(), depth - k);
         real* packed = b_packed - from * kBlock * deep;
         pack(b.data + k * b.down, b.down, b.across, deep, columns, packed, first_pack, last_pack);
-        meet(members);
+        meet_all(members);
         for (long group = first_group; group < last_group; group += kTall) {
           const long end = std::min(last_group, group + kTall);
           if (turned) pack_groups(group, end, k, deep, a_packed.data());
@@ -87,14 +81,8 @@ struct MatrixProduct {
               tile(g, block, k, deep, turned ? a_packed.data() + (g - group) * kRows * piece() : nullptr,
                    packed);
         }
-        meet(members);
+        meet_all(members);
       }
-    }
-  }
-
-  static void meet(long members) {
-    if (members > 1) {
-#pragma omp barrier
     }
   }
 

@@ -1,0 +1,218 @@
+// The engine's parts against plain loops, and runs recorded on one machine replayed on this one.
+//
+// Built for a machine at hand, with sanitizers, or for another one, under an emulator: prints one
+// line for each thing that is wrong.
+#include <cstdio>
+#include <limits>
+
+#include "engine.cpp"
+
+using wide = std::conditional_t<sizeof(real) == 4, double, long double>;
+
+int failures = 0;
+
+void expect(bool right, const char* what, long a = 0, long b = 0, long c = 0) {
+  if (right) return;
+  ++failures;
+  std::printf("wrong: %s (%ld, %ld, %ld)\n", what, a, b, c);
+}
+
+// Numbers between −1 and 1 that look drawn, and are the same everywhere.
+struct Numbers {
+  std::uint64_t seed;
+  real next() {
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return real(std::int32_t(seed >> 32)) / real(2147483648.0);
+  }
+  std::vector<real> some(long count) {
+    std::vector<real> out(count);
+    for (real& x : out) x = next();
+    return out;
+  }
+};
+
+bool near(wide a, wide b, wide tolerance) { return std::fabs(a - b) <= tolerance * (1 + std::fabs(b)); }
+const wide kTolerance = sizeof(real) == 4 ? 1e-5 : 1e-13;
+
+// -- functions ----------------------------------------------------------------------------------
+
+wide exact_sigmoid(wide x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+wide exact_exp(wide x) { return std::exp(x); }
+wide exact_tanh(wide x) { return std::tanh(x); }
+
+template <class Fast, class Exact>
+void check_function(const char* name, Fast fast, Exact exact, double limit, wide lowest) {
+  double worst = 0;
+  const auto one = [&](real x) {
+    const real y = first(fast(splat(x)))[0];
+    const wide right = exact(wide(x));
+    if (std::isnan(x)) {
+      expect(std::isnan(y), name);
+    } else if (right > std::numeric_limits<real>::max()) {
+      expect(std::isinf(y), name);
+    } else if (std::fabs(right) < std::numeric_limits<real>::min() || x < lowest) {
+      expect(std::fabs(y - right) <= 2 * std::numeric_limits<real>::min(), name);
+    } else {
+      const wide ulp = std::nextafter(real(std::fabs(right)), real(INFINITY)) - real(std::fabs(right));
+      worst = std::max(worst, double(std::fabs(y - right) / ulp));
+    }
+  };
+  using unsigned_integer = std::make_unsigned_t<integer>;
+  const auto of_bits = [&](unsigned_integer bits) {
+    real x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+  };
+  // Every sign and exponent, with mantissas that look drawn; then the interval where they matter.
+  const unsigned_integer stride = ~unsigned_integer(0) / 20011;
+  for (unsigned_integer bits = 0, last = 0; bits >= last; last = bits, bits += stride) one(of_bits(bits));
+  for (long i = -10000; i <= 10000; ++i) one(real(i) * real(0.0017));
+  for (real x : {real(0), real(INFINITY), real(NAN)}) one(x), one(-x);
+  std::printf("%s: %.2f ulp\n", name, worst);
+  expect(worst <= limit, name, long(100 * worst));
+}
+
+void check_functions() {
+  check_function("exp", [](V x) { return elman::exp(x); }, exact_exp, 1.5, -INFINITY);
+  check_function("sigmoid", [](V x) { return elman::sigmoid(x); }, exact_sigmoid, 3.0, -L::normal);
+  check_function("tanh", [](V x) { return elman::tanh(x); }, exact_tanh, 3.5, -INFINITY);
+}
+
+// -- packing and products -----------------------------------------------------------------------
+
+void check_turn() {
+  Numbers numbers{1};
+  const long row = N + 3;
+  const auto in = numbers.some(N * row);
+  std::vector<real> out(N * kBlock);
+  turn(in.data(), row, out.data());
+  for (long i = 0; i < N; ++i)
+    for (long j = 0; j < N; ++j) expect(out[j * kBlock + i] == in[i * row + j], "turn", i, j);
+}
+
+void check_pack(long depth, long columns, bool turned) {
+  Numbers numbers{2};
+  const auto w = numbers.some(depth * columns);
+  const long down = turned ? 1 : columns, across = turned ? depth : 1;
+  std::vector<real> packed(packed_size(depth, columns), NAN);
+  elman_pack(w.data(), down, across, depth, columns, packed.data(), 2);
+  for (long c = 0; c < blocks(columns) * kBlock; ++c)
+    for (long k = 0; k < depth; ++k)
+      expect(packed[(c / kBlock * depth + k) * kBlock + c % kBlock] ==
+                 (c < columns ? w[k * down + c * across] : 0),
+             "pack", depth, columns, turned);
+}
+
+void check_rows(long rows, long depth, long columns) {
+  Numbers numbers{3};
+  const auto a = numbers.some(rows * depth), w = numbers.some(depth * columns);
+  std::vector<real> packed(packed_size(depth, columns)), out(rows * columns, NAN);
+  pack(w.data(), columns, 1, depth, columns, packed.data(), 0, blocks(columns));
+  const long middle = blocks(columns) / 2;
+  for (long part = 0; part < 2; ++part)
+    kernel_for(rows)(a.data(), depth, packed.data(), depth, out.data(), columns, columns,
+                     part ? middle : 0, part ? blocks(columns) : middle);
+  for (long r = 0; r < rows; ++r)
+    for (long c = 0; c < columns; ++c) {
+      wide total = 0;
+      for (long k = 0; k < depth; ++k) total += wide(a[r * depth + k]) * w[k * columns + c];
+      expect(near(out[r * columns + c], total, kTolerance), "rows", rows, depth, columns);
+    }
+}
+
+void check_matrices(long rows, long depth, long columns, bool turn_a, bool turn_b, int begin, long threads) {
+  Numbers numbers{4};
+  const auto a = numbers.some(rows * depth), b = numbers.some(depth * columns), bias = numbers.some(columns);
+  auto out = numbers.some(rows * columns);
+  const auto before = out;
+  const Matrix left{a.data(), turn_a ? 1 : depth, turn_a ? rows : 1};
+  const Matrix right{b.data(), turn_b ? 1 : columns, turn_b ? depth : 1};
+  const MatrixProduct product{left, right, rows, depth, columns, out.data(), columns,
+                              begin == kBias ? bias.data() : nullptr, begin == kAdd};
+  elman_product(&product, threads);
+  for (long i = 0; i < rows; ++i)
+    for (long j = 0; j < columns; ++j) {
+      wide total = begin == kBias ? bias[j] : begin == kAdd ? before[i * columns + j] : 0;
+      for (long k = 0; k < depth; ++k)
+        total += wide(a[i * left.down + k * left.across]) * b[k * right.down + j * right.across];
+      expect(near(out[i * columns + j], total, 4 * kTolerance), "matrices", rows, depth, columns);
+    }
+}
+
+void check_sums(long rows, long columns) {
+  Numbers numbers{5};
+  const auto in = numbers.some(rows * columns);
+  std::vector<real> out(columns);
+  elman_sum_rows(in.data(), columns, rows, columns, out.data(), 2);
+  for (long c = 0; c < columns; ++c) {
+    wide total = 0;
+    for (long r = 0; r < rows; ++r) total += in[r * columns + c];
+    expect(near(out[c], total, kTolerance), "sums", rows, columns);
+  }
+}
+
+void check_products() {
+  check_turn();
+  for (bool turned : {false, true}) {
+    for (long depth : {1, 5, 16, 37})
+      for (long columns : {1, 7, 31, 33, 70}) check_pack(depth, columns, turned);
+    check_pack(130, 140, turned);  // large enough to be shared among threads
+  }
+  for (long rows = 1; rows <= kRows; ++rows)
+    for (long columns : {1, 16, 33, 150}) check_rows(rows, 9, columns);
+  for (int begin : {kZero, kAdd, kBias})
+    for (bool turn_a : {false, true})
+      for (bool turn_b : {false, true}) {
+        check_matrices(1, 1, 1, turn_a, turn_b, begin, 1);
+        check_matrices(29, 17, 35, turn_a, turn_b, begin, 2);
+        check_matrices(70, 40, 70, turn_a, turn_b, begin, 3);
+      }
+  check_matrices(13, 2 * kDepth + 5, 37, true, false, kAdd, 2);
+  check_matrices(13 * kTall, 21, 3, true, true, kZero, 2);
+  check_matrices(3, 21, kWide * kBlock + 5, false, true, kBias, 2);
+  check_sums(1, 1);
+  check_sums(77, 650);
+}
+
+// -- recorded runs ------------------------------------------------------------------------------
+
+// A memory of a run: what was there before it and is to be there after it.
+struct Memory {
+  real* data;
+  const real* after;
+  long count;
+};
+
+// A matrix of a product, and where it goes when it is packed.
+struct Weight {
+  const real* data;
+  long down, across;
+};
+
+void replay(Program program, Product* products, const Weight* weights, long product_count,
+            const Memory* memories, long memory_count, const char* name) {
+  std::vector<std::vector<real>> packed;
+  for (long i = 0; i < product_count; ++i) {
+    Product& p = products[i];
+    packed.emplace_back(elman_packed_size(p.depth, p.columns));
+    elman_pack(weights[i].data, weights[i].down, weights[i].across, p.depth, p.columns,
+               packed.back().data(), program.threads);
+    p.packed = packed.back().data();
+  }
+  elman_run(&program);
+  for (long i = 0; i < memory_count; ++i)
+    for (long j = 0; j < memories[i].count; ++j) {
+      const real a = memories[i].data[j], b = memories[i].after[j];
+      expect(a == b || near(a, b, 20 * kTolerance), name, i, j);
+    }
+}
+
+#include "recorded.inc"
+
+int main() {
+  check_functions();
+  check_products();
+  replay_all();
+  std::printf("vectors of %d bits, %d wrong\n", 8 * kBytes, failures);
+  return failures != 0;
+}
