@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+
+from elman.errors import InputError
 
 
 def constant_while_compiling(function: Any) -> Any:
@@ -35,6 +38,19 @@ class Call(NamedTuple):
     lengths: Tensor | None = None
     resets: Tensor | None = None
     every_state: bool = False
+
+    def cast(self, real: torch.dtype) -> Call:
+        """This call with numbers of that type."""
+        state, start = (tuple(s.to(real) for s in part) for part in (self.state, self.start))
+        return self._replace(x=self.x.to(real), state=state, start=start)
+
+    def check_types(self, real: torch.dtype) -> None:
+        """Raise where the input or a state is of another type than the weights."""
+        for what, tensor in (("x", self.x), *(("the state", s) for s in self.state)):
+            if tensor.dtype != real:
+                raise InputError(
+                    f"{what} must have the weights' dtype {real}, received {tensor.dtype}."
+                )
 
 
 class Result(NamedTuple):

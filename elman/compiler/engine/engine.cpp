@@ -3,6 +3,7 @@
 
 #include "loop.hpp"
 #include "matrix.hpp"
+#include "scan.hpp"
 
 using namespace elman;
 
@@ -99,6 +100,18 @@ void elman_sum_rows(const real* in, long row, long rows, long columns, real* out
   }
 #pragma omp parallel for num_threads(threads)
   for (long part = 0; part < parts; ++part) work(part);
+}
+
+void elman_scan(const Scan* s, long backward, long threads) {
+  const long blocks = s->batch * s->blocks();
+  const long parts = std::min(threads, blocks);
+  if (parts <= 1 || s->steps * s->batch * s->width < 1 << 15) {
+    run_scan(*s, backward, 0, blocks);
+    return;
+  }
+#pragma omp parallel for num_threads(parts)
+  for (long i = 0; i < parts; ++i)
+    run_scan(*s, backward, blocks * i / parts, blocks * (i + 1) / parts);
 }
 
 long elman_vector_bytes() { return kBytes; }
