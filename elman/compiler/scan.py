@@ -73,7 +73,8 @@ def _is_built(real: torch.dtype) -> bool:
     return True
 
 
-def _has_kernel(c: Tensor) -> bool:
+def has_kernel(c: Tensor) -> bool:
+    """Whether the engine has a kernel for tensors like this."""
     return c.device.type == "cpu" and c.dtype in REALS and _is_built(c.dtype)
 
 
@@ -132,7 +133,7 @@ def _scan(
     a: Tensor, b: Tensor, first: Tensor, again: Tensor | None, *course: Any
 ) -> tuple[Tensor, Tensor]:
     way = Course(*course)
-    if not _has_kernel(b):
+    if not has_kernel(b):
         return doubled(a, b, first, again, way)
     c = torch.empty_like(b, memory_format=torch.contiguous_format)
     _run(a, first, again, c, way, b.contiguous())
@@ -199,7 +200,7 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) ->
 def _backward(ctx: Any, from_c: Tensor | None, from_last: Tensor | None) -> tuple[Any, ...]:
     a, c, first, again = ctx.saved_tensors
     wants_a = ctx.needs_input_grad[0]
-    if torch.is_grad_enabled() or not _has_kernel(c):
+    if torch.is_grad_enabled() or not has_kernel(c):
         found = _composed_backward(from_c, from_last, a, c, first, again, ctx.course)
     else:
         backward = torch.ops.elman.scan_backward if is_traced() else _scan_backward
