@@ -28,9 +28,9 @@ from elman.errors import InputError
 
 def knows(cell: Cell) -> bool:
     """Whether the cell's step is that of a :class:`LinearRecurrence`, as no transform leaves it."""
-    kind = type(cell)
+    kind: Any = type(cell)
     return (
-        isinstance(cell, LinearRecurrence)
+        issubclass(kind, LinearRecurrence)
         and kind.step is LinearRecurrence.step
         and kind.product is LinearRecurrence.product
         and kind.forward is Cell.forward
@@ -129,7 +129,8 @@ def _windows(call: Call, before: Tensor, start: Tensor) -> Tensor:
     """The window of the inputs before every step (T, B, K · M), the oldest first."""
     width = call.x.shape[-1]
     value, lagged = call.x, []
-    for first, again in zip(before.split(width, -1)[::-1], start.split(width, -1)[::-1], strict=True):
+    firsts, agains = (v.split(width, -1)[::-1] for v in (before, start))
+    for first, again in zip(firsts, agains, strict=True):
         value = previous(value, first, call.reverse)
         if call.reverse and call.lengths is not None:  # a sequence's own end is its beginning
             value = torch.where(_inside(call, 1), value, first)
@@ -141,12 +142,11 @@ def _windows(call: Call, before: Tensor, start: Tensor) -> Tensor:
 
 def _last(values: Tensor, before: Tensor, call: Call) -> Tensor:
     """The state after the last step, of its values after every step of the sequences."""
-    if call.lengths is None or call.reverse:
-        last = values[0 if call.reverse else -1]
-    else:
-        at = (call.lengths - 1).clamp(min=0).reshape(1, -1, 1).expand(1, *values.shape[1:])
-        last = values.gather(0, at)[0]
-    return last if call.lengths is None else torch.where(call.lengths.unsqueeze(-1) > 0, last, before)
+    if call.lengths is None:
+        return values[0 if call.reverse else -1]
+    at = torch.zeros_like(call.lengths) if call.reverse else (call.lengths - 1).clamp(min=0)
+    last = values.gather(0, at.reshape(1, -1, 1).expand(1, *values.shape[1:]))[0]
+    return torch.where(call.lengths.unsqueeze(-1) > 0, last, before)
 
 
 def _held(values: Tensor, before: Tensor, call: Call) -> Tensor:

@@ -51,9 +51,9 @@ def scan(
     Returns:
         c (T, B, W), which stays as it is past a sequence's end, and c after the last step (B, W).
     """
-    if is_traced():
-        return torch.ops.elman.scan(a, b, first, again, *course)  # type: ignore[no-any-return]
-    return _Scan.apply(a, b, first, again, *course)  # type: ignore[no-any-return]
+    apply = torch.ops.elman.scan if is_traced() else _Scan.apply
+    c, last = apply(a, b, first, again, *course)
+    return c, last
 
 
 @cache
@@ -153,7 +153,7 @@ def _scan_backward(
     complex: bool,
     wants_a: bool,
 ) -> list[Tensor]:
-    """The gradients of a (empty where it is not wanted), b, first and, where there is one, again."""
+    """The gradients of a (empty where not wanted), of b, of first and of again, where it is."""
     fixed = _is_fixed(a, c)
     to_a = c.new_zeros(c.shape[1:]) if fixed else torch.empty_like(c)
     carried, to_again = c.new_zeros(2, *first.shape)
@@ -203,7 +203,7 @@ def _backward(ctx: Any, from_c: Tensor | None, from_last: Tensor | None) -> tupl
     if torch.is_grad_enabled() or not has_kernel(c):
         found = _composed_backward(from_c, from_last, a, c, first, again, ctx.course)
     else:
-        backward = torch.ops.elman.scan_backward if is_traced() else _scan_backward
+        backward: Any = torch.ops.elman.scan_backward if is_traced() else _scan_backward
         found = backward(from_c, from_last, a, c, first, again, *ctx.course, wants_a)
     to_a, to_b, to_first, *to_again = found
     to_start = to_again[0] if to_again else None
@@ -236,6 +236,7 @@ def _composed_backward(
     )
     earlier = previous(c, first, reverse)
     if resets is not None:
+        assert again is not None
         earlier = torch.where(resets.unsqueeze(-1), again, earlier)
     to_a, to_b = _times(_conjugate(earlier, complex), g, complex), g
     if alive is not None:
@@ -252,7 +253,9 @@ def _composed_backward(
 
 def inside(c: Tensor, lengths: Tensor, ahead: int = 0) -> Tensor:
     """Whether the step that is ``ahead`` of each of c's lies within its sequence (T, B, 1)."""
-    return (torch.arange(ahead, ahead + len(c), device=c.device).unsqueeze(1) < lengths).unsqueeze(-1)
+    return (torch.arange(ahead, ahead + len(c), device=c.device).unsqueeze(1) < lengths).unsqueeze(
+        -1
+    )
 
 
 def previous(c: Tensor, first: Tensor, reverse: bool) -> Tensor:
@@ -286,7 +289,7 @@ class _Scan(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Any) -> Any:
         return _backward(ctx, *gradients)
 
 
@@ -313,6 +316,7 @@ def doubled(
     if complex:
         a, b, first, again = (_as_complex(v) for v in (a, b, first, again))
     if resets is not None:
+        assert again is not None
         fresh = resets.unsqueeze(-1)
         a, b = torch.where(fresh, 0, a), torch.where(fresh, a * again + b, b)
     if lengths is not None:

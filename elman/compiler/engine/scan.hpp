@@ -28,7 +28,10 @@ struct Scan {
   const real* from_c;
   real *carried, *to_a, *to_b, *to_again;
 
-  long blocks() const { return (units + N - 1) / N; }
+  // Of two vectors, as `each` takes them: with one, how a unit is computed, and so how it is
+  // rounded, would depend on where another thread's part begins.
+  static constexpr long kBlock = 2 * N;
+  long blocks() const { return (units + kBlock - 1) / kBlock; }
 };
 
 template <class X>
@@ -81,8 +84,8 @@ ELMAN_INLINE void each_row(const Scan& s, long begin, long end, Body body) {
   const long blocks = s.blocks();
   while (begin < end) {
     const long row = begin / blocks, next = std::min(end, (row + 1) * blocks);
-    const long from = (begin - row * blocks) * N;
-    const long to = std::min(s.units, (next - row * blocks) * N);
+    const long from = (begin - row * blocks) * Scan::kBlock;
+    const long to = std::min(s.units, (next - row * blocks) * Scan::kBlock);
     body(row, [&](auto f) {
       each(from, to, [&](auto at) { f(Units<kComplex, decltype(at)>{at, s.units}); });
     });
