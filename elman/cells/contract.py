@@ -28,7 +28,6 @@ and compiled for every batch and every length.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -226,7 +225,8 @@ class Cell(nn.Module):
 
         Constants may be among them; those that are not stay the cell's own.
         """
-        bound, constants = copy.copy(self), self._buffers
+        bound, constants = object.__new__(type(self)), self._buffers
+        bound.__dict__.update(self.__dict__)
         bound.__dict__["_parameters"] = {n: w for n, w in weights.items() if n not in constants}
         bound.__dict__["_buffers"] = {n: weights.get(n, c) for n, c in constants.items()}
         return bound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn, sigmoid, tanh
@@ -24,7 +24,12 @@ class LinearRecurrence(Cell):
     A subclass writes :meth:`coefficients`, and :meth:`output` where the output is not the memory
     itself. Its states are ``("h",)``, the memory, or ``("h", "c")``, the output and the memory; a
     third, ``"past"``, is a window of the inputs before, which both methods then read as well.
+    Both take whole sequences (T, B, M) as well as steps, and treat every step by itself.
+
+    Where ``complex`` is true, a, b and c are rows of complex numbers, real parts first.
     """
+
+    complex: ClassVar[bool] = False
 
     def coefficients(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """a and b, from the input (and the window of those before); a may be without a batch."""
@@ -35,8 +40,11 @@ class LinearRecurrence(Cell):
         return c
 
     def product(self, a: Tensor, c: Tensor) -> Tensor:
-        """a ⊙ c: of real numbers, unless a subclass says otherwise."""
-        return a * c
+        """a ⊙ c, of real numbers or of complex ones."""
+        if not self.complex:
+            return a * c
+        (p, q), (re, im) = a.chunk(2, -1), c.chunk(2, -1)
+        return torch.cat([p * re - q * im, p * im + q * re], -1)
 
     def step(self, x: Tensor, *states: Tensor) -> Tensor | tuple[Tensor, ...]:
         """One step, from :meth:`coefficients` and :meth:`output`."""
@@ -208,6 +216,7 @@ class LRU(LinearRecurrence):
     """
 
     state = ("h", "c")
+    complex = True
     decay = Diagonal("nu theta gamma")
     drive = Linear("re im", of="x")
     read = Linear(of="c")
@@ -252,11 +261,6 @@ class LRU(LinearRecurrence):
         size, angle, gamma = torch.exp(-torch.exp(d.nu)), torch.exp(d.theta), torch.exp(d.gamma)
         a = torch.cat([size * torch.cos(angle), size * torch.sin(angle)], -1)
         return a, torch.cat([gamma * b.re, gamma * b.im], -1)
-
-    def product(self, a: Tensor, c: Tensor) -> Tensor:
-        """a ⊙ c of complex numbers, real parts first."""
-        (p, q), (re, im) = a.chunk(2, -1), c.chunk(2, -1)
-        return torch.cat([p * re - q * im, p * im + q * re], -1)
 
     def output(self, c: Tensor, x: Tensor) -> Tensor:
         """See :class:`LinearRecurrence`."""

@@ -164,6 +164,7 @@ def engine(real: torch.dtype) -> ctypes.CDLL:
         ("elman_chain", [pointer, number, number]),
         ("elman_product", [pointer, number]),
         ("elman_sum_rows", [pointer, number, number, number, pointer, number]),
+        ("elman_scan", [pointer, number, number]),
         ("elman_packed_size", [number] * 2),
         ("elman_pack", [pointer, *[number] * 4, pointer, number]),
         ("elman_vector_bytes", []),

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from elman.errors import InputError
+
 
 def constant_while_compiling(function: Any) -> Any:
     """``torch.compiler.assume_constant_result``, without importing PyTorch's compiler: a second."""
@@ -47,6 +49,19 @@ class Call(NamedTuple):
     resets: Tensor | None = None
     every_state: bool = False
     noise: Tensor | None = None
+
+    def cast(self, real: torch.dtype) -> Call:
+        """This call with numbers of that type."""
+        state, start = (tuple(s.to(real) for s in part) for part in (self.state, self.start))
+        return self._replace(x=self.x.to(real), state=state, start=start)
+
+    def check_types(self, real: torch.dtype) -> None:
+        """Raise where the input or a state is of another type than the weights."""
+        for what, tensor in (("x", self.x), *(("the state", s) for s in self.state)):
+            if tensor.dtype != real:
+                raise InputError(
+                    f"{what} must have the weights' dtype {real}, received {tensor.dtype}."
+                )
 
 
 class Result(NamedTuple):

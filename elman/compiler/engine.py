@@ -11,11 +11,12 @@ from types import ModuleType, TracebackType
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler import native, reference, torch_kernels
+from elman.compiler import native, parallel, reference, torch_kernels
 from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.errors import InputError
 
 ENGINES: dict[str, ModuleType] = {
+    "scan": parallel,
     "native": native,
     "torch": torch_kernels,
     "reference": reference,
@@ -34,9 +35,10 @@ class engine:
     """Force an engine: ``elman.engine("reference")``, from here on or for a ``with`` block.
 
     Args:
-        name: ``"native"`` (any cell, compiled for this processor), ``"torch"`` (PyTorch's fused
-            kernels, for its own LSTM, GRU and RNN), ``"reference"`` (the eager loop, the
-            definition), or ``"auto"`` (the fastest that can).
+        name: ``"native"`` (any cell, compiled for this processor), ``"scan"`` (all steps at once,
+            for cells whose memory is a linear recurrence), ``"torch"`` (PyTorch's fused kernels,
+            for its own LSTM, GRU and RNN), ``"reference"`` (the eager loop, the definition), or
+            ``"auto"`` (the fastest that can).
 
     Forcing an engine that cannot run a call raises an error at that call. Each thread has its own
     choice; a new thread begins with ``"auto"``.
@@ -75,6 +77,8 @@ def usual(cell: Cell) -> str:
     """The engine that runs ``cell`` where nothing stands in its way."""
     if _forced.get():
         return str(_forced.get())
+    if parallel.knows(cell):
+        return "scan"
     if native.knows(cell):
         return "native"
     return "torch" if torch_kernels.knows(cell) else "reference"
@@ -90,7 +94,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
     wanted = forced()
     why: str | None = None
-    for name in [wanted] if wanted else ENGINES:
+    for name in [wanted] if wanted else _preferred(cell):
         reason = ENGINES[name].unsupported(cell, call)
         if reason is None:
             result = ENGINES[name].run(cell, weights, call)
@@ -102,6 +106,12 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     raise InputError(
         f"the {wanted} engine cannot run {type(cell).__name__}: {why}; use elman.engine('auto')."
     )
+
+
+def _preferred(cell: Cell) -> list[str]:
+    """The engines for this cell, the fastest first."""
+    # Of a cell that is no linear recurrence nobody expects a scan.
+    return [name for name in ENGINES if name != "scan" or parallel.knows(cell)]
 
 
 @constant_while_compiling

@@ -72,7 +72,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     compiled = operator.COMPILED[name]
     real = next(iter(weights.values())).dtype
     if not torch.is_autocast_enabled("cpu"):
-        _check_types(real, call)
+        call.check_types(real)
     resets = call.resets
     if resets is not None and call.reverse:
         # The boundary between two steps belongs, read backwards, to the earlier one.
@@ -127,14 +127,6 @@ def tagged_name(tag: str) -> str:
     if tag not in _tagged:  # pickled in another process
         return "?run the network once before compiling it"
     return _name(_tagged[tag])
-
-
-def _check_types(real: torch.dtype, call: Call) -> None:
-    for what, tensor in (("x", call.x), *(("the state", s) for s in call.state)):
-        if tensor.dtype != real:
-            raise InputError(
-                f"{what} must have the weights' dtype {real}, received {tensor.dtype}."
-            )
 
 
 def source(cell: Cell) -> str:

@@ -108,8 +108,8 @@ def test_gradient_reaches_the_learned_start(kind):
     rnn = learned(kind)
     rnn(torch.randn(3, 2, 2, dtype=F64))[0].square().sum().backward()
     for name, parameter in rnn.named_parameters():
-        assert parameter.grad is not None, name
         unread = name.startswith(f"initial_{UNREAD.get(kind.name)}_")
+        assert parameter.grad is not None or unread, name
         # The units of relu may all be off.
         if not unread and kind.name not in ("rnn-relu", "irnn", "indrnn"):
             assert parameter.grad.any(), name

@@ -1,6 +1,7 @@
 // The part of the engine that is the same for every cell, as a library with a C interface.
 #include "loop.hpp"
 #include "matrix.hpp"
+#include "scan.hpp"
 
 using namespace elman;
 
@@ -85,6 +86,18 @@ void elman_sum_rows(const real* in, long row, long rows, long columns, real* out
   };
   const long parts = (columns + kWide - 1) / kWide;
   parallel_for(rows * columns < 1 << 15 ? 1 : threads, parts, work);
+}
+
+void elman_scan(const Scan* s, long backward, long threads) {
+  const long blocks = s->batch * s->blocks();
+  const long parts = std::min(threads, blocks);
+  if (parts <= 1 || s->steps * s->batch * s->width < 1 << 15) {
+    run_scan(*s, backward, 0, blocks);
+    return;
+  }
+#pragma omp parallel for num_threads(parts)
+  for (long i = 0; i < parts; ++i)
+    run_scan(*s, backward, blocks * i / parts, blocks * (i + 1) / parts);
 }
 
 long elman_vector_bytes() { return kBytes; }
