@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.compiler.build import REALS, build, engine
+from elman.compiler.build import build, engine
 from elman.compiler.differentiate import Plan, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from elman.cells.contract import Cell
 from elman.cells.lines import at, step_line
 from elman.compiler import build, operator, reference
-from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.compiler.build import REALS
+from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
