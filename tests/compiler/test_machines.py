@@ -220,7 +220,12 @@ def test_the_engine_on(machine, recorded, tmp_path):
     elif machine != "this" and not X86:
         pytest.skip("a machine of another kind")
     elif machine == "this":
-        flags = [*build.machine_flags(), "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+        flags = [
+            *build.machine_flags(),
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover",
+            "-O0",
+        ]
     program = tmp_path / "check"
     made = subprocess.run(
         [*compiler, "-std=c++17", "-O1", "-fno-math-errno", "-ffp-contract=fast", *flags,
