@@ -176,6 +176,7 @@ def engine(real: torch.dtype) -> ctypes.CDLL:
 
 
 def machine_flags() -> list[str]:
+    """The flags that name the processor: this one, or what ``ELMAN_MARCH`` names."""
     named = os.environ.get("ELMAN_MARCH", "native")
     flag = "-mcpu" if platform.machine() in ("aarch64", "arm64") else "-march"
     wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
@@ -194,7 +195,7 @@ def _package_version() -> str:
 
 
 def _library(name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
-    """A library from the cache, or, where the cache cannot be used, from a folder of this process."""
+    """A library from the cache, or else, with a warning, from a folder of this process."""
     folder = cache_folder()
     try:
         return _cached(folder, name, make)

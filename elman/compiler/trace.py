@@ -304,6 +304,23 @@ def _merge_biases(
     return merged
 
 
+class _Loss(torch.autograd.Function):
+    """A number whose gradients with respect to the outputs are the cotangents.
+
+    Given gradients of its own, ``torch.autograd.grad`` imports PyTorch's symbolic shapes, which
+    takes half a second.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:
+        ctx.cotangents = tensors[:count]
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *(None for _ in ctx.cotangents), *ctx.cotangents)
+
+
 def _differentiate(
     loop: Sequence[Operation],
     decompose: Callable[[Any], Callable[..., Any] | None],
@@ -338,12 +355,11 @@ def _differentiate(
             outputs = [values[n] for n in new]
             wanted = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
             moved = [n for n in inputs if n not in fixed]
-            gradients = torch.autograd.grad(
-                [o for o, _ in wanted],
-                [values[n] for n in moved],
-                [c for _, c in wanted],
-                allow_unused=True,
-            )
+        gradients: Sequence[Tensor | None] = [None] * len(moved)
+        if wanted:
+            loss = _Loss.apply(len(wanted), *(c for _, c in wanted), *(o for o, _ in wanted))
+            with recorder:
+                gradients = torch.autograd.grad(loss, [values[n] for n in moved], allow_unused=True)
     numbered = dict.fromkeys((given[n] for n in inputs), None) | {
         given[n]: None if g is None else recorder.number(g)
         for n, g in zip(moved, gradients, strict=True)

@@ -108,7 +108,9 @@ def test_a_full_cache_costs_a_warning(folder, monkeypatch, program):
 def test_nowhere_to_keep_a_library_is_said(folder, monkeypatch, program):
     full = program('echo "error: No space left on device" >&2; exit 1\n')
     monkeypatch.setenv("CXX", f"sh {full}")
-    with pytest.raises(build.BuildError, match="neither in .*No space left.* nor for this process"):
+    with pytest.raises(
+        build.BuildError, match=r"neither in .*No space left.* nor for this process"
+    ):
         build.build(SOURCE % 3, torch.float32)
 
 
@@ -270,3 +272,16 @@ def test_the_status_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch):
     found = status()
     assert found["compiler"] == "true made no library: set CXX to a C++ compiler."
     assert found["engine"] == "torch and reference"
+
+
+def test_a_known_cell_waits_for_no_import():
+    """Of what PyTorch imports only when asked, the least costs half a second."""
+    code = (
+        "import sys, torch, elman\n"
+        "network = elman.Recurrent(elman.cells.GRUResetBefore(3, 4))\n"
+        "network(torch.randn(2, 1, 3))[0].sum().backward()\n"
+        "assert network.engine == 'native'\n"
+        "assert not {'sympy', 'torch._dynamo', 'torch._inductor'} & sys.modules.keys()\n"
+    )
+    root = str(Path(build.__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=True)

@@ -94,8 +94,8 @@ class Recording:
                 out.append(f"std::vector<real> buffer{k}({shape.batch * width});")
                 rows.append(f"{{buffer{k}.data(), 0, {width}, kFixed, 0}}")
             else:
-                rows.append(f"{{nullptr, 0, {states[place[1]].first.shape[-1]}, "
-                            f"{('kFixed', 'kBefore', 'kAfter')[place[0]]}, {place[1]}}}")  # fmt: skip
+                width, kind = states[place[1]].first.shape[-1], ("kBefore", "kAfter")[place[0] - 1]
+                rows.append(f"{{nullptr, 0, {width}, {kind}, {place[1]}}}")
         out.append(f"Buffer buffers[] = {{{', '.join(rows)}}};")
 
         program, cell = kernel.program, f"cell{len(self.cells) - 1}"
@@ -145,9 +145,8 @@ class Recording:
         }  # fmt: skip
         out += [f"p.{what} = {value};" for what, value in settings.items()]
         label = f"{type(self.cell).__name__} {name}, run {len(self.runs)}"
-        out.append(
-            f'replay(p, products, weights, {len(kernel.products)}, memories, {len(memories)}, "{label}");'
-        )
+        counts = f"{len(kernel.products)}, memories, {len(memories)}"
+        out.append(f'replay(p, products, weights, {counts}, "{label}");')
         self.runs.append("{\n" + "\n".join(out) + "\n}")
 
     def of(self, cell: Cell, *calls) -> None:
@@ -221,7 +220,12 @@ def test_the_engine_on(machine, recorded, tmp_path):
     elif machine != "this" and not X86:
         pytest.skip("a machine of another kind")
     elif machine == "this":
-        flags = [*build.machine_flags(), "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+        flags = [
+            *build.machine_flags(),
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover",
+            "-O0",
+        ]
     program = tmp_path / "check"
     made = subprocess.run(
         [*compiler, "-std=c++17", "-O1", "-fno-math-errno", "-ffp-contract=fast", *flags,

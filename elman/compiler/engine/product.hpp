@@ -11,10 +11,15 @@
 
 namespace elman {
 
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__AVX512F__)
 constexpr int kRows = 12;  // 32 registers: 12 × 2 accumulators
+#define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+#elif defined(__aarch64__)
+constexpr int kRows = 8;  // 32 registers, some of which hold the numbers of `a`: 8 × 2 accumulators
+#define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8
 #else
 constexpr int kRows = 6;  // 16 registers: 6 × 2 accumulators
+#define ELMAN_ROWS 1, 2, 3, 4, 5, 6
 #endif
 constexpr long kBlock = 2 * N;  // columns in a block
 
@@ -139,11 +144,6 @@ using Tile = void (*)(const real*, long, const real*, long, real*, long);
 template <bool Packed, int... R>
 constexpr Tile kTiles[] = {nullptr, rows_times_blocks<R, 1, Packed>...};
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-#else
-#define ELMAN_ROWS 1, 2, 3, 4, 5, 6
-#endif
 inline SomeRows kernel_for(long rows) { return kSomeRows<ELMAN_ROWS>[rows]; }
 template <bool Packed>
 Tile tile_for(long rows) {

@@ -1,0 +1,60 @@
+"""Errors of the engine's exp, sigmoid and tanh at every float there is.
+
+An ulp is the distance between the floats around the exact result, 2^-149 where it is denormal. The
+exact result is PyTorch's in double precision. ``ELMAN_MARCH`` names another instruction set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+
+import torch
+
+from elman.compiler.build import build
+
+NAMES = ("exp", "sigmoid", "tanh")
+SOURCE = '#include "vector.hpp"\n' + "\n".join(
+    f"""
+extern "C" void apply_{name}(const elman::real* x, elman::real* y, long n) {{
+  elman::each(0, n, [&](auto at) {{ at.store(y, elman::{name}(at.load(x))); }});
+}}"""
+    for name in NAMES
+)
+CHUNK = 1 << 18  # what a core's cache holds
+
+
+def main() -> None:
+    library = build(SOURCE, torch.float32)
+    functions = {name: getattr(library, f"apply_{name}") for name in NAMES}
+    worst = {(name, kind): (0.0, 0.0) for name in NAMES for kind in ("normal", "denormal")}
+    wrong = dict.fromkeys(NAMES, 0)
+    y, begin = torch.empty(CHUNK), time.perf_counter()
+    for first in range(-(1 << 31), 1 << 31, CHUNK):
+        x = torch.arange(first, first + CHUNK, dtype=torch.int32).view(torch.float32)
+        wide = x.double()
+        for name, function in functions.items():
+            pointers = ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr())
+            function(*pointers, ctypes.c_long(CHUNK))
+            exact = getattr(torch, name)(wide)
+            nearest = exact.float()
+            if not nearest.isfinite().all():  # NaN, and what is beyond the largest float
+                alike = (y == nearest) | (y.isnan() & nearest.isnan()) | nearest.isfinite()
+                wrong[name] += CHUNK - int(alike.sum())
+            # 2^exponent is the distance between the floats around the exact result.
+            exponent = (nearest.view(torch.int32) >> 23 & 0xFF).clamp_(min=1).long() - 150
+            inverse = (1023 - exponent << 52).view(torch.float64)
+            error = (y - exact).abs_().mul_(inverse).nan_to_num_(0, 0)
+            small = nearest.abs() < 2.0**-126
+            for kind, kept in (("normal", ~small), ("denormal", small)):
+                found, at = (error * kept).max(0)
+                if found > worst[name, kind][0]:
+                    worst[name, kind] = float(found), float(x[at])
+    for (name, kind), (most, where) in worst.items():
+        print(f"{name:8} {kind:9} results: at most {most:.3f} ulp, at {where!r}")
+    print("infinities and NaN that came out as something else:", wrong)
+    print(f"{time.perf_counter() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
