@@ -20,6 +20,7 @@ from elman.compiler.build import REALS
 from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
+from elman.compiler.products import is_transformed
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
 from elman.errors import InputError
@@ -42,6 +43,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
         name = tagged_name(cell.tag)
         return name[1:] if name.startswith("?") else None
+    if is_transformed():
+        return "it does not run inside torch.func or in forward mode"
     if call.x.device.type != "cpu":
         return f"the native engine runs on the CPU, not on {call.x.device}"
     if real not in REALS:
@@ -71,6 +74,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         return reference.run(cell, weights, call)
     compiled = operator.COMPILED[name]
     real = next(iter(weights.values())).dtype
+    _check_alike(weights, call)
     if not torch.is_autocast_enabled("cpu"):
         call.check_types(real)
     resets = call.resets
@@ -103,6 +107,22 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         y = torch.where(alive.unsqueeze(-1), y, 0)
     every = tuple(out[: layout.states]) if call.every_state else None
     return Result(y, tuple(out[layout.last]), every)
+
+
+def _check_alike(weights: Mapping[str, Tensor], call: Call) -> None:
+    """The engine reads memory as it is told to, so that everything has to be what it seems."""
+    like = next(iter(weights.values()))
+    for name, weight in weights.items():
+        if weight.dtype != like.dtype or weight.device != call.x.device:
+            raise InputError(
+                f"{name} is {weight.dtype} on {weight.device}, but the input lies on "
+                f"{call.x.device} and the first weight is {like.dtype}: call .to(…) on the network."
+            )
+    for state in (*call.state, *call.start):
+        if state.device != call.x.device:
+            raise InputError(
+                f"a state lies on {state.device}, but the input on {call.x.device}: move one."
+            )
 
 
 def tagged(cell: Cell) -> Cell:
@@ -159,11 +179,14 @@ def _name(cell: Cell) -> str:
     return name
 
 
+_NOT_OF_THE_STEP = frozenset(vars(torch.nn.Module())) | {"_options", "tag"}
+
+
 def _key(cell: Cell) -> Any:
     """What decides the kernels of a cell, or None where that cannot be told."""
     plain = []
     for name, value in vars(cell).items():
-        if name in ("_parameters", "_options", "training", "tag") or name.startswith("_"):
+        if name in _NOT_OF_THE_STEP:
             continue
         if not isinstance(value, (int, float, str, bool, tuple, type(None))):
             return None

@@ -13,7 +13,7 @@ from elman.compiler.differentiate import Pair
 from elman.compiler.evaluate import evaluate
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
-from elman.compiler.products import column_sums, is_traced, product
+from elman.compiler.products import column_sums, is_batched, is_traced, product
 
 COMPILED: dict[str, Compiled] = {}
 """What the operators run, by the name that they are given."""
@@ -283,24 +283,26 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
         *origin, *kept, *parameters, *states, *starts, *output[: layout.histories],
-        *output[layout.rest],
+        *output[layout.rest], resets, lengths,
     )  # fmt: skip
     ctx.sizes = (
         len(origin), len(kept), len(parameters), len(states), len(starts), layout.histories
     )  # fmt: skip
-    ctx.name, ctx.reverse, ctx.masks, ctx.layout = name, reverse, (resets, lengths), layout
+    ctx.name, ctx.reverse, ctx.layout = name, reverse, layout
     ctx.sequence_shapes = [s.shape for s in sequences]
     ctx.direct = False
 
 
 def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    tensors = ctx.saved_tensors
+    *tensors, resets, lengths = ctx.saved_tensors
     sizes = (*ctx.sizes, len(tensors) - sum(ctx.sizes))
     origin, kept, parameters, states, starts, histories, saved = _grouped(tensors, sizes)
     layout = ctx.layout
     wanted = [*gradients[: layout.histories], *gradients[layout.last]]
-    if torch.is_grad_enabled():
-        return _differentiable_backward(ctx, wanted, origin, parameters, states, starts)
+    if torch.is_grad_enabled() or is_batched(wanted):
+        return _differentiable_backward(
+            ctx, wanted, origin, parameters, states, starts, resets, lengths
+        )
     plan = COMPILED[ctx.name].plan
     backward: Any = _loop_backward if ctx.direct else torch.ops.elman.loop_backward
     held = dict(zip(plan.kept, kept, strict=True))
@@ -310,7 +312,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         for k, shape in enumerate(ctx.sequence_shapes)
     ]
     out = backward(
-        ctx.name, wanted, sequences, parameters, states, starts, *ctx.masks, histories, saved,
+        ctx.name, wanted, sequences, parameters, states, starts, resets, lengths, histories, saved,
         ctx.reverse,
     )  # fmt: skip
     parts = _grouped(out, [len(part) for part in (sequences, parameters, states, starts)])
@@ -344,9 +346,9 @@ def loop(
     *rest: Any,
 ) -> Sequence[Tensor]:
     """``elman::loop`` by the shortest way: its histories and last states; more may follow."""
-    if is_traced():
-        return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
     groups = (origin, sequences, parameters, states, starts)
+    if is_traced(t for group in groups for t in group):
+        return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
     if not rest[-1]:  # no gradient is wanted
         return _loop(name, *groups, *rest)
     return _Loop.apply(name, [len(g) for g in groups], rest, *(t for g in groups for t in g))
@@ -365,6 +367,8 @@ def _differentiable_backward(
     parameters: Sequence[Tensor],
     states: Sequence[Tensor],
     starts: Sequence[Tensor],
+    resets: Tensor | None,
+    lengths: Tensor | None,
 ) -> tuple[Any, ...]:
     """The gradient as a function that has a gradient: the loop is run again by PyTorch."""
     cell = COMPILED[ctx.name]
@@ -381,7 +385,6 @@ def _differentiable_backward(
                 t.requires_grad_()
         counts = [len(part) for part in (sequences, parameters, states, starts)]
         parts = _grouped(inputs, counts)
-        resets, lengths = ctx.masks
         histories, last = evaluate(
             cell.plan.step, parts[0], parts[1], parts[2], parts[3], resets, lengths, ctx.reverse
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from array import array
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from elman.compiler.build import engine
 from elman.compiler.call import profiled
@@ -20,6 +22,10 @@ def product(
 
     Every element is summed in the order of k, whatever the other rows and the number of threads.
     """
+    if a.shape[1] != b.shape[0] or (bias is not None and bias.shape != b.shape[1:]):
+        raise ValueError(f"no product of {a.shape}, {b.shape} and bias {bias}")
+    if any(t is not None and (t.dtype != a.dtype or not t.is_cpu) for t in (a, b, bias)):
+        raise ValueError("a product's matrices lie on the CPU and have one type")
     add = out is not None
     if out is None:
         out = a.new_empty(a.shape[0], b.shape[1])
@@ -85,18 +91,40 @@ def _fake_affine_backward(
     return [x.new_empty(s) for s, asked in zip(shapes, wanted, strict=True) if asked]
 
 
-def is_traced() -> bool:
-    """Whether somebody watches PyTorch's operators: a compiler, a mode, a functional transform."""
+def is_traced(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether somebody watches PyTorch's operators: a compiler, a mode, a kind of tensor."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or is_transformed()
+        or any(t is not None and type(t) not in (Tensor, Parameter) for t in tensors)
+    )
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` runs, or differentiation in forward mode."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def is_batched(gradients: Iterable[Tensor | None]) -> bool:
+    """Whether a gradient stands for many, as with ``is_grads_batched``."""
+    return any(
+        g is not None
+        and (
+            torch._C._functorch.is_batchedtensor(g)
+            or torch._C._functorch.is_legacy_batchedtensor(g)
+        )
+        for g in gradients
     )
 
 
 def affine(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
     """``elman::affine``, x W + b, by the shortest way that there is."""
-    if is_traced():
+    if is_traced((bias, x, weight)):
         return torch.ops.elman.affine(bias, x, weight)
     return _Affine.apply(bias, x, weight)
 
@@ -122,13 +150,14 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad)
-    if torch.is_grad_enabled():  # a gradient that has a gradient
+    if torch.is_grad_enabled() or is_batched([gradient]):  # a gradient that has a gradient
         found = iter((gradient.sum(0), gradient @ weight.t(), gradient.t() @ x))
         bias_gradient, x_gradient, weight_gradient = (
             g if asked else None for g, asked in zip(found, wanted, strict=True)
         )
     else:
-        backward = torch.ops.elman.affine_backward if is_traced() else _affine_backward
+        traced = is_traced((gradient, x, weight))
+        backward = torch.ops.elman.affine_backward if traced else _affine_backward
         given = iter(backward(gradient, x, weight, wanted))
         bias_gradient, x_gradient, weight_gradient = (
             next(given) if asked else None for asked in wanted

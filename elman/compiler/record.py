@@ -32,6 +32,16 @@ WHOLE = frozenset({aten.native_layer_norm.default, aten._softmax.default})
 """Operations that are not made of simpler ones where PyTorch computes them, before the loop."""
 
 
+SHAPED = frozenset(
+    {
+        aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.full.default,
+        aten.zeros.default, aten.ones.default, aten.empty.memory_format, aten.new_full.default,
+        aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default,
+    }
+)  # fmt: skip
+"""Operations whose numbers are sizes, the batch's among them."""
+
+
 class Unsupported(Exception):
     """The step does something that the native engine has no kernel for; the message says what."""
 
@@ -68,10 +78,12 @@ class Operation:
     def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
         """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
 
+        follows = batch is not None and self.function in SHAPED
+
         def fill(v: Any) -> Any:
             if isinstance(v, Ref):
                 return values[v.number]
-            return batch[1] if batch and type(v) is int and v == batch[0] else v
+            return batch[1] if batch and follows and type(v) is int and v == batch[0] else v
 
         args, kwargs = mapped(fill, (self.args, self.kwargs))
         out = self.function(*args, **kwargs)

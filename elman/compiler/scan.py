@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from elman.compiler.build import REALS, BuildError, engine
-from elman.compiler.products import column_sums, is_traced
+from elman.compiler.products import column_sums, is_batched, is_traced
 
 
 class Course(NamedTuple):
@@ -51,7 +51,7 @@ def scan(
     Returns:
         c (T, B, W), which stays as it is past a sequence's end, and c after the last step (B, W).
     """
-    apply = torch.ops.elman.scan if is_traced() else _Scan.apply
+    apply = torch.ops.elman.scan if is_traced((a, b, first, again)) else _Scan.apply
     c, last = apply(a, b, first, again, *course)
     return c, last
 
@@ -200,10 +200,11 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) ->
 def _backward(ctx: Any, from_c: Tensor | None, from_last: Tensor | None) -> tuple[Any, ...]:
     a, c, first, again = ctx.saved_tensors
     wants_a = ctx.needs_input_grad[0]
-    if torch.is_grad_enabled() or not has_kernel(c):
+    if torch.is_grad_enabled() or not has_kernel(c) or is_batched((from_c, from_last)):
         found = _composed_backward(from_c, from_last, a, c, first, again, ctx.course)
     else:
-        backward: Any = torch.ops.elman.scan_backward if is_traced() else _scan_backward
+        traced = is_traced((from_c, from_last, a, c, first, again))
+        backward: Any = torch.ops.elman.scan_backward if traced else _scan_backward
         found = backward(from_c, from_last, a, c, first, again, *ctx.course, wants_a)
     to_a, to_b, to_first, *to_again = found
     to_start = to_again[0] if to_again else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import operator
+import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,8 +59,9 @@ class Stream:
         self._sizes = [cell.state_sizes for cell in cells]
         self._width = cells[0].input_size
         self._tensors: list[Tensor] = []
-        self._versions: list[int] = []
+        self._versions: list[tuple[int, int]] = []
         self._key: tuple[int, torch.dtype, int] | None = None
+        self._lock = threading.Lock()
 
     def fits(self, x: Tensor, states: Sequence[Tensor]) -> bool:
         """Whether x is (B, M) or (M), and the states are those of all layers, as they should be."""
@@ -70,24 +72,39 @@ class Stream:
             return False
         between = (len(self._sizes), *shape[:-1])
         for state, size in zip(states, self._sizes[0], strict=True):
-            if not isinstance(state, Tensor) or state.dtype != real:
+            if not isinstance(state, Tensor) or state.dtype != real or not state.is_cpu:
                 return False
             if state.shape != (*between, size):
                 return False
         return True
 
-    def run(self, owner: nn.Module, x: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
-        """The states (layers, B, size) after reading x (B, M), from those before."""
+    def run(self, owner: nn.Module, x: Tensor, states: Sequence[Tensor]) -> list[Tensor] | None:
+        """The states (layers, B, size) after reading x (B, M), from those before.
+
+        None where it cannot be told whether the weights have changed, or they are not as x is.
+        """
         held = owner._parameters
-        tensors = [held.get(n) if n in held else getattr(owner, n) for n in self._flat]
-        versions = [t._version for t in tensors]  # type: ignore[union-attr]
+        tensors: Any = [held.get(n) if n in held else getattr(owner, n) for n in self._flat]
+        # The program has one place for the addresses that it reads and writes.
+        with self._lock:
+            return self._run(tensors, x, states)
+
+    def _run(
+        self, tensors: list[Tensor], x: Tensor, states: Sequence[Tensor]
+    ) -> list[Tensor] | None:
+        try:
+            versions = [(t._version, t.data_ptr()) for t in tensors]
+        except RuntimeError:  # tensors made in inference mode count no changes
+            return None
         key = (x.shape[0] if x.dim() == 2 else 1, x.dtype, torch.get_num_threads())
         if (
             key != self._key
             or versions != self._versions
             or not all(map(operator.is_, tensors, self._tensors))
         ):
-            self._tensors, self._versions, self._key = tensors, versions, key  # type: ignore[assignment]
+            if any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
+                return None
+            self._tensors, self._versions, self._key = tensors, versions, key
             self._prepare(x, *key)
         states = [s.contiguous() for s in states]
         x = x.contiguous()

@@ -14,6 +14,7 @@ from elman.cells.gru import GRU
 from elman.cells.lstm import LSTM, ProjectedLSTM
 from elman.cells.simple import Elman
 from elman.compiler.call import Call, Result
+from elman.compiler.products import is_transformed
 
 _ELMAN: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
 
@@ -27,6 +28,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     """Why PyTorch's kernels cannot take this call, or None where they can."""
     if not knows(cell):
         return "PyTorch has no fused kernel for this cell"
+    if is_transformed():
+        return "PyTorch's fused kernels do not run inside torch.func or in forward mode"
     if call.resets is not None:
         return "PyTorch's fused kernels cannot reset the state inside a sequence"
     if call.every_state and len(cell.state) > 1:

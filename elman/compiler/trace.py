@@ -135,9 +135,11 @@ def trace(
     )
     sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
     parameters = [n for n in inputs if n not in hoisted.moving]
-    needed = [_affine(operation) for operation in hoisted.needed(inputs)]
+    needed = [_affine(operation, recorder.shapes) for operation in hoisted.needed(inputs)]
     drawn = noise_number if cell.noise_size else None
     before = Hoisted(x_number, drawn, numbers, needed, sequences, parameters, batch)
+    if hoist:
+        _check_rows(before, recorder.shapes)
     fixed = {noise_number, *(numbers[name] for name in constants)}
     for operation in operations:
         if fixed.issuperset(operation.refs()):
@@ -148,15 +150,39 @@ def trace(
     )  # fmt: skip
 
 
-def _affine(operation: Operation) -> Operation:
+def _affine(operation: Operation, shapes: Mapping[int, tuple[int, ...]]) -> Operation:
     """A map of all steps as elman's own operator, which is faster."""
-    if operation.kwargs:
-        return operation
-    if operation.function is aten.addmm.default:
+    if _is_map(operation, shapes):
         return replace(operation, function=affine)
     if operation.function is aten.mm.default:
         return replace(operation, function=affine, args=(None, *operation.args))
     return operation
+
+
+def _is_map(operation: Operation | None, shapes: Mapping[int, tuple[int, ...]]) -> bool:
+    """Whether it is x W + b, with a b for each column."""
+    if operation is None or operation.function is not aten.addmm.default or operation.kwargs:
+        return False
+    bias, _, weight = operation.args
+    return shapes[bias.number] == shapes[weight.number][1:]
+
+
+def _check_rows(hoisted: Hoisted, shapes: Mapping[int, tuple[int, ...]]) -> None:
+    """That what runs before the loop treats every row alone: it will have those of all steps."""
+    draw = torch.Generator().manual_seed(0)
+
+    def some(number: int) -> Tensor:
+        return torch.rand(shapes[number], generator=draw) - 0.5
+
+    with torch.no_grad():
+        x, weights = some(hoisted.x), {name: some(n) for name, n in hoisted.weights.items()}
+        noise = None if hoisted.noise is None else some(hoisted.noise)
+        half = hoisted.batch // 2
+        whole, _ = hoisted.run(x, weights, noise)
+        part, _ = hoisted.run(x[:half], weights, None if noise is None else noise[:half])
+    for a, b in zip(whole, part, strict=True):
+        if not torch.allclose(a[:half], b, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise Unsupported("its step mixes the rows of the batch")
 
 
 def _apart(
@@ -164,12 +190,15 @@ def _apart(
 ) -> list[Operation]:
     """Input and noise as they were before they came to the step side by side."""
     side_by_side, *rest = operations
-    parts = {side_by_side.results[0]: (0, shapes[side_by_side.results[0]][-1])}
+    whole = side_by_side.results[0]
+    parts = {whole: (0, shapes[whole][-1])}
     same: dict[int, int] = {}
     kept = []
     for operation in rest:
         number = operation.refs()[0] if operation.function is aten.slice.Tensor else -1
         if number not in parts:
+            if parts.keys() & set(operation.refs()):
+                return list(operations)  # it reads both at once
             kept.append(_renamed(operation, same))
             continue
         first, last = parts[number]
@@ -284,10 +313,7 @@ def _merge_biases(
         if operation.function is not aten.add.Tensor or operation.kwargs or len(operation.args) > 2:
             continue
         pair = [maker.get(a.number) if isinstance(a, Ref) else None for a in operation.args]
-        if any(
-            m is None or m.function is not aten.addmm.default or m.kwargs or uses[m.results[0]] > 1
-            for m in pair
-        ):
+        if any(not _is_map(m, shapes) or uses[m.results[0]] > 1 for m in pair if m) or None in pair:
             continue
         first, second = pair[0], pair[1]
         assert first is not None and second is not None

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from elman.cells.contract import Cell
 from elman.compiler import engine, native
 from elman.compiler.call import Call
+from elman.compiler.products import is_transformed
 from elman.errors import InputError
 from elman.layers import streams
 from elman.layers.dropout import between_layers
@@ -232,6 +233,8 @@ class Recurrent(nn.Module):
         """A step in one call of the native engine, where no gradient is wanted and it can."""
         if state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
+        if is_transformed():
+            return None
         if self.training and self.dropout:
             return None
         stream = streams.of(self)
@@ -241,6 +244,8 @@ class Recurrent(nn.Module):
         if not stream.fits(x, states):
             return None
         new = stream.run(self, x, states)
+        if new is None:
+            return None
         return new[0][-1].clone(), new[0] if len(new) == 1 else tuple(new)
 
     def initial_state(self, batch: int | None = None) -> Any:

@@ -1,0 +1,176 @@
+"""What the engine, which reads memory as it is told to, must not be fooled by."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import nn, tanh
+
+import elman
+from elman import Cell, Linear, cells
+from elman.compiler import native
+
+pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return elman.Recurrent(cells.LSTM(4, 5), 2)
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(1)
+    return torch.randn(6, 3, 4)
+
+
+class Own(Cell):
+    """A cell whose step is given, as a function of this cell, x and h."""
+
+    g = Linear(of="x", bias=True)
+    u = Linear(of="h")
+
+    def __init__(self, input_size, hidden_size, k=1.0):
+        self._k = k
+        super().__init__(input_size, hidden_size)
+
+    def step(self, x, h):
+        return tanh(self._k * self.g(x) + self.u(h))
+
+
+def agrees(cell, x):
+    rnn = elman.Recurrent(cell)
+    with elman.engine("reference"):
+        expected = rnn(x)[0]
+    torch.testing.assert_close(rnn(x)[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_private_options_make_another_kernel(x):
+    for k in (1.0, 3.0):
+        agrees(Own(4, 5, k), x)
+
+
+class Times97(Own):
+    def step(self, x, h):
+        return tanh(self.g(x * 97 / 100) + self.u(h))
+
+
+class Sliced(Own):
+    def step(self, x, h):
+        return tanh(self.g(torch.cat([x[..., :97], x[..., 97:] * 2], -1)) + self.u(h))
+
+
+class AcrossRows(Own):
+    def step(self, x, h):
+        return tanh(self.g(x - x.mean(0)) + self.u(h))
+
+
+@pytest.mark.parametrize("kind, width", [(Times97, 4), (Sliced, 120), (AcrossRows, 4)])
+def test_sizes_and_numbers_are_told_apart(kind, width):
+    torch.manual_seed(0)
+    agrees(kind(width, 5), torch.randn(6, 3, width))
+
+
+def test_what_mixes_rows_is_left_to_the_reference_engine():
+    assert not native.knows(AcrossRows(4, 5))
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing, about itself
+def test_jit_trace_records_what_runs(network, x):
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    other = torch.randn(6, 3, 4)
+    with torch.no_grad():
+        traced = torch.jit.trace(network, (x,))
+        torch.testing.assert_close(traced(other)[0], network(other)[0])
+
+
+def test_tensors_elsewhere_or_of_another_type_are_refused(network, x):
+    with pytest.raises((elman.InputError, RuntimeError)):
+        network.to("meta")(x)
+
+
+def test_weights_of_two_types_are_refused(network, x):
+    network.bias_ih_l0.data = network.bias_ih_l0.data.double()
+    with pytest.raises(elman.InputError, match=r"bias_ih is torch\.float64"):
+        network(x)
+
+
+def test_streams_in_several_threads(network):
+    x = torch.randn(4, 50, 1, 4)
+
+    def stream(k):
+        state = network.initial_state(1)
+        with torch.no_grad():
+            for x_t in x[k]:
+                y, state = network.step(x_t, state)
+        return y
+
+    expected = [stream(k) for k in range(4)]
+    found = [None] * 4
+
+    def work(k):
+        for _ in range(5):
+            found[k] = stream(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(map(torch.equal, found, expected))
+
+
+def test_functional_transforms_take_the_reference_engine(network, x):
+    with elman.engine("reference"):
+        expected = torch.autograd.functional.jacobian(lambda x: network(x)[0].sum((0, 1)), x)
+    found = torch.autograd.functional.jacobian(
+        lambda x: network(x)[0].sum((0, 1)), x, vectorize=True
+    )
+    torch.testing.assert_close(found, expected)
+    gradient = torch.func.grad(lambda x: network(x)[0].sum())(x)
+    torch.testing.assert_close(gradient, expected.sum(0))
+
+
+def test_forward_mode_keeps_its_tangent(network, x):
+    tangent = torch.randn_like(x)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    _, found = torch.func.jvp(lambda x: network(x)[0], (x,), (tangent,))
+    with elman.engine("reference"):
+        _, expected = torch.func.jvp(lambda x: network(x)[0], (x,), (tangent,))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_reused_buffer_of_resets_is_noticed(network, x):
+    resets = torch.zeros(6, 3, dtype=torch.bool)
+    resets[2] = True
+    y, _ = network(x.requires_grad_(), resets=resets)
+    resets.zero_()
+    with pytest.raises(RuntimeError, match="inplace"):
+        y.sum().backward()
+
+
+def test_a_network_made_in_inference_mode_streams():
+    with torch.inference_mode():
+        network = elman.Recurrent(cells.GRU(4, 5))
+        x = torch.randn(3, 2, 4)
+        expected, _ = network(x)
+        state = network.initial_state(2)
+        for t in range(3):
+            y, state = network.step(x[t], state)
+    torch.testing.assert_close(y, expected[-1])
+
+
+def test_a_stream_sees_weights_that_were_put_elsewhere(network):
+    x, state = torch.randn(2, 4), network.initial_state(2)
+    with torch.no_grad():
+        network.step(x, state)
+        numbers = nn.utils.parameters_to_vector(network.parameters())
+        nn.utils.vector_to_parameters(numbers * 2, network.parameters())
+        y, _ = network.step(x, state)
+        expected, _ = network(x.unsqueeze(0))
+    torch.testing.assert_close(y, expected[0])
