@@ -80,7 +80,7 @@ def training(name: str, shape: tuple[int, int, int], seconds: float) -> None:
 
 def alone(shape: tuple[int, int, int], seconds: float) -> None:
     """The scan: it reads a and b and writes c; backward, it reads a, c and a gradient, writes two."""
-    a, b, out = torch.rand(3, *shape).unbind(0)
+    a, b, out = (torch.rand(shape) for _ in range(3))
     first, gradient = torch.zeros(shape[1:]), torch.randn(shape)
     a.requires_grad_()
     c, _ = scan(a, b.requires_grad_(), first, None, Course())
