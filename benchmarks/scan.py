@@ -79,7 +79,7 @@ def training(name: str, shape: tuple[int, int, int], seconds: float) -> None:
 
 
 def alone(shape: tuple[int, int, int], seconds: float) -> None:
-    """The scan: it reads a and b and writes c; backward, it reads a, c and a gradient, writes two."""
+    """The scan: it reads a, b and writes c; backward it reads a, c, a gradient and writes two."""
     a, b, out = (torch.rand(shape) for _ in range(3))
     first, gradient = torch.zeros(shape[1:]), torch.randn(shape)
     a.requires_grad_()
