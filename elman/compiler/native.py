@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -147,6 +147,16 @@ def tagged_name(tag: str) -> str:
     if tag not in _tagged:  # pickled in another process
         return "?run the network once before compiling it"
     return _name(_tagged[tag])
+
+
+def know_all(cells: Iterable[Cell]) -> None:
+    """Name the kernels of all cells before the first runs.
+
+    PyTorch's compiler keeps the dictionary of kernels as it first sees it.
+    """
+    for cell in cells:
+        if hasattr(cell, "tag"):
+            tagged_name(cell.tag)
 
 
 def source(cell: Cell) -> str:

@@ -105,12 +105,13 @@ def _run(
     first = first.contiguous()
     again = None if again is None else again.contiguous()
     resets = None if course.resets is None else course.resets.contiguous()
+    lengths = None if course.lengths is None else course.lengths.contiguous()
     strides = (0, 0) if a.dim() == 1 else a.stride()[:2]
     numbers = array(
         "q",
         [
             steps, batch, width // 2 if course.complex else width, width, course.reverse,
-            _address(resets), _address(course.lengths), _address(a), *strides, _address(b),
+            _address(resets), _address(lengths), _address(a), *strides, _address(b),
             _address(first), _address(again), _address(c),
             *(_address(tensor) for tensor in gradient or [None] * 5),
         ],
@@ -294,7 +295,7 @@ class _Scan(torch.autograd.Function):
         return _backward(ctx, *gradients)
 
 
-_library.impl("scan", _scan, "CPU")
+_library.impl("scan", _scan, "CompositeExplicitAutograd")
 _library.impl("scan_backward", _scan_backward, "CPU")
 torch.library.register_fake("elman::scan", _fake_scan, lib=_library)
 torch.library.register_fake("elman::scan_backward", _fake_scan_backward, lib=_library)

@@ -163,6 +163,8 @@ class Recurrent(nn.Module):
             _one_of("return_states", return_states or self.return_states, ("last", "all")) == "all"
         )
         batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
+        if torch.compiler.is_compiling():
+            native.know_all([*self._cells, *self._rested])
         start = self._start(batch.size)
         before = start if state is None else self._before(state, batch)
         y, finals, histories = batch.x, [], []
