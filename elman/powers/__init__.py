@@ -1,0 +1,16 @@
+"""What recurrences can do: tests of power, each with its figure."""
+
+from elman.powers.computation import Turing
+from elman.powers.grammar import AnBn, AnBnCn, Reber
+from elman.powers.power import Outcome, Power
+from elman.powers.sequences import Adding, Copy, Multiplication, TemporalOrder, TwoSequence
+
+POWERS: dict[str, type[Power]] = {
+    power.name: power
+    for power in (
+        Reber, TwoSequence, Adding, Multiplication, TemporalOrder, Copy, AnBn, AnBnCn, Turing,
+    )
+}  # fmt: skip
+"""The tests by name."""
+
+__all__ = ["POWERS", "Outcome", "Power"]

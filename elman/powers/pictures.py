@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from elman.lens.drawing import COLOUR_MAP, canvas, legend_below, logarithmic, save, style
+from elman.powers.machines import Configuration
 
 
 def draw_learning(
@@ -118,19 +119,55 @@ def draw_forecasts(
         save(figure, path)
 
 
-def draw_tape(
-    tapes: Sequence[tuple[int, str, str]], units: Sequence[Sequence[float]], title: str, path: Path
+def draw_machine(
+    configurations: Sequence[Configuration],
+    heads: Sequence[int],
+    symbols: str,
+    units: Sequence[Sequence[float]],
+    title: str,
+    path: Path,
 ) -> None:
-    """What the network holds, step by step: the tape that its numbers say, and its units.
+    """What a network of a Turing machine holds, step by step: the tape in its numbers, its units.
 
     Args:
-        tapes: for each step, where its first symbol stands, what is written (the head's place
-            given by the next), and the state.
+        configurations: after each step.
+        heads: where the head is after each step.
+        symbols: of the machine, the blank first.
         units: (steps, n), every unit's value.
-        title: of the picture.
+        title: of the machine.
         path: of the file.
     """
-    raise NotImplementedError
+    from matplotlib.colors import BoundaryNorm
+
+    tapes = []
+    for head, now in zip(heads, configurations, strict=True):
+        start = head - len(now.left)
+        tapes.append({start + k: symbols.index(s) for k, s in enumerate(now.tape)})
+    cells = [cell for tape in tapes for cell in tape]
+    first, last = min(cells), max(cells)
+    shown = np.array([[tape.get(k, 0) for tape in tapes] for k in range(first, last + 1)])
+    with canvas(11, 6.4) as figure:
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.5))
+        edges = np.arange(len(symbols) + 1) - 0.5
+        look = {"aspect": "auto", "interpolation": "nearest"}
+        drawn = top.imshow(
+            shown, cmap=COLOUR_MAP, norm=BoundaryNorm(edges, 256), **look,
+            extent=(-0.5, len(tapes) - 0.5, last + 0.5, first - 0.5),
+        )  # fmt: skip
+        top.plot(heads, "o", color="w", markeredgecolor="k", markersize=3.5, label="head")
+        bar = figure.colorbar(drawn, ax=top, ticks=range(len(symbols)), pad=0.01)
+        bar.set_ticklabels(["blank", *symbols[1:]])
+        top.legend(loc="lower left", frameon=True)
+        top.set(title=f"{title}: the tape, as two numbers of the network say it", ylabel="cell")
+        values = np.array(units).T
+        drawn = bottom.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=1, **look)
+        figure.colorbar(drawn, ax=bottom, pad=0.01, label="value")
+        bottom.set(
+            title=f"its {len(values)} units, x' = σ(A x + B u + c)", xlabel="step", ylabel="unit"
+        )
+        for axes in (top, bottom):
+            axes.grid(visible=False)
+        save(figure, path)
 
 
 def draw_widths(
@@ -154,5 +191,3 @@ def draw_widths(
         legend_below(shown, columns=3)
         save(figure, path)
 
-
-__all__ = ["COLOUR_MAP"]

@@ -18,6 +18,7 @@ from elman.cells.contract import Cell
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.learning import Schedule, clip_norm, make_optimizer
+from elman.powers import pictures
 from elman.training.progress import Report
 from elman.training.settings import Settings, option
 
@@ -74,6 +75,7 @@ class LearningSettings(Settings):
     learning_rate: float = option(5e-3, "Adam's step size; it falls to 0 as a cosine.", above=0)
     clip_norm: float = option(1.0, "Clip the gradient's norm to this.", above=0)
     memory: int = option(0, "Start gates as for memories of so many steps; 0: plainly.", least=0)
+    forget_bias: float | None = option(None, "What the forget gate's bias starts at.")
     every: int = option(100, "Updates between two checks.", least=1)
     seeds: int = option(5, "How many networks.", least=1)
     seed: int = option(0, "The first one's seed.", least=0, below=2**31)
@@ -145,6 +147,8 @@ def make_cell(settings: LearningSettings, inputs: int) -> Cell:
     cell = registry.make(settings.cell, inputs, settings.hidden, **ring)
     if longest:
         _chrono(cell, longest)
+    if settings.forget_bias is not None:
+        cell.fill_bias("f", settings.forget_bias)
     return cell
 
 
@@ -222,6 +226,12 @@ class Learning(Power):
             rows.append(row)
             curves.append(curve)
         return Outcome(rows, {"measure": self.measure, "reach": self.reach, "curves": curves})
+
+    def draw(self, outcome: Outcome, path: Path) -> None:
+        """The figure by update, a line for each seed."""
+        its = self.settings
+        title = f"{self.name}: {its.cell}, {its.hidden} units, T = {its.length}"
+        pictures.draw_learning(outcome.rows, outcome.details, title, path)
 
     def learn(self, seed: int, k: int, report: Report) -> tuple[dict[str, Any], list[Any]]:
         """Train one network; a row of the table, and (update, loss, figure) of every check."""
