@@ -1,14 +1,17 @@
 """What recurrences can do: tests of power, each with its figure."""
 
 from elman.powers.computation import Turing
+from elman.powers.dynamics import Dynamics
 from elman.powers.grammar import AnBn, AnBnCn, Reber
+from elman.powers.mnist import PixelMNIST
 from elman.powers.power import Outcome, Power
 from elman.powers.sequences import Adding, Copy, Multiplication, TemporalOrder, TwoSequence
 
 POWERS: dict[str, type[Power]] = {
     power.name: power
     for power in (
-        Reber, TwoSequence, Adding, Multiplication, TemporalOrder, Copy, AnBn, AnBnCn, Turing,
+        Reber, TwoSequence, Adding, Multiplication, TemporalOrder, Copy, AnBn, AnBnCn,
+        PixelMNIST, Dynamics, Turing,
     )
 }  # fmt: skip
 """The tests by name."""

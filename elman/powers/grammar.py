@@ -112,8 +112,8 @@ class Counting(_NextSymbol):
 
     A string is S aⁿ bⁿ T; S and every a may be followed by a or (after an a) by b, all b but the
     last by b, the last by T. The figure is the largest N such that all of 1, …, N are right at
-    every symbol. Training sees n ≤ ``length`` and keeps the weights that do best on twice that;
-    only then are larger n looked at.
+    every symbol. Training sees n ≤ ``length``; of the weights at the checks, those are kept that do
+    best up to four times that, and only then are larger n looked at.
 
     An LSTM counts in its cells, which nothing bounds; a GRU's state is an average, within (−1, 1)
     (Weiss, Goldberg & Yahav, 2018).
@@ -158,8 +158,8 @@ class Counting(_NextSymbol):
         return float(self.right_up_to(network, self.most))
 
     def check(self, network: Reader, draw: torch.Generator) -> float:
-        """N, of at most twice the n that training sees."""
-        return float(self.right_up_to(network, 2 * self.settings.length))
+        """N, of at most four times the n that training sees."""
+        return float(self.right_up_to(network, 4 * self.settings.length))
 
     def right_up_to(self, network: Reader, most: int) -> int:
         """The largest N ≤ ``most`` such that all of 1, …, N are right."""
@@ -181,7 +181,7 @@ class AnBn(Counting):
     inputs = outputs = 4
     reach = 256
     Settings = LearningSettings.with_defaults(
-        hidden=8, length=50, updates=8000, learning_rate=1e-2, batch=32, every=250
+        hidden=8, length=50, updates=8000, learning_rate=0.02, forget_bias=6.0
     )
 
 
@@ -195,5 +195,5 @@ class AnBnCn(Counting):
     inputs = outputs = 5
     reach = 100
     Settings = LearningSettings.with_defaults(
-        hidden=8, length=50, updates=8000, learning_rate=1e-2, batch=32, every=250
+        hidden=8, length=50, updates=8000, learning_rate=0.02, forget_bias=6.0
     )
