@@ -1,5 +1,6 @@
 """What recurrences can do: tests of power, each with its figure."""
 
+from elman.powers.approximation import Approximation
 from elman.powers.computation import Turing
 from elman.powers.dynamics import Dynamics
 from elman.powers.grammar import AnBn, AnBnCn, Reber
@@ -11,7 +12,7 @@ POWERS: dict[str, type[Power]] = {
     power.name: power
     for power in (
         Reber, TwoSequence, Adding, Multiplication, TemporalOrder, Copy, AnBn, AnBnCn,
-        PixelMNIST, Dynamics, Turing,
+        PixelMNIST, Dynamics, Approximation, Turing,
     )
 }  # fmt: skip
 """The tests by name."""

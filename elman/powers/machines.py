@@ -80,12 +80,14 @@ class Machine:
             words = line.partition("#")[0].replace("→", " ").replace("->", " ").split()
             if not words:
                 continue
-            if len(words) != 5 or words[3] not in "LR" or len(words[1]) != 1 or len(words[2]) != 1:
+            if len(words) != 5 or words[3] not in ("L", "R") or len(words[1]) != 1 or len(words[2]) != 1:
                 raise InputError(
                     f"line {number} of a machine must be 'state symbol → symbol L|R state', "
                     f"received {line.strip()!r}."
                 )
             state, read, write, move, after = words
+            if "," in state + after:
+                raise InputError(f"a state may have no comma in its name, received {line.strip()!r}.")
             if (state, read) in rules:
                 raise InputError(f"line {number} is the second rule for {state} on {read}: drop one.")
             rules[state, read] = Rule(write, move, after)

@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from elman import cells
 from elman.cells import registry
 from elman.cells.contract import Cell
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.learning import Schedule, clip_norm, make_optimizer
 from elman.powers import pictures
+from elman.training.interrupt import Interrupt
 from elman.training.progress import Report
 from elman.training.settings import Settings, option
 
@@ -75,7 +77,7 @@ class LearningSettings(Settings):
     learning_rate: float = option(5e-3, "Adam's step size; it falls to 0 as a cosine.", above=0)
     clip_norm: float = option(1.0, "Clip the gradient's norm to this.", above=0)
     memory: int = option(0, "Start gates as for memories of so many steps; 0: plainly.", least=0)
-    forget_bias: float | None = option(None, "What the forget gate's bias starts at.")
+    forget_bias: float | None = option(None, "What the bias of the gate that keeps starts at.")
     every: int = option(100, "Updates between two checks.", least=1)
     seeds: int = option(5, "How many networks.", least=1)
     seed: int = option(0, "The first one's seed.", least=0, below=2**31)
@@ -140,21 +142,31 @@ def make_cell(settings: LearningSettings, inputs: int) -> Cell:
 
     With T the memory, gates start at b_f ~ log U(1, T − 1) and b_i = −b_f, a GRU's at b_z as b_f
     (Tallec & Ollivier, 2018), and the eigenvalues of a linear recurrent unit in the ring
-    1 − 1/T ≤ |λ| ≤ 1. Other cells have nothing to set.
+    1 − 1/T ≤ |λ| ≤ 1. ``settings.forget_bias`` sets b_f, or a GRU's b_z, to one number. Cells
+    without such gates have nothing to set.
     """
     longest = settings.memory
     ring = {"radius": (1 - 1 / longest, 1.0)} if longest and settings.cell == "lru" else {}
     cell = registry.make(settings.cell, inputs, settings.hidden, **ring)
     if longest:
         _chrono(cell, longest)
-    if settings.forget_bias is not None:
-        cell.fill_bias("f", settings.forget_bias)
+    keeps = _keeping(cell)
+    if keeps and settings.forget_bias is not None:
+        cell.fill_bias(keeps, settings.forget_bias)
     return cell
+
+
+def _keeping(cell: Cell) -> str:
+    """The block of the gate that multiplies the memory: an LSTM's f, a GRU's z, or nothing."""
+    if isinstance(cell, cells.GRU | cells.GRUResetBefore):
+        return "z"
+    blocks = {block for name, _ in cell.named_parameters() for block in cell.blocks_of(name)}
+    return "f" if "c" in cell.state and "f" in blocks else ""
 
 
 def _chrono(cell: Cell, longest: int) -> None:
     drawn = torch.empty(cell.hidden_size).uniform_(1, max(2, longest - 1)).log()
-    starts = {"f": drawn, "z": drawn, "i": -drawn}
+    starts = {_keeping(cell): drawn, "i": -drawn}
     for name, parameter in cell.named_parameters():
         blocks = cell.blocks_of(name)
         for k, block in enumerate(blocks):
@@ -182,11 +194,15 @@ class Learning(Power):
     inputs: ClassVar[int]
     outputs: ClassVar[int]
     measure: ClassVar[str]
-    goal: ClassVar[float]
+    goal: float
     reach: ClassVar[float]
     higher: ClassVar[bool] = False
     Settings = LearningSettings
     settings: LearningSettings
+
+    def __init__(self, settings: LearningSettings):
+        super().__init__(settings)
+        self._interrupt = Interrupt()
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """``count`` sequences.
@@ -219,12 +235,15 @@ class Learning(Power):
         return not self._better(self.reach, figure)
 
     def run(self, report: Report) -> Outcome:
-        """Train a network for each seed."""
+        """Train a network for each seed; Ctrl-C ends at the present one, which is still judged."""
         curves, rows = [], []
-        for k in range(self.settings.seeds):
-            row, curve = self.learn(self.settings.seed + k, k, report)
-            rows.append(row)
-            curves.append(curve)
+        with Interrupt() as self._interrupt:
+            for k in range(self.settings.seeds):
+                row, curve = self.learn(self.settings.seed + k, k, report)
+                rows.append(row)
+                curves.append(curve)
+                if self._interrupt.asked:
+                    break
         return Outcome(rows, {"measure": self.measure, "reach": self.reach, "curves": curves})
 
     def draw(self, outcome: Outcome, path: Path) -> None:
@@ -254,7 +273,8 @@ class Learning(Power):
             clip_norm(network.parameters(), its.clip_norm)
             optimizer.step()
             losses.append(float(loss.detach()))
-            if update % its.every and update < its.updates:
+            ending = update == its.updates or self._interrupt.asked
+            if update % its.every and not ending:
                 continue
             figure = self._judge(self.check, network, 1)
             seconds = time.perf_counter() - began
@@ -267,7 +287,7 @@ class Learning(Power):
             done = (k + update / its.updates) / its.seeds
             shown = {"loss": curve[-1][1], self.measure: figure}
             report.update(k + 1, done, shown, rate, (its.updates - update) / rate)
-            if not self._better(self.goal, figure):
+            if ending or not self._better(self.goal, figure):
                 break
         network.load_state_dict(kept)
         self.network = network

@@ -44,7 +44,7 @@ class Adding(_Regression):
     source = "Hochreiter & Schmidhuber, 1997, experiment 4"
     reach = 1e-4
     Settings = LearningSettings.with_defaults(
-        length=100, hidden=64, updates=3000, learning_rate=1e-2, batch=64, memory=100
+        length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
     )
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
@@ -65,7 +65,7 @@ class Multiplication(_Regression):
     source = "Hochreiter & Schmidhuber, 1997, experiment 5"
     reach = 1e-4
     Settings = LearningSettings.with_defaults(
-        length=100, hidden=64, updates=3000, learning_rate=1e-2, batch=64, memory=100
+        length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
     )
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
