@@ -39,8 +39,9 @@ class Approximation(Power):
     """A function on [−1, 1] fitted by multilayer perceptrons of growing width.
 
     ŷ = V tanh(W x + b) + v, by L-BFGS and then V and v by least squares, on 400 points, in double
-    precision; the errors are those at 1,999 others. That some width will do for any continuous function and any error is Cybenko's
-    theorem; what it does not say is that training finds the weights, which is tried here.
+    precision; the errors are those at 1,999 others. That some width will do for any continuous
+    function and any error is Cybenko's theorem; what it does not say is that training finds the
+    weights, which is tried here.
     """
 
     name = "approximation"

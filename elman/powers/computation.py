@@ -72,5 +72,3 @@ class Turing(Power):
         moves = [machine.rules[now.state, now.head].move for now in inside[:-1]]
         heads = list(accumulate((1 if move == "R" else -1 for move in moves), initial=0))
         pictures.draw_machine(inside, heads, machine.symbols, units, Path(name).stem, path)
-
-

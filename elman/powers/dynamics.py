@@ -70,10 +70,8 @@ class Dynamics(Learning):
         self.step = (self.train[1:] - self.train[:-1]).std(0).float()
         parts = whole[TRAINED : TRAINED + held], whole[TRAINED + held :]
         # (T, starts, S) for the checks while training, and for the final test.
-        self.held_out = [
-            torch.stack([p[k * apart : k * apart + WARM + self.horizons[-1]] for k in range(STARTS)], 1)
-            for p in parts
-        ]  # fmt: skip
+        window = WARM + self.horizons[-1]
+        self.held_out = [p.unfold(0, window, apart)[:STARTS].permute(2, 0, 1) for p in parts]
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """Windows of the series, and the differences to each next value, standardised."""
@@ -105,6 +103,7 @@ class Dynamics(Learning):
     def run(self, report: Report) -> Outcome:
         """Train a network for each seed, fit as many echo-state networks and the linear law."""
         its = self.settings
+        warm = self.held_out[1][:WARM]
         rows: list[dict[str, Any]] = []
         curves = []
         self._runs: dict[str, Tensor] = {}
@@ -119,14 +118,14 @@ class Dynamics(Learning):
             began = time.process_time()
             echo = EchoState(self.train.shape[1], its.reservoir).fit(self.train)
             spent = time.process_time() - began
-            freely = free_run(echo.recurrent, echo.readout, self.held_out[1][:WARM], self.horizons[-1])
+            freely = free_run(echo.recurrent, echo.readout, warm, self.horizons[-1])
             size = sum(p.numel() for p in echo.readout.parameters())
             rows.append(self._row("echo state", its.seed + k, size, spent, freely))
         began = time.process_time()
         law = AR(its.order, self.train.shape[1], dtype=torch.float64).fit(self.train)
         spent = time.process_time() - began
         with torch.no_grad():
-            freely = law.forecast(self.held_out[1][:WARM], self.horizons[-1])
+            freely = law.forecast(warm, self.horizons[-1])
         size = sum(p.numel() for p in law.parameters())
         rows.append(self._row("linear", its.seed, size, spent, freely))
         return Outcome(rows, {"measure": self.measure, "curves": curves})
@@ -152,9 +151,7 @@ class Dynamics(Learning):
         """(horizons): the normalised error after 1, 2, … steps."""
         return (freely - held_out[WARM:]).square().mean((1, 2)).sqrt()
 
-    def _row(
-        self, model: str, seed: int, size: int, cpu: float, freely: Tensor
-    ) -> dict[str, Any]:
+    def _row(self, model: str, seed: int, size: int, cpu: float, freely: Tensor) -> dict[str, Any]:
         self._runs.setdefault(model, freely)
         errors = self._errors(freely, self.held_out[1])
         row: dict[str, Any] = {"model": model, "seed": seed, "fitted": size, "cpu": round(cpu, 1)}

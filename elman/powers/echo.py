@@ -75,7 +75,9 @@ class EchoState(nn.Module):
 
 
 @torch.no_grad()
-def free_run(recurrent: Recurrent, readout: Callable[[Tensor], Tensor], series: Tensor, steps: int) -> Tensor:
+def free_run(
+    recurrent: Recurrent, readout: Callable[[Tensor], Tensor], series: Tensor, steps: int
+) -> Tensor:
     """The values after a series, x̂' = x + readout(h'), each from the one before.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
+from elman.powers import pictures
 from elman.powers.power import Batch, Learning, LearningSettings, Outcome, Reader
 from elman.training.progress import Report
 
@@ -25,7 +27,7 @@ _ARCS: tuple[tuple[tuple[str, int], ...], ...] = (
 )
 
 
-def reber(draw: torch.Generator) -> tuple[str, list[set[str]]]:
+def reber(draw: random.Random) -> tuple[str, list[set[str]]]:
     """A string of the embedded Reber grammar, and the symbols that may follow each of its own.
 
     B, then T or P, then a string of Reber's grammar from B to E, then again the T or P of the
@@ -38,13 +40,10 @@ def reber(draw: torch.Generator) -> tuple[str, list[set[str]]]:
         the string, and for each symbol but the last the set of its legal successors.
     """
 
-    def either(options: tuple[Any, ...]) -> Any:
-        return options[int(torch.randint(len(options), (), generator=draw))]
-
-    outer = either(("T", "P"))
+    outer = draw.choice("TP")
     text, legal, state = f"B{outer}B", [{"T", "P"}, {"B"}, {"T", "P"}], 0
     while _ARCS[state]:
-        symbol, state = either(_ARCS[state])
+        symbol, state = draw.choice(_ARCS[state])
         text += symbol
         legal.append({s for s, _ in _ARCS[state]} or {"E"})
     return f"{text}E{outer}E", [*legal, {outer}, {"E"}]
@@ -86,7 +85,9 @@ class Reber(_NextSymbol):
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """See the class; strings are as long as they come."""
-        return as_batch([reber(draw) for _ in range(count)], REBER)
+        # Python's own numbers: a torch call for every symbol takes longer than the network.
+        choices = random.Random(int(torch.randint(2**62, (), generator=draw)))
+        return as_batch([reber(choices) for _ in range(count)], REBER)
 
     def figure(self, network: Reader, draw: torch.Generator) -> float:
         """The share of strings that are right throughout."""
@@ -112,8 +113,8 @@ class Counting(_NextSymbol):
 
     A string is S aⁿ bⁿ T; S and every a may be followed by a or (after an a) by b, all b but the
     last by b, the last by T. The figure is the largest N such that all of 1, …, N are right at
-    every symbol. Gradients come from n ≤ ``length`` alone; checks try n up to eight times that, and end
-    the training once all are right. Only then are larger n looked at.
+    every symbol. Gradients come from n ≤ ``length`` alone; checks try n up to eight times that, and
+    end the training once all are right. Only then are larger n looked at.
 
     An LSTM counts in its cells, which nothing bounds; a GRU's state is an average, within (−1, 1)
     (Weiss, Goldberg & Yahav, 2018).
@@ -144,8 +145,7 @@ class Counting(_NextSymbol):
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """``count`` strings with n drawn evenly from 1 to ``length``."""
         if len(self._known.target[0]) != length:
-            self.goal = 8 * settings.length
-        self._known = self.strings(list(range(1, length + 1)))
+            self._known = self.strings(list(range(1, length + 1)))
         known, drawn = self._known, torch.randint(length, (count,), generator=draw)
         assert known.lengths is not None
         lengths = known.lengths[drawn]

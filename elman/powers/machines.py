@@ -11,7 +11,7 @@ from elman.errors import ElmanError, InputError
 
 @dataclass(frozen=True)
 class Rule:
-    """What a machine does in a state on a symbol: write, move ("L" or "R"), and go on in a state."""
+    """What a machine does in a state on a symbol: write, move ("L" or "R"), change state."""
 
     write: str
     move: str
@@ -80,16 +80,25 @@ class Machine:
             words = line.partition("#")[0].replace("→", " ").replace("->", " ").split()
             if not words:
                 continue
-            if len(words) != 5 or words[3] not in ("L", "R") or len(words[1]) != 1 or len(words[2]) != 1:
+            if (
+                len(words) != 5
+                or words[3] not in ("L", "R")
+                or len(words[1]) != 1
+                or len(words[2]) != 1
+            ):
                 raise InputError(
                     f"line {number} of a machine must be 'state symbol → symbol L|R state', "
                     f"received {line.strip()!r}."
                 )
             state, read, write, move, after = words
             if "," in state + after:
-                raise InputError(f"a state may have no comma in its name, received {line.strip()!r}.")
+                raise InputError(
+                    f"a state may have no comma in its name, received {line.strip()!r}."
+                )
             if (state, read) in rules:
-                raise InputError(f"line {number} is the second rule for {state} on {read}: drop one.")
+                raise InputError(
+                    f"line {number} is the second rule for {state} on {read}: drop one."
+                )
             rules[state, read] = Rule(write, move, after)
         if not rules:
             raise InputError("a machine needs at least one rule, received none.")
@@ -149,7 +158,8 @@ def find(name: str) -> Machine:
         return Machine.of(MACHINES[name])
     if not Path(name).is_file():
         raise InputError(
-            f"machine must be one of {', '.join(MACHINES)} or a file with a table, received {name!r}."
+            f"machine must be one of {', '.join(MACHINES)} or a file with a table, "
+            f"received {name!r}."
         )
     try:
         return Machine.of(Path(name).read_text(encoding="utf-8"))

@@ -144,5 +144,7 @@ def read(part: str, order: Tensor) -> tuple[Tensor, Tensor]:
         found.append(torch.from_numpy(np.frombuffer(content, np.uint8).copy()))
     images, labels = found
     if len(images) != 784 * len(labels):
-        raise ElmanError(f"{folder} holds {len(images)} pixels for {len(labels)} digits: not MNIST.")
+        raise ElmanError(
+            f"{folder} holds {len(images)} pixels for {len(labels)} digits: not MNIST."
+        )
     return images.view(-1, 784)[:, order], labels.long()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from elman.lens.drawing import COLOUR_MAP, canvas, legend_below, logarithmic, save, style
@@ -104,8 +105,8 @@ def draw_forecasts(
         runs.plot(at, truth.numpy(), color="0.7", linewidth=3.5, label="the truth")
         for k, (name, values) in enumerate(forecasts.items()):
             look = style(k, len(forecasts), len(values))
-            inside = np.where(np.abs(values - truth.mean()) < 3 * truth.std(), values, np.nan)
-            runs.plot(at, inside, label=name, **look)
+            inside = (values - truth.mean()).abs() < 3 * truth.std()
+            runs.plot(at, values.where(inside, torch.nan).numpy(), label=name, **look)
             horizons.plot(at, errors[name].clamp(min=1e-12).numpy(), label=name, **look)
         horizons.axhline(1, color="0.5", linewidth=0.8)
         runs.set(title=title, xlabel=f"time [{unit}]", ylabel="x")
@@ -190,4 +191,3 @@ def draw_widths(
         errors.legend()
         legend_below(shown, columns=3)
         save(figure, path)
-

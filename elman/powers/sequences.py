@@ -35,8 +35,8 @@ class Adding(_Regression):
 
     x_t = (v_t, m_t) with v_t ~ U(0, 1); m_t is 1 at one step of the first half and at one of the
     second half of T steps, and 0 elsewhere. Target: the sum of the two marked values. Always to
-    answer 1, the mean, has an error of 1/6. The paper has values of (−1, 1) and scales the sum; this
-    form is that of Le et al. (2015).
+    answer 1, the mean, has an error of 1/6. The paper has values of (−1, 1) and scales the sum;
+    this form is that of Le et al. (2015).
     """
 
     name = "adding"
@@ -149,7 +149,13 @@ class Copy(Learning):
     higher = True
     SYMBOLS = 10
     Settings = LearningSettings.with_defaults(
-        cell="lru", length=200, hidden=128, updates=1000, batch=16, learning_rate=3e-3, memory=1000,
+        cell="lru",
+        length=200,
+        hidden=128,
+        updates=1000,
+        batch=16,
+        learning_rate=3e-3,
+        memory=1000,
         every=25,
     )
 

@@ -232,7 +232,7 @@ class TuringNetwork:
 
     def _gated(self, group: str, kind: str, value: Affine, gate: Affine) -> None:
         """A unit that is ``value`` where the gate is 1, and 0 where it is 0 or less."""
-        # No value that a rule computes, right or not, is above b² + 1: b (b q − 2 s) + 1 is largest.
+        # No value that a rule computes, right or not, is above b (b q − 2 s) + 1 ≤ b² + 1.
         self._unit(group, kind, value + (gate - 1) * (self.base**2 + 1))
 
     @property

@@ -106,7 +106,9 @@ def test_the_network_is_a_saturated_affine_map_with_rational_numbers():
 def test_it_comes_to_rest():
     network = NETWORKS["increment"]
     *_, last = network.run("11")
-    assert network.step(last) == last
+    rest = network.step(last)  # from the units of the last rule to those of the halting state
+    assert network.decode(rest) == network.decode(last)
+    assert network.step(rest) == rest
 
 
 def test_equations_are_printed_for_every_unit():
