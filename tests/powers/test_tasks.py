@@ -146,7 +146,8 @@ def test_gates_start_for_long_memories():
 TINY = {"hidden": 4, "updates": 6, "batch": 4, "every": 3, "seeds": 2}
 
 
-TRAINED = [
+TRAINED = ["reber", "two-sequence", "adding", "multiplication", "temporal-order", "copy"]
+TRAINED += ["anbn", "anbncn"]
     "reber",
     "two-sequence",
     "adding",
