@@ -148,15 +148,6 @@ TINY = {"hidden": 4, "updates": 6, "batch": 4, "every": 3, "seeds": 2}
 
 TRAINED = ["reber", "two-sequence", "adding", "multiplication", "temporal-order", "copy"]
 TRAINED += ["anbn", "anbncn"]
-    "reber",
-    "two-sequence",
-    "adding",
-    "multiplication",
-    "temporal-order",
-    "copy",
-    "anbn",
-    "anbncn",
-]
 
 
 @pytest.mark.parametrize("name", TRAINED)
