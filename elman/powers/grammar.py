@@ -136,7 +136,7 @@ class Counting(_NextSymbol):
     def string(self, n: int) -> tuple[str, list[set[str]]]:
         """The string of that n, and what may follow each of its symbols but the last."""
         text = self.FIRST + "".join(letter * n for letter in self.letters) + self.LAST
-        first, second = self.letters[:2]
+        first, second = self.letters[0], self.letters[1]
         legal = [{following} for following in text[1:]]
         for k in range(1, n + 1):
             legal[k] = {first, second}

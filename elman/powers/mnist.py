@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, sigmoid
 from torch.nn.functional import cross_entropy
 
-from elman.cells import LRU, Linear
+from elman.cells import LRU, Cell, Linear
 from elman.errors import ElmanError, InputError
 from elman.powers.power import Batch, Learning, LearningSettings, Reader, make_cell
 from elman.training.settings import option
@@ -91,7 +91,7 @@ class PixelMNIST(Learning):
         """A fresh network; layers that can have it have a residual link."""
         its = self.settings
         if its.cell == "gated-lru":
-            cell = GatedLRU(1, its.hidden, radius=(0.9, 0.999))
+            cell: Cell = GatedLRU(1, its.hidden, radius=(0.9, 0.999))
         else:
             cell = make_cell(its, 1)
         return Reader(cell, self.outputs, its.layers, skip="residual")
