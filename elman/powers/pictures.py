@@ -105,9 +105,8 @@ def draw_forecasts(
         runs.plot(at, truth.numpy(), color="0.7", linewidth=3.5, label="the truth")
         for k, (name, values) in enumerate(forecasts.items()):
             look = style(k, len(forecasts), len(values))
-            inside = (
-                values.abs() < 2 * truth.abs().max()
-            )  # what has run away would flatten the rest
+            # What has run away would flatten the rest.
+            inside = values.abs() < 2 * truth.abs().max()
             runs.plot(at, values.where(inside, torch.nan).numpy(), label=name, **look)
             horizons.plot(at, errors[name].clamp(min=1e-12).numpy(), label=name, **look)
         horizons.axhline(1, color="0.5", linewidth=0.8)
