@@ -221,5 +221,5 @@ class AnBnCn(Counting):
     inputs = outputs = 5
     reach = 100
     Settings = LearningSettings.with_defaults(
-        hidden=8, length=50, updates=8000, learning_rate=0.02, forget_bias=6.0
+        hidden=12, length=50, updates=8000, learning_rate=0.02, forget_bias=6.0
     )
