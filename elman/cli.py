@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from elman.allocation import keep_freed_memory
-from elman.commands import about, bench, gradients, jobs, learning
+from elman.commands import about, bench, gradients, jobs, learning, powers
 from elman.errors import ElmanError, InputError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ gradients.add_to(app)
 about.add_to(app)
 bench.add_to(app)
 learning.add_to(app)
+powers.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

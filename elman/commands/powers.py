@@ -1,0 +1,98 @@
+"""``elman powers``: what recurrences can do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.commands.options import with_settings
+from elman.powers import POWERS, Power
+
+Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
+Folder = Annotated[
+    Path | None, typer.Option(help="The folder to make.", show_default="runs/powers-…")
+]
+_EXAMPLES = {
+    "adding": "elman powers adding --cell lstm --length 600 --hidden 64 --seeds 5",
+    "turing": "elman powers turing --machine palindrome --word 0110 --weights",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to ``app``: a subcommand for each test."""
+    group = typer.Typer(
+        invoke_without_command=True,
+        help="What recurrences can do: counting, long time lags, chaos, any computation.",
+        epilog=f"Example: {_EXAMPLES['adding']}",
+    )
+    group.callback()(powers)
+    for name, power in POWERS.items():
+        example = _EXAMPLES.get(name, f"elman powers {name}")
+        group.command(name, epilog=f"Example: {example}")(_command(power))
+    app.add_typer(group, name="powers")
+
+
+def powers(context: typer.Context, json_: Json = False) -> None:
+    """List the tests."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = [{"name": p.name, "title": p.title, "source": p.source} for p in POWERS.values()]
+    if json_:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        _print_rows(rows)
+
+
+def _command(power: type[Power]) -> Any:
+    @with_settings(power.Settings)
+    def command(given: dict[str, Any], run: Folder = None, json_: Json = False) -> None:
+        from elman.training import storage
+        from elman.training.progress import Report
+        from elman.training.run import free_folder, refuse_existing
+
+        settings = power.Settings.of(given)
+        folder = run or free_folder(f"powers-{power.name}")
+        refuse_existing(folder)
+        task = power(settings)
+        with Report(getattr(settings, "seeds", None), "updates") as report:
+            outcome = task.run(report)
+        folder.mkdir(parents=True)
+        found = {
+            "power": power.name, "settings": settings.to_json(), "rows": outcome.rows,
+            **outcome.details,
+        }  # fmt: skip
+        storage.write_json(folder / "power.json", found)
+        for kind in ("png", "svg"):
+            task.draw(outcome, folder / f"power.{kind}")
+        if json_:
+            print(json.dumps({**found, "folder": str(folder)}, ensure_ascii=False))
+        else:
+            _print_rows(outcome.rows)
+            print(f"\nThe plot is in {folder}: power.png, power.svg, power.json.")
+
+    command.__doc__ = f"{power.title[0].upper()}{power.title[1:]} ({power.source})."
+    return command
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str | bool) else "right")
+    for row in rows:
+        table.add_row(*map(_shown, row.values()))
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,166 @@
+"""Chaos, predicted freely: a trained network, an echo-state network and a linear law."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from elman.data.dynamics import lorenz, mackey_glass
+from elman.layers import AR
+from elman.powers import pictures
+from elman.powers.echo import EchoState, free_run
+from elman.powers.power import Batch, Learning, LearningSettings, Outcome, Reader, make_cell
+from elman.training.progress import Report
+from elman.training.settings import option
+
+TRAINED, WARM, STARTS = 8000, 300, 64
+HORIZONS = {"mackey-glass": (84, 200, 400), "lorenz": (55, 110, 220)}
+UNITS = {"mackey-glass": (1.0, "time units"), "lorenz": (0.02 * 0.906, "Lyapunov times")}
+
+
+@dataclass
+class DynamicsSettings(LearningSettings):
+    """What the prediction of a dynamical system can be told."""
+
+    system: str = option("mackey-glass", "What to predict.", choices=tuple(HORIZONS))
+    reservoir: int = option(500, "Units of the echo-state network.", least=1)
+    order: int = option(50, "K, of the linear law.", least=1)
+
+
+class Dynamics(Learning):
+    """A dynamical system goes on by itself: every value is predicted from predictions.
+
+    Of one motion, standardised, 8,000 values are learned from. Then from each of 64 starts, 300
+    true values warm a model up, and it runs freely. The figure is the root mean squared error over
+    the starts, over the standard deviation: 1 is as good as the mean. Chaos multiplies any error by
+    e in a Lyapunov time, so that no model stays right for long.
+
+    The network learns the next difference, x' − x, from windows of T true values. Beside it, on the
+    same values, an echo-state network and a linear autoregression, both by least squares.
+    """
+
+    name = "dynamics"
+    title = "Mackey–Glass and Lorenz, predicted freely, beside two baselines"
+    source = "Jaeger & Haas, 2004"
+    outputs = 1
+    measure = "normalised error"
+    goal, reach = 0.0, 0.1
+    Settings = DynamicsSettings.with_defaults(
+        cell="gru", hidden=64, length=200, updates=4000, batch=16, learning_rate=5e-3, every=500,
+        seeds=3,
+    )  # fmt: skip
+    settings: DynamicsSettings
+
+    def __init__(self, settings: DynamicsSettings):
+        super().__init__(settings)
+        self.horizons = HORIZONS[settings.system]
+        apart = 2 * self.horizons[-1]
+        held = STARTS * apart + WARM
+        whole = _series(settings.system, TRAINED + 2 * held)
+        whole = (whole - whole[:TRAINED].mean(0)) / whole[:TRAINED].std(0)
+        self.train = whole[:TRAINED]
+        self.step = (self.train[1:] - self.train[:-1]).std(0).float()
+        parts = whole[TRAINED : TRAINED + held], whole[TRAINED + held :]
+        # (T, starts, S) for the checks while training, and for the final test.
+        window = WARM + self.horizons[-1]
+        self.held_out = [p.unfold(0, window, apart)[:STARTS].permute(2, 0, 1) for p in parts]
+
+    def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
+        """Windows of the series, and the differences to each next value, standardised."""
+        starts = torch.randint(TRAINED - length, (count,), generator=draw)
+        at = starts + torch.arange(length + 1).unsqueeze(1)
+        windows = self.train[at].float()
+        return Batch(windows[:-1], (windows[1:] - windows[:-1]) / self.step)
+
+    def loss(self, network: Reader, batch: Batch) -> Tensor:
+        """The mean squared error, but of the first steps, at which the state is still empty."""
+        skip = min(20, len(batch.x) // 2)
+        return mse_loss(network(batch)[skip:], batch.target[skip:])
+
+    def make(self) -> Reader:
+        """A fresh network, as wide as the system."""
+        size = self.train.shape[1]
+        return Reader(make_cell(self.settings, size), size)
+
+    def check(self, network: Reader, draw: torch.Generator) -> float:
+        """The error at the first horizon, from other starts than the final ones."""
+        errors = self._errors(self._freely(network, self.held_out[0]), self.held_out[0])
+        return float(errors[self.horizons[0] - 1])
+
+    def figure(self, network: Reader, draw: torch.Generator) -> float:
+        """The error at the first horizon."""
+        errors = self._errors(self._freely(network, self.held_out[1]), self.held_out[1])
+        return float(errors[self.horizons[0] - 1])
+
+    def run(self, report: Report) -> Outcome:
+        """Train a network for each seed, fit as many echo-state networks and the linear law."""
+        its = self.settings
+        warm = self.held_out[1][:WARM]
+        rows: list[dict[str, Any]] = []
+        curves = []
+        self._runs: dict[str, Tensor] = {}
+        for k in range(its.seeds):
+            row, curve = self.learn(its.seed + k, k, report)
+            curves.append(curve)
+            freely = self._freely(self.network, self.held_out[1])
+            size = sum(p.numel() for p in self.network.parameters())
+            rows.append(self._row(its.cell, row["seed"], size, row["cpu"], freely))
+        for k in range(its.seeds):
+            torch.manual_seed(its.seed + k)
+            began = time.process_time()
+            echo = EchoState(self.train.shape[1], its.reservoir).fit(self.train)
+            spent = time.process_time() - began
+            freely = free_run(echo.recurrent, echo.readout, warm, self.horizons[-1])
+            size = sum(p.numel() for p in echo.readout.parameters())
+            rows.append(self._row("echo state", its.seed + k, size, spent, freely))
+        began = time.process_time()
+        law = AR(its.order, self.train.shape[1], dtype=torch.float64).fit(self.train)
+        spent = time.process_time() - began
+        with torch.no_grad():
+            freely = law.forecast(warm, self.horizons[-1])
+        size = sum(p.numel() for p in law.parameters())
+        rows.append(self._row("linear", its.seed, size, spent, freely))
+        return Outcome(rows, {"measure": self.measure, "curves": curves})
+
+    def draw(self, outcome: Outcome, path: Path) -> None:
+        """A free run of each model's first seed, and its error by horizon."""
+        truth = self.held_out[1][WARM:]
+        interval, unit = UNITS[self.settings.system]
+        pictures.draw_forecasts(
+            truth[:, 0, 0], {name: run[:, 0, 0] for name, run in self._runs.items()},
+            {name: self._errors(run, self.held_out[1]) for name, run in self._runs.items()},
+            interval, unit, f"{self.settings.system}, running freely", path,
+        )  # fmt: skip
+
+    def _freely(self, network: Reader, held_out: Tensor) -> Tensor:
+        def scaled(h: Tensor) -> Tensor:
+            return network.readout(h) * self.step
+
+        warm = held_out[:WARM].float()
+        return free_run(network.recurrent, scaled, warm, self.horizons[-1]).double()
+
+    def _errors(self, freely: Tensor, held_out: Tensor) -> Tensor:
+        """(horizons): the normalised error after 1, 2, … steps."""
+        return (freely - held_out[WARM:]).square().mean((1, 2)).sqrt()
+
+    def _row(self, model: str, seed: int, size: int, cpu: float, freely: Tensor) -> dict[str, Any]:
+        self._runs.setdefault(model, freely)
+        errors = self._errors(freely, self.held_out[1])
+        row: dict[str, Any] = {"model": model, "seed": seed, "fitted": size, "cpu": round(cpu, 1)}
+        return row | {f"error at {h}": float(errors[h - 1]) for h in self.horizons}
+
+
+def _series(system: str, steps: int) -> Tensor:
+    """(steps, S) of the motion, once it is on its attractor."""
+    if system == "lorenz":
+        return torch.from_numpy(lorenz(steps + 1000)[1000:])
+    values = chain.from_iterable(mackey_glass())
+    return torch.from_numpy(np.fromiter(islice(values, 1000, steps + 1000), float)).unsqueeze(-1)
