@@ -1,4 +1,4 @@
-# make demo     the main job: an LSTM learns The Time Machine and writes
+# make demo     the main job: an LSTM learns The Time Machine and writes; again: goes on with it
 # make test     the tests
 # make check    lint, format and types
 
@@ -24,8 +24,11 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@touch $@
 
 demo: setup
-	@rm -rf $(DEMO)
-	$(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO)
+	@if [ -d $(DEMO) ]; then \
+	  $(BIN)/elman train language-model --resume $(DEMO); \
+	else \
+	  $(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO); \
+	fi
 	@echo "The run is in $(DEMO): curves.png shows how it learned, samples.txt what it wrote."
 
 test: dev

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import flag, gather, numbers, with_settings
+from elman.commands.options import flag, gather, numbers, program, with_settings
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
 from elman.training.run import Run, free_folder
@@ -94,7 +94,7 @@ def _train(task: type[Task]) -> Any:
         if trainer.interrupted:
             raise ElmanError(
                 f"interrupted after {at.update:,} updates, all of it kept: "
-                f"go on with elman train {task.name} --resume {folder.path}"
+                f"go on with {program()} train {task.name} --resume {folder.path}"
             )
         load_weights(job, folder)
         figures = job.evaluate()

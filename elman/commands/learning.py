@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.commands.options import with_settings
+from elman.errors import ElmanError
 from elman.training.online import OnlineSettings
 
 _EXAMPLE = (
@@ -47,3 +48,5 @@ def compare_learning(
     else:
         print_rules(compared)
         print(f"\nCurves are in {folder}: comparison.png, comparison.svg, comparison.json.")
+    if compared["interrupted"]:
+        raise ElmanError(f"interrupted: what was learned until then is in {folder}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -18,6 +20,12 @@ from elman.training.settings import Settings, TrainingSettings, default_of, read
 
 _SINGULAR = {"prompts": "prompt"}
 _NAMES = {int: "<int>", float: "<number>", str: "<text>"}
+
+
+def program() -> str:
+    """What to type for this command here: its path, where it is not among the known commands."""
+    typed = Path(sys.argv[0])
+    return str(typed) if typed.name == "elman" and shutil.which("elman") is None else "elman"
 
 
 def with_settings(

@@ -140,7 +140,8 @@ def compare_rules(
     """Learn from the same stream by each rule, and draw how they did.
 
     Every rule has a process of its own, so that neither its memory nor its time is another's. The
-    folder gets ``comparison.json``, ``comparison.png`` and ``comparison.svg``.
+    folder gets ``comparison.json`` after each rule, and at the end ``comparison.png`` and
+    ``comparison.svg``.
 
     Args:
         names: of :data:`elman.learning.RULES`.
@@ -149,7 +150,8 @@ def compare_rules(
         folder: made anew.
 
     Returns:
-        ``rows``, what :func:`learn` gives for each rule, or why it cannot be used; ``data``,
+        ``rows``, what :func:`learn` gives for each rule, or why it cannot be used;
+        ``interrupted``, whether somebody ended it; ``data``,
         ``measure``, ``settings`` and ``folder``.
 
     Raises:
@@ -166,6 +168,10 @@ def compare_rules(
     stream = open_endless(data)
     registry.make(settings.cell, stream.inputs, settings.hidden)  # what is wrong with it, says so
     rows: list[dict[str, Any]] = []
+    compared = {
+        "rows": rows, "data": stream.name, "measure": stream.error, "interrupted": False,
+        "settings": settings.to_json(), "folder": str(folder),
+    }  # fmt: skip
     with Interrupt() as interrupt:
         for name in names:
             try:
@@ -173,15 +179,18 @@ def compare_rules(
             except InputError as why:
                 rows.append({"rule": name, "failed": str(why), "curve": []})
                 continue
-            if not interrupt.asked:
+            if interrupt.asked:
+                rows.append({"rule": name, "failed": "interrupted before it began", "curve": []})
+            else:
                 rows.append(_alone(learn, name, data, settings))
-    folder.mkdir(parents=True)
-    compared = {
-        "rows": rows, "data": stream.name, "measure": stream.error,
-        "settings": settings.to_json(), "folder": str(folder),
-    }  # fmt: skip
+            compared["interrupted"] = interrupt.asked
+            # After each rule, so that nothing that took its time is lost.
+            folder.mkdir(parents=True, exist_ok=True)
+            storage.write_json(folder / "comparison.json", compared)
+    folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "comparison.json", compared)
-    draw(compared, folder / "comparison")
+    if any(row["curve"] for row in rows):
+        draw(compared, folder / "comparison")
     return compared
 
 
@@ -240,7 +249,7 @@ def draw(compared: dict[str, Any], path: Path) -> None:
         axis.set_ylabel(y_label)
         axis.grid(alpha=0.3, which="both")
         axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
-        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,g}"))
         if up == "bytes":
             axis.set_ylim(bottom=0)
             continue
