@@ -33,6 +33,7 @@ class Clockwork(Cell):
     """
 
     state = ("h", "t")
+    bookkeeping = ("t",)
     net = Affine(mask="connected")
 
     def __init__(

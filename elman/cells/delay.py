@@ -40,6 +40,7 @@ class TDNN(Cell):
     """
 
     state = ("h", "past")
+    bookkeeping = ("past",)
     now = Linear(of="x", bias=True)
     delayed = Linear(of="past")
 
@@ -75,6 +76,7 @@ class NARX(Cell):
     """
 
     state = ("y", "inputs", "outputs")
+    bookkeeping = ("inputs", "outputs")
     now = Linear(of="x", bias=True)
     delayed = Linear(of="inputs")
     feedback = Linear(of="outputs")

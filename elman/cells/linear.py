@@ -136,6 +136,7 @@ class QRNN(LinearRecurrence):
     """
 
     state = ("h", "c", "past")
+    bookkeeping = ("past",)
     memory = Linear("z f", of="x", bias=True)
     memory_past = Linear("z f", of="past")
     reading = Linear(of="x", bias=True)
