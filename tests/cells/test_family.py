@@ -146,13 +146,15 @@ def test_a_reset_starts_the_clock_anew(agree):
 def test_minimal_gated_unit(agree):
     cell = mixed(cells.MGU(3, 4, **F64))
     x, h = drawn(cell)
-    f = sigmoid(x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih)
+    u = sigmoid(x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih)
     n = tanh(
         x @ cell.weight_ih_candidate.T
-        + (f * h) @ cell.weight_hh_candidate.T
+        + (u * h) @ cell.weight_hh_candidate.T
         + cell.bias_ih_candidate
     )
-    agree(cell(x, h), [h + f * (n - h)])
+    agree(cell(x, h), [h + u * (n - h)])
+    with pytest.raises(elman.InputError, match="no block 'f'"):  # u erases: it is no forget gate
+        elman.Recurrent(cell, forget_bias=1.0)
 
 
 def test_lstms_with_fewer_gates(agree):
