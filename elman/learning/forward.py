@@ -129,12 +129,15 @@ class RTRL(Forward):
     """Real-time recurrent learning (Williams & Zipser, 1989): exact, in memory O(n P).
 
     J_t = ∂s_t/∂s_{t−1} J_{t−1} + ∂s_t/∂θ, at O(n² P) a step for n states and P parameters. With
-    constant weights the gradient is that of BPTT over the whole past.
+    constant weights the gradient is that of BPTT over the whole past. This is the memory in windows
+    of one step; a window of T steps takes O(n T) beside it.
 
     Where no unit of the network's one layer reads the states of another, as in diagonal and
     element-wise recurrences, J has one entry for each parameter and state of a unit, and exact
     RTRL takes memory and time O(P) (Mozer, 1989; Zucchet et al., 2023). That is looked for, and
-    used where it is so; ``rule.influence`` tells.
+    used where it is so; ``rule.influence`` tells. Units of which a state is not one number take full
+    RTRL all the same: those of :class:`elman.cells.LRU`, a pair, and of :class:`elman.cells.QRNN`,
+    beside whose memory stands a window of inputs.
     """
 
     def __init__(self, network: Recurrent, loss: Loss):
@@ -161,8 +164,9 @@ class SnAp1(Forward):
     the present step alone.
 
     Raises:
-        InputError: the units meet elsewhere than in the declared maps, as under layer
-            normalisation or a projection.
+        InputError: the units meet elsewhere than in maps of the input and of the states: under
+            layer normalisation or a projection, or where a map acts on what the step computes, as
+            U (r ⊙ h) does in a GRU that resets before the product.
     """
 
     def __init__(self, network: Recurrent, loss: Loss):
