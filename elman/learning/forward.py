@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from elman.errors import InputError
 from elman.layers import Recurrent
+from elman.layers.states import ordinary
 from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
 from elman.learning.rule import Loss, Rule, detach
 
@@ -47,9 +48,12 @@ class Forward(Rule):
         super().reset()
         self._carried: Any = None
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def gradients(self, x: Tensor, target: Any) -> Tensor:
-        """See :meth:`Rule.gradients`."""
+        """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
         self._check(x)
+        x, target = ordinary(x), ordinary(target)
         batch = x.shape[1]
         weights = {n: p.detach() for n, p in self.influence.step.named_parameters()}
         if self.state is None:
@@ -77,13 +81,7 @@ class Forward(Rule):
                 f"x requires a gradient, and {type(self).__name__} does not follow through time "
                 "what comes before the network: detach it, or use BPTT."
             )
-        if self.state is not None:
-            before = self.influence.step.flat(self.state).shape[0]
-            if before != x.shape[1]:
-                raise InputError(
-                    f"the stream had {before} rows and this window has {x.shape[1]}: "
-                    "call reset() where a new stream begins."
-                )
+        self._goes_on(x)
 
     def _one_step_back(self, x: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Add to ``.grad`` what reaches no further back than the step itself.
@@ -101,11 +99,10 @@ class Forward(Rule):
             before = torch.cat([before, step.flat(states)])
         before.requires_grad_()
         y, after = step(x, before)
-        loss = self.loss(y, target)
-        loss.backward()
+        loss = self._back(y, target)
         self.state = step.state(after[-1].detach())
         by_state = torch.zeros_like(before) if before.grad is None else before.grad
-        return loss.detach(), before.detach(), by_state
+        return loss, before.detach(), by_state
 
     def _advance(self, weights: Weights, x: Tensor, s: Tensor) -> Any:
         """The influence after a step, by a graph that is traced once for each shape."""

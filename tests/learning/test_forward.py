@@ -333,6 +333,21 @@ def test_memory_does_not_grow_with_the_stream():
     assert len(sizes) == 1
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_learns_where_no_gradient_is_wanted_around_it(agree, mode):
+    network = elman.LSTM(3, 4, **DOUBLE)
+    x, target = _window(network, 5)
+    loss = lambda y, t: nn.functional.mse_loss(y, t)  # noqa: E731
+    expected = _gradients(network, RTRL(network, loss), x, target, 2)
+    with mode():
+        inner = (x * 1, target * 1)
+        rule = RTRL(network, loss)
+        network.zero_grad()
+        for start, end in ((0, 2), (2, 5)):
+            rule.gradients(inner[0][start:end], inner[1][start:end])
+    agree([p.grad for p in network.parameters()], list(expected.values()))
+
+
 def test_single_precision_and_the_native_engine(agree):
     network = elman.LSTM(3, 4)
     x, target = torch.randn(6, 2, 3), torch.randn(6, 2, 4)
