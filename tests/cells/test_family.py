@@ -134,6 +134,16 @@ def test_clockwork_learns_no_connection_that_is_not_there():
     assert rnn.weight_hh_l0.grad[:2, 2:].any()
 
 
+def test_a_clock_counts_as_far_as_its_precision_goes():
+    most = 2**23
+    cell = cells.Clockwork(3, 4, periods=(1, most))
+    h, last = torch.zeros(1, 4), torch.tensor([[most - 1.0]])
+    new, t = cell(torch.ones(1, 3), h, last)
+    assert (new[0, :2] != 0).all() and (new[0, 2:] == 0).all() and t == 0
+    new, t = cell(torch.ones(1, 3), h, last - 1)
+    assert (new[0, 2:] == 0).all() and t == most - 1
+
+
 def test_a_reset_starts_the_clock_anew(agree):
     rnn = elman.Recurrent(cells.Clockwork(3, 6, periods=(1, 3), **F64))
     x, resets = torch.randn(5, 1, 3, **F64), torch.tensor([[0], [0], [1], [0], [0]]).bool()
@@ -367,7 +377,11 @@ def test_deep_stacks_without_recurrence_need_links():
     [
         (lambda: cells.Clockwork(2, 4, periods=()), ["periods", "positive integers", "()"]),
         (lambda: cells.Clockwork(2, 4, periods=(1, 0)), ["periods", "positive", "(1, 0)"]),
-        (lambda: cells.Clockwork(2, 4, (65537, 65539)), ["periods", "16,777,216", "powers of two"]),
+        (lambda: cells.Clockwork(2, 4, (65537, 65539)), ["periods", "8,388,608", "powers of two"]),
+        (lambda: cells.Clockwork(2, 4, (1, 2048), dtype=torch.half), ["1,024 steps", "2048"]),
+        (lambda: cells.Clockwork(2, 4, 5), ["periods", "list of positive integers", "received 5"]),
+        (lambda: cells.Clockwork(2, 4, (1, "2")), ["periods", "positive integers", "'2'"]),
+        (lambda: cells.Clockwork(2, 3), ["hidden_size", "at least 4", "received 3"]),
         (lambda: cells.IndRNN(2, 4, recurrent_range=(1, 0)), ["recurrent_range", "(1, 0)"]),
         (lambda: cells.PeepholeLSTM(2, 4, "now"), ["output_sees", "'new'", "'now'"]),
         (lambda: cells.RecurrentHighway(2, 4, depth=0), ["depth", "positive integer", "0"]),
