@@ -14,7 +14,6 @@ from elman.cells.maps import Affine, Constant
 from elman.errors import InputError
 
 
-
 class Clockwork(Cell):
     """Clockwork network: blocks of units with a period each (Koutník et al., 2014).
 

@@ -337,6 +337,14 @@ class Cell(nn.Module):
                 f"{label}.bookkeeping must be a tuple of names of states beside the output, "
                 f"received {unknown[0]!r}: the states are {', '.join(self.state)}."
             )
+        try:
+            # By the class: where a property fails, nn.Module tells of the property instead.
+            cls.state_sizes.__get__(self)
+        except AttributeError as error:
+            raise InputError(
+                f"{label}.state_sizes could not be read ({error}): set what it reads before "
+                "super().__init__, which asks for the sizes."
+            ) from error
         if len(self.state_sizes) != len(self.state):
             raise InputError(
                 f"{label}.state_sizes has {len(self.state_sizes)} values; expected "

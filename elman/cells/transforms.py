@@ -47,7 +47,9 @@ def recurrent_dropout(cell: Cell, p: float = 0.25) -> Cell:
     """``cell``, whose maps of the state miss the same units all along (Gal & Ghahramani, 2016).
 
     U (m ⊙ h) in place of U h, with m drawn once for each sequence: 0 with probability p, else
-    1 / (1 − p); 1 in evaluation.
+    1 / (1 − p); 1 in evaluation. Only an :class:`Affine` is changed: in multiplicative cells it is
+    U (m ⊙ h) that is masked, not the map that h comes in by, and in a recurrent highway network the
+    first layer of a step alone.
 
     Args:
         cell: any cell with an :class:`Affine`; its weights are shared with the new one.
@@ -308,7 +310,8 @@ LayerNormLSTM.__doc__ = """LSTM with normalised maps (Ba et al., 2016).
     i, f, o = σ(z)    c' = f ⊙ c + i ⊙ tanh(z)    h' = o ⊙ tanh(c')
     z = LN(W x) ⊙ α + LN(U h) ⊙ β + b, block by block
 
-    The gains α and β, ``weight_norm_ih`` and ``weight_norm_hh``, start at 1.
+    The gains α and β, ``weight_norm_ih`` and ``weight_norm_hh``, start at 1. The paper also
+    normalises the memory on its way out, h' = o ⊙ tanh(LN(c')); that is left out here.
 
     Parameters: 4·H·(M + H + 3).
     """

@@ -46,7 +46,7 @@ class AR(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        delay.check_delays(order=order, size=size)
+        delay.check_positive(order=order, size=size)
         self.order, self.size = order, size
         self.weight = nn.Parameter(torch.empty(size, order * size, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(size, device=device, dtype=dtype))

@@ -132,9 +132,9 @@ class RTRL(Forward):
     Where no unit of the network's one layer reads the states of another, as in diagonal and
     element-wise recurrences, J has one entry for each parameter and state of a unit, and exact
     RTRL takes memory and time O(P) (Mozer, 1989; Zucchet et al., 2023). That is looked for, and
-    used where it is so; ``rule.influence`` tells. Units of which a state is not one number take full
-    RTRL all the same: those of :class:`elman.cells.LRU`, a pair, and of :class:`elman.cells.QRNN`,
-    beside whose memory stands a window of inputs.
+    used where it is so; ``rule.influence`` tells. Where a state is not one number a unit, full RTRL
+    is used all the same: in :class:`elman.cells.LRU`, whose memory is in pairs, and in
+    :class:`elman.cells.QRNN`, beside whose memory stands a window of inputs.
     """
 
     def __init__(self, network: Recurrent, loss: Loss):

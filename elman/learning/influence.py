@@ -61,7 +61,11 @@ class Step(nn.Module):
             return start, start
         for layer, states in enumerate(zip(*self._parts(s), strict=True)):
             cell = network._rested[layer].bind(network.weights(layer))
-            with nullcontext() if self.keep == "all" else _Cut(self.keep == "diagonal", cell, x, states):
+            with (
+                nullcontext()
+                if self.keep == "all"
+                else _Cut(self.keep == "diagonal", cell, x, states)
+            ):
                 after = cell(x, *states)
             cell.check_step(x, states, after)
             x = network._link(layer, x, after[0])

@@ -387,6 +387,13 @@ def test_deep_stacks_without_recurrence_need_links():
         (lambda: cells.RecurrentHighway(2, 4, depth=0), ["depth", "positive integer", "0"]),
         (lambda: cells.QRNN(2, 4, kernel_size=1), ["kernel_size", "at least 2", "1"]),
         (lambda: cells.LRU(2, 4, radius=(0.9, 0.5)), ["radius", "(0.9, 0.5)"]),
+        (lambda: cells.LRU(2, 4, radius=0.9), ["radius", "two numbers", "received 0.9"]),
+        (
+            lambda: cells.IndRNN(2, 4, recurrent_range=0.9),
+            ["recurrent_range", "two numbers", "0.9"],
+        ),
+        (lambda: cells.Jordan(2, 4, output_size=0), ["output_size", "positive integer", "0"]),
+        (lambda: cells.NARX(1, 4, 0), ["output_size", "positive integer", "0"]),
         (lambda: cells.TDNN(2, 4, delays=0), ["delays", "positive integer", "0"]),
         (lambda: cells.NARX(2, 4, output_delays=-1), ["output_delays", "positive integer", "-1"]),
     ],

@@ -49,8 +49,12 @@ def test_heat_maps(tmp_path):
         pictures.draw_activity(looked, "a" * 201, tmp_path / "gates.png")
 
 
-@pytest.mark.parametrize("names", [("qrnn", "lstm", "minlstm"), ("lstm", "rnn"), ("minlstm", "rnn")])
-def test_forgetting_is_drawn_of_memories_alone_in_each_cells_own_style(names, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "names", [("qrnn", "lstm", "minlstm"), ("lstm", "rnn"), ("minlstm", "rnn")]
+)
+def test_forgetting_is_drawn_of_memories_alone_in_each_cells_own_style(
+    names, tmp_path, monkeypatch
+):
     drawn = []
     monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
     compared = side_by_side(names, [0.0], input=2, hidden=4, steps=6, batch=1)
