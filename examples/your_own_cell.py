@@ -96,7 +96,7 @@ def stream_error(model: Writer, codes: Tensor) -> float:
     return float((y - expected[-1]).abs().max())
 
 
-# -- what needs the learning rules and the lens --------------------------------------------------
+# -- the learning rules and the lens -------------------------------------------------------------
 
 
 def forward_in_time(codes: Tensor, characters: int) -> float:
@@ -139,10 +139,8 @@ def main(epochs: int = 80, characters: int = 10_000) -> float:
     print(prompt + "".join(alphabet[k] for k in written))
     print(f"the stream differs from the reference by {stream_error(model, codes[:50]):.1e}")
 
-    if hasattr(learning, "RTRL"):
-        print(f"RTRL differs from BPTT by {forward_in_time(codes[:40], len(alphabet)):.1e}")
-    if hasattr(elman, "gradient_flow"):
-        print(flow(model, codes[:100]))
+    print(f"RTRL differs from BPTT by {forward_in_time(codes[:40], len(alphabet)):.1e}")
+    print(flow(model, codes[:100]))
     return perplexity
 
 

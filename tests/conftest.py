@@ -88,7 +88,8 @@ class Kind:
         return self.build(input_size, hidden_size, **{"dtype": torch.float64, **options})
 
 
-KINDS = [Kind(name, partial(make, name)) for name in CELLS] + [
+OPTIONS = {"clockwork": {"periods": (1, 2)}}  # a unit for each period, and hidden sizes from 2
+KINDS = [Kind(name, partial(make, name, **OPTIONS.get(name, {}))) for name in CELLS] + [
     Kind(cell.__name__, cell) for cell in (PeepholeLSTM, Attractor, FastSlow)
 ]
 

@@ -13,9 +13,6 @@ from elman.cells.contract import Cell
 from elman.cells.maps import Affine, Constant
 from elman.errors import InputError
 
-MOST_STEPS = 1 << 24
-"""Up to here float32 counts exactly."""
-
 
 class Clockwork(Cell):
     """Clockwork network: blocks of units with a period each (Koutník et al., 2014).
@@ -33,6 +30,7 @@ class Clockwork(Cell):
     """
 
     state = ("h", "t")
+    bookkeeping = ("t",)
     net = Affine(mask="connected")
 
     def __init__(
@@ -42,13 +40,21 @@ class Clockwork(Cell):
         periods: Sequence[int] = (1, 2, 4, 8),
         **options: Any,
     ):
+        listed = isinstance(periods, Sequence) and len(periods) > 0
+        if not listed or not all(isinstance(p, int) and p > 0 for p in periods):
+            raise InputError(f"periods must be a list of positive integers, received {periods!r}.")
         self.periods = tuple(sorted(periods))
-        if not all(isinstance(p, int) and p > 0 for p in self.periods) or not self.periods:
-            raise InputError(f"periods must be positive integers, received {periods!r}.")
-        if math.lcm(*self.periods) > MOST_STEPS:
+        # A step counts t + 1/2, which is exact below 1/ε.
+        most = int(1 / torch.finfo(options.get("dtype") or torch.get_default_dtype()).eps)
+        if math.lcm(*self.periods) > most:
             raise InputError(
-                f"periods must all divide some number of at most {MOST_STEPS:,} steps, "
-                f"received {periods!r}: take powers of two."
+                f"periods must all divide some number of at most {most:,} steps, which this "
+                f"precision can count, received {periods!r}: take small powers of two."
+            )
+        if isinstance(hidden_size, int) and 0 < hidden_size < len(self.periods):
+            raise InputError(
+                f"hidden_size must be at least {len(self.periods)}, a unit for each period, "
+                f"received {hidden_size}."
             )
         super().__init__(input_size, hidden_size, **options)
 

@@ -63,6 +63,8 @@ class Cell(nn.Module):
     """
 
     state: ClassVar[tuple[str, ...]] = ("h",)
+    bookkeeping: ClassVar[tuple[str, ...]] = ()
+    """States that are no memory of the units, such as a clock or a window of past inputs."""
     _options: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -330,6 +332,19 @@ class Cell(nn.Module):
             )
         if not self.state or len(set(self.state)) != len(self.state):
             raise InputError(f"{label}.state must name each state once, received {self.state!r}.")
+        if unknown := [name for name in self.bookkeeping if name not in self.state[1:]]:
+            raise InputError(
+                f"{label}.bookkeeping must be a tuple of names of states beside the output, "
+                f"received {unknown[0]!r}: the states are {', '.join(self.state)}."
+            )
+        try:
+            # By the class: where a property fails, nn.Module tells of the property instead.
+            cls.state_sizes.__get__(self)
+        except AttributeError as error:
+            raise InputError(
+                f"{label}.state_sizes could not be read ({error}): set what it reads before "
+                "super().__init__, which asks for the sizes."
+            ) from error
         if len(self.state_sizes) != len(self.state):
             raise InputError(
                 f"{label}.state_sizes has {len(self.state_sizes)} values; expected "

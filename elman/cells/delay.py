@@ -18,9 +18,9 @@ def shifted(window: Tensor, x: Tensor) -> Tensor:
     return x if window.shape[-1] == size else torch.cat([window[..., size:], x], -1)
 
 
-def check_delays(**delays: int) -> None:
-    """Raise where a number of delays is not a positive integer."""
-    for name, value in delays.items():
+def check_positive(**counts: int) -> None:
+    """Raise where a number of delays or of outputs is not a positive integer."""
+    for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be a positive integer, received {value!r}.")
 
@@ -40,11 +40,12 @@ class TDNN(Cell):
     """
 
     state = ("h", "past")
+    bookkeeping = ("past",)
     now = Linear(of="x", bias=True)
     delayed = Linear(of="past")
 
     def __init__(self, input_size: int, hidden_size: int, delays: int = 2, **options: Any):
-        check_delays(delays=delays)
+        check_positive(delays=delays)
         self.delays = delays
         super().__init__(input_size, hidden_size, **options)
 
@@ -75,6 +76,7 @@ class NARX(Cell):
     """
 
     state = ("y", "inputs", "outputs")
+    bookkeeping = ("inputs", "outputs")
     now = Linear(of="x", bias=True)
     delayed = Linear(of="inputs")
     feedback = Linear(of="outputs")
@@ -89,7 +91,9 @@ class NARX(Cell):
         output_delays: int = 2,
         **options: Any,
     ):
-        check_delays(input_delays=input_delays, output_delays=output_delays)
+        check_positive(input_delays=input_delays, output_delays=output_delays)
+        if output_size is not None:
+            check_positive(output_size=output_size)
         self.output_size = hidden_size if output_size is None else output_size
         self.input_delays, self.output_delays = input_delays, output_delays
         super().__init__(input_size, hidden_size, **options)

@@ -52,17 +52,19 @@ class GRUResetBefore(Cell):
 class MGU(Cell):
     """Minimal gated unit: the GRU with one gate (Zhou et al., 2016).
 
-    f = σ(W x + U h + b)    n = tanh(W x + U (f ⊙ h) + b)    h' = (1 − f) ⊙ h + f ⊙ n
+    u = σ(W x + U h + b)    n = tanh(W x + U (u ⊙ h) + b)    h' = (1 − u) ⊙ h + u ⊙ n
+
+    The paper calls the gate f, for forget; but a large one erases, where an LSTM's f keeps.
 
     Parameters: 2·H·(M + H + 1).
     """
 
     state = ("h",)
-    gate = Affine("f")
+    gate = Affine("u")
     candidate = Affine()
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         """One step."""
-        f = sigmoid(self.gate(x, h).f)
-        n = tanh(self.candidate(x, f * h))
-        return (1 - f) * h + f * n
+        u = sigmoid(self.gate(x, h).u)
+        n = tanh(self.candidate(x, u * h))
+        return (1 - u) * h + u * n

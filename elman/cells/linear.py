@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -71,11 +72,12 @@ class _Bypass(Linear):
 
 
 class SRU(LinearRecurrence):
-    """Simple recurrent unit (Lei & Zhang, 2017).
+    """Simple recurrent unit, with g the identity (Lei & Zhang, 2017).
 
     f, r = σ(W x + b)    c' = f ⊙ c + (1 − f) ⊙ (W x)    h' = r ⊙ c' + (1 − r) ⊙ x
 
-    Where input and hidden size differ, A x stands in place of the last x.
+    The paper has h' = r ⊙ g(c') + (1 − r) ⊙ x with g the identity or tanh. Where input and hidden
+    size differ, A x stands in place of the last x.
 
     Parameters: 3·H·M + 2·H + (M ≠ H)·H·M.
     """
@@ -136,6 +138,7 @@ class QRNN(LinearRecurrence):
     """
 
     state = ("h", "c", "past")
+    bookkeeping = ("past",)
     memory = Linear("z f", of="x", bias=True)
     memory_past = Linear("z f", of="past")
     reading = Linear(of="x", bias=True)
@@ -230,9 +233,10 @@ class LRU(LinearRecurrence):
         phase: float = 2 * math.pi,
         **options: Any,
     ):
-        self.radius, self.phase = tuple(radius), phase
-        if len(self.radius) != 2 or not 0 <= self.radius[0] < self.radius[1] <= 1:
+        pair = isinstance(radius, Sequence) and len(radius) == 2
+        if not pair or not 0 <= radius[0] < radius[1] <= 1:
             raise InputError(f"radius must be two numbers 0 ≤ r < R ≤ 1, received {radius!r}.")
+        self.radius, self.phase = tuple(radius), phase
         super().__init__(input_size, hidden_size, **options)
 
     @property

@@ -77,7 +77,7 @@ class PeepholeLSTM(Cell):
 
     Args:
         output_sees: which memory the output gate sees, ``"new"`` (c', as in the paper; default) or
-            ``"previous"`` (c, as the other gates).
+            ``"previous"`` (c, as the other gates: a variant that is not the paper's).
     """
 
     state = ("h", "c")

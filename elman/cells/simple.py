@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn, sigmoid
 
 from elman.cells.contract import Cell
+from elman.cells.delay import check_positive
 from elman.cells.linear import LinearRecurrence
 from elman.cells.maps import Affine, Diagonal, Linear
 from elman.errors import InputError
@@ -100,6 +102,8 @@ class Jordan(_Simple):
         output_size: int | None = None,
         **options: Any,
     ):
+        if output_size is not None:
+            check_positive(output_size=output_size)
         self.output_size = hidden_size if output_size is None else output_size
         super().__init__(input_size, hidden_size, nonlinearity, **options)
 
@@ -201,13 +205,13 @@ class IndRNN(_Simple):
         recurrent_range: tuple[float, float] = (0.0, 1.0),
         **options: Any,
     ):
-        least, greatest = recurrent_range
-        if not least <= greatest:
+        pair = isinstance(recurrent_range, Sequence) and len(recurrent_range) == 2
+        if not pair or not recurrent_range[0] <= recurrent_range[1]:
             raise InputError(
                 "recurrent_range must be two numbers, the least and the greatest, "
                 f"received {recurrent_range!r}."
             )
-        self.recurrent_range = least, greatest
+        self.recurrent_range = recurrent_range
         super().__init__(input_size, hidden_size, nonlinearity, **options)
 
     def reset_parameters(self) -> None:

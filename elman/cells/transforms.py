@@ -30,7 +30,8 @@ def zoneout(cell: Cell, p: float = 0.1) -> Cell:
     """``cell``, some of whose units keep their state for a step (Krueger et al., 2017).
 
     s' = m ⊙ s + (1 − m) ⊙ s̃ for each state s, with s̃ the cell's own next state and m drawn for
-    each unit and step, 1 with probability p; p itself in evaluation.
+    each unit and step, 1 with probability p; p itself in evaluation. States that are no memory of
+    the units, such as a clock (:attr:`Cell.bookkeeping`), go on as they are.
 
     Args:
         cell: any cell; its weights are shared with the new one.
@@ -46,7 +47,9 @@ def recurrent_dropout(cell: Cell, p: float = 0.25) -> Cell:
     """``cell``, whose maps of the state miss the same units all along (Gal & Ghahramani, 2016).
 
     U (m ⊙ h) in place of U h, with m drawn once for each sequence: 0 with probability p, else
-    1 / (1 − p); 1 in evaluation.
+    1 / (1 − p); 1 in evaluation. Only an :class:`Affine` is changed: in multiplicative cells it is
+    U (m ⊙ h) that is masked, not the map that h comes in by, and in a recurrent highway network the
+    first layer of a step alone.
 
     Args:
         cell: any cell with an :class:`Affine`; its weights are shared with the new one.
@@ -89,24 +92,33 @@ class Zoneout(Noisy):
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """One step."""
+        sizes = self._zoned
         if self.resting:
-            keep: list[Any] = [self.zoneout_rate] * len(states)
+            keep: dict[str, Any] = dict.fromkeys(sizes, self.zoneout_rate)
         else:
-            own = sum(self.state_sizes)
+            own = sum(sizes.values())
             x, noise = x[..., :-own], x[..., -own:]
-            keep = list(noise.split(list(self.state_sizes), -1))
-        new = super().forward(x, *states)
-        return tuple(m * s + (1 - m) * n for m, s, n in zip(keep, states, new, strict=True))
+            keep = dict(zip(sizes, noise.split(list(sizes.values()), -1), strict=True))
+        return tuple(
+            keep[name] * s + (1 - keep[name]) * n if name in keep else n
+            for name, s, n in zip(self.state, states, super().forward(x, *states), strict=True)
+        )
 
     @property
     def noise_size(self) -> int:
         """See :attr:`Cell.noise_size`."""
-        return 0 if self.resting else super().noise_size + sum(self.state_sizes)
+        return 0 if self.resting else super().noise_size + sum(self._zoned.values())
 
     def noise(self, x: Tensor) -> Tensor:
         """See :meth:`Cell.noise`."""
-        own = _drawn(self.zoneout_rate, x, (*x.shape[:2], sum(self.state_sizes)))
+        own = _drawn(self.zoneout_rate, x, (*x.shape[:2], sum(self._zoned.values())))
         return torch.cat([super().noise(x), own], -1) if super().noise_size else own
+
+    @property
+    def _zoned(self) -> dict[str, int]:
+        """The width of each state that units may keep, by name."""
+        sizes = zip(self.state, self.state_sizes, strict=True)
+        return {name: size for name, size in sizes if name not in self.bookkeeping}
 
 
 def _drawn(p: float, like: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -298,7 +310,8 @@ LayerNormLSTM.__doc__ = """LSTM with normalised maps (Ba et al., 2016).
     i, f, o = σ(z)    c' = f ⊙ c + i ⊙ tanh(z)    h' = o ⊙ tanh(c')
     z = LN(W x) ⊙ α + LN(U h) ⊙ β + b, block by block
 
-    The gains α and β, ``weight_norm_ih`` and ``weight_norm_hh``, start at 1.
+    The gains α and β, ``weight_norm_ih`` and ``weight_norm_hh``, start at 1. The paper also
+    normalises the memory on its way out, h' = o ⊙ tanh(LN(c')); that is left out here.
 
     Parameters: 4·H·(M + H + 3).
     """

@@ -37,7 +37,7 @@ def cells(
     from elman.cells import registry
 
     entries = [registry.find(name)] if name else list(registry.CELLS.values())
-    rows = [_cell(entry, input, hidden, biases) for entry in entries]
+    rows = [_cell(entry, input, hidden, biases, alone=name is not None) for entry in entries]
     if json_:
         print(json.dumps(rows[0] if name else rows, ensure_ascii=False))
     elif name:
@@ -52,30 +52,45 @@ def cells(
                 family = row["family"]
                 table.add_row(f"\n{family}", style="bold")
             table.add_row(
-                row["cell"], ", ".join(row["states"]), f"{row['parameters']:,}", row["summary"]
+                row["cell"], ", ".join(row["states"]), _count(row["parameters"]), row["summary"]
             )
         _console().print(table)
 
 
-def _cell(entry: Any, input: int, hidden: int, biases: int) -> dict[str, Any]:
+def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict[str, Any]:
+    """What is known of a cell; in a list, of one that cannot have these sizes, all but its own."""
     from elman.cells import registry
+    from elman.errors import InputError
 
-    cell = registry.make(entry.name, input, hidden, biases=biases)
-    weights = {name: list(p.shape) for name, p in cell.named_parameters()}
-    return {
+    row: dict[str, Any] = {
         "cell": entry.name,
         "family": entry.family,
         "summary": entry.summary,
         "source": entry.source,
         "equations": entry.equations,
-        "states": dict(zip(cell.state, cell.state_sizes, strict=True)),
+        "states": dict.fromkeys(entry.cell.state),
         "input": input,
         "hidden": hidden,
         "biases": biases,
-        "weights": weights,
+        "weights": None,
         "formula": entry.count,
+        "parameters": None,
+    }
+    try:
+        cell = registry.make(entry.name, input, hidden, biases=biases)
+    except InputError:
+        if alone or min(input, hidden) < 1 or biases not in (0, 1, 2):
+            raise
+        return row
+    return row | {
+        "states": dict(zip(cell.state, cell.state_sizes, strict=True)),
+        "weights": {name: list(p.shape) for name, p in cell.named_parameters()},
         "parameters": sum(p.numel() for p in cell.parameters()),
     }
+
+
+def _count(parameters: int | None) -> str:
+    return "–" if parameters is None else f"{parameters:,}"
 
 
 def _describe(row: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -57,7 +58,7 @@ def gradients(
     layers: Annotated[int, typer.Option(help="Layers.")] = 1,
     steps: Annotated[int, typer.Option(help="Steps before the loss.")] = 100,
     batch: Annotated[int, typer.Option(help="Sequences to average over.")] = 16,
-    gain: Annotated[float, typer.Option(help="Multiplies the recurrent weights.")] = 1.0,
+    gain: Annotated[float, typer.Option(help="Multiplies the weights that act on a state.")] = 1.0,
     threshold: Threshold = 1e-3,
     seed: Seed = 0,
     plot: Plot = None,
@@ -93,7 +94,8 @@ def gradients(
 def _print_table(compared: list[Any]) -> None:
     from elman.lens.flow import relative_to_start
 
-    lags = [lag for lag in (1, 10, 50, 100) if lag < len(compared[0].flow.cells[-1].norms)]
+    last = len(compared[0].flow.cells[-1].norms) - 1
+    lags = [*(lag for lag in (1, 10, 50) if lag < last), last]
     columns = ["cell", *(f"lag {lag}" for lag in lags), "a step", "λ₁, nats", "verdict"]
     rows = []
     for each in compared:
@@ -130,6 +132,8 @@ def textbook(
     from elman.lens.textbook import NONLINEARITIES
 
     _check(plot)
+    if not math.isfinite(gain):
+        raise InputError(f"--gain must be a finite number, received {gain}.")
     chains = repeated_products(
         _numbers("--scales", scales, float), hidden=hidden, steps=steps, matrix=matrix, seed=seed
     )

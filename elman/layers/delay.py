@@ -46,7 +46,7 @@ class AR(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        delay.check_delays(order=order, size=size)
+        delay.check_positive(order=order, size=size)
         self.order, self.size = order, size
         self.weight = nn.Parameter(torch.empty(size, order * size, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(size, device=device, dtype=dtype))
@@ -76,9 +76,17 @@ class AR(nn.Module):
             series: (T, …, S), T > K; with more axes, that many series of one law.
 
         Raises:
-            InputError: the shape does not fit.
+            InputError: the shape does not fit, or a value is not finite.
         """
+        # On the CPU in double precision: GPUs have no solver for windows of deficient rank.
+        series = series.detach().to("cpu", torch.float64)
         windows = self._windows(series, self.order + 1)[:-1].flatten(0, -2)
+        if not bool(series.isfinite().all()):
+            count = int((~series.isfinite()).sum())
+            raise InputError(
+                f"a series must be finite, received {count} of {series.numel()} values that are "
+                "not: fill them in or leave them out."
+            )
         target = series[self.order :].flatten(0, -2)
         design = torch.cat([windows, windows.new_ones(len(windows), 1)], -1)
         solution = torch.linalg.lstsq(design, target, driver="gelsd").solution

@@ -78,3 +78,12 @@ def _describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"{len(value)} values ({', '.join(map(_describe, value))})"
     return repr(value)
+
+
+def ordinary(value: Any) -> Any:
+    """``value`` with copies of the tensors made in inference mode, which autograd cannot save."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if type(value) in (tuple, list):
+        return type(value)(map(ordinary, value))
+    return value

@@ -23,10 +23,9 @@ class BPTT(Rule):
     def gradients(self, x: Tensor, target: Any) -> Tensor:
         """See :meth:`Rule.gradients`."""
         y, state = self.network(x)
-        loss = self.loss(y, target)
-        loss.backward()
+        loss = self._back(y, target)
         self.state = detach(state)
-        return loss.detach()
+        return loss
 
 
 class TruncatedBPTT(Rule):
@@ -61,6 +60,7 @@ class TruncatedBPTT(Rule):
 
     def gradients(self, x: Tensor, target: Any) -> Tensor:
         """See :meth:`Rule.gradients`."""
+        self._goes_on(x)
         steps = len(x)
         reach = steps if self.reach is None else self.reach
         run = x if self._past is None else torch.cat([self._past, x])
@@ -78,9 +78,8 @@ class TruncatedBPTT(Rule):
         if kept:
             y, state = self.network(self._past, state)
             outputs.append(y)
-        loss = self.loss(torch.cat(outputs)[-steps:], target)
-        loss.backward()
+        loss = self._back(torch.cat(outputs)[-steps:], target)
         self.state = detach(state)
         if not kept:
             self._before = self.state
-        return loss.detach()
+        return loss

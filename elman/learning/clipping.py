@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
+from elman.errors import InputError
+
 
 def clip_norm(parameters: Iterable[nn.Parameter], threshold: float | None) -> Tensor:
     """Scale the gradient g of all parameters, seen as one vector, to at most ``threshold``.
@@ -20,7 +22,12 @@ def clip_norm(parameters: Iterable[nn.Parameter], threshold: float | None) -> Te
 
     Returns:
         ‖g‖ before clipping, so that it can be watched.
+
+    Raises:
+        InputError: the threshold is not positive.
     """
+    if threshold is not None:
+        _check(threshold)
     clipped = [p for p in parameters if p.grad is not None]
     norm = get_total_norm([p.grad for p in clipped if p.grad is not None])
     if threshold is not None:
@@ -29,8 +36,18 @@ def clip_norm(parameters: Iterable[nn.Parameter], threshold: float | None) -> Te
 
 
 def clip_value(parameters: Iterable[nn.Parameter], threshold: float) -> None:
-    """Limit each entry of the gradient to [−threshold, threshold], in place."""
+    """Limit each entry of the gradient to [−threshold, threshold], in place.
+
+    Raises:
+        InputError: the threshold is not positive.
+    """
+    _check(threshold)
     clip_grad_value_(parameters, threshold)
+
+
+def _check(threshold: float) -> None:
+    if not threshold > 0:
+        raise InputError(f"threshold must be positive, received {threshold!r}.")
 
 
 @torch.no_grad()

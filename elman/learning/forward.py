@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from elman.errors import InputError
 from elman.layers import Recurrent
+from elman.layers.states import ordinary
 from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
 from elman.learning.rule import Loss, Rule, detach
 
@@ -47,9 +48,12 @@ class Forward(Rule):
         super().reset()
         self._carried: Any = None
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def gradients(self, x: Tensor, target: Any) -> Tensor:
-        """See :meth:`Rule.gradients`."""
+        """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
         self._check(x)
+        x, target = ordinary(x), ordinary(target)
         batch = x.shape[1]
         weights = {n: p.detach() for n, p in self.influence.step.named_parameters()}
         if self.state is None:
@@ -77,13 +81,7 @@ class Forward(Rule):
                 f"x requires a gradient, and {type(self).__name__} does not follow through time "
                 "what comes before the network: detach it, or use BPTT."
             )
-        if self.state is not None:
-            before = self.influence.step.flat(self.state).shape[0]
-            if before != x.shape[1]:
-                raise InputError(
-                    f"the stream had {before} rows and this window has {x.shape[1]}: "
-                    "call reset() where a new stream begins."
-                )
+        self._goes_on(x)
 
     def _one_step_back(self, x: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Add to ``.grad`` what reaches no further back than the step itself.
@@ -101,11 +99,10 @@ class Forward(Rule):
             before = torch.cat([before, step.flat(states)])
         before.requires_grad_()
         y, after = step(x, before)
-        loss = self.loss(y, target)
-        loss.backward()
+        loss = self._back(y, target)
         self.state = step.state(after[-1].detach())
         by_state = torch.zeros_like(before) if before.grad is None else before.grad
-        return loss.detach(), before.detach(), by_state
+        return loss, before.detach(), by_state
 
     def _advance(self, weights: Weights, x: Tensor, s: Tensor) -> Any:
         """The influence after a step, by a graph that is traced once for each shape."""
@@ -129,12 +126,15 @@ class RTRL(Forward):
     """Real-time recurrent learning (Williams & Zipser, 1989): exact, in memory O(n P).
 
     J_t = ∂s_t/∂s_{t−1} J_{t−1} + ∂s_t/∂θ, at O(n² P) a step for n states and P parameters. With
-    constant weights the gradient is that of BPTT over the whole past.
+    constant weights the gradient is that of BPTT over the whole past. This is the memory in windows
+    of one step; a window of T steps takes O(n T) beside it.
 
     Where no unit of the network's one layer reads the states of another, as in diagonal and
     element-wise recurrences, J has one entry for each parameter and state of a unit, and exact
     RTRL takes memory and time O(P) (Mozer, 1989; Zucchet et al., 2023). That is looked for, and
-    used where it is so; ``rule.influence`` tells.
+    used where it is so; ``rule.influence`` tells. Where a state is not one number a unit, full RTRL
+    is used all the same: in :class:`elman.cells.LRU`, whose memory is in pairs, and in
+    :class:`elman.cells.QRNN`, beside whose memory stands a window of inputs.
     """
 
     def __init__(self, network: Recurrent, loss: Loss):
@@ -161,8 +161,9 @@ class SnAp1(Forward):
     the present step alone.
 
     Raises:
-        InputError: the units meet elsewhere than in the declared maps, as under layer
-            normalisation or a projection.
+        InputError: the units meet elsewhere than in maps of the input and of the states: under
+            layer normalisation or a projection, or where a map acts on what the step computes, as
+            U (r ⊙ h) does in a GRU that resets before the product.
     """
 
     def __init__(self, network: Recurrent, loss: Loss):

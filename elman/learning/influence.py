@@ -15,6 +15,7 @@ All are pure, so that a step's ``advance`` can be traced into a graph of plain t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.func import functional_call, jvp, vjp, vmap
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
+from elman.cells.contract import Cell
 from elman.errors import InputError
 from elman.layers import Recurrent
 
@@ -37,7 +39,7 @@ class Step(nn.Module):
 
     Args:
         network: in one direction.
-        keep: what stays of ∂(U h)/∂h in every map inside a cell: ``"all"`` of it, its
+        keep: what stays of ∂(U h)/∂h in every map of a state: ``"all"`` of it, its
             ``"diagonal"``, or ``"nothing"``. Values and the weights' gradients stay as they are.
     """
 
@@ -59,7 +61,11 @@ class Step(nn.Module):
             return start, start
         for layer, states in enumerate(zip(*self._parts(s), strict=True)):
             cell = network._rested[layer].bind(network.weights(layer))
-            with nullcontext() if self.keep == "all" else _Cut(self.keep == "diagonal", x):
+            with (
+                nullcontext()
+                if self.keep == "all"
+                else _Cut(self.keep == "diagonal", cell, x, states)
+            ):
                 after = cell(x, *states)
             cell.check_step(x, states, after)
             x = network._link(layer, x, after[0])
@@ -93,17 +99,25 @@ class Step(nn.Module):
 
 
 class _Cut(TorchFunctionMode):
-    """Linear maps, but those of the input, whose derivative is their diagonal, or zero."""
+    """Linear maps of the states, whose derivative is their diagonal, or zero.
 
-    def __init__(self, diagonal: bool, x: Tensor):
+    A map of what the step itself computes, such as U (r ⊙ h), is refused: cut, it would also lose
+    what the weights before it change within the step.
+    """
+
+    def __init__(self, diagonal: bool, cell: Cell, x: Tensor, states: Sequence[Tensor]):
         super().__init__()
-        self.diagonal, self.x = diagonal, x
+        self.diagonal, self.cell, self.x, self.states = diagonal, cell, x, states
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if function is not linear or args[0] is self.x:
             return function(*args, **(kwargs or {}))
+        if not any(args[0] is state for state in self.states):
+            raise InputError(
+                f"a map of {type(self.cell).__name__} acts on neither the input nor a state."
+            )
         value, weight = args[:2]
         constant = value.detach()
         z = linear(constant, *args[1:])
@@ -208,7 +222,8 @@ class ByUnit(Influence):
         keep: see :class:`Step`.
 
     Raises:
-        InputError: the units read each other's states all the same.
+        InputError: the units read each other's states all the same, or a map that is to be cut
+            acts on something else than a state.
     """
 
     apart = True

@@ -70,6 +70,28 @@ class Rule:
         """Forget the past: the next window begins a new stream."""
         self.state = None
 
+    def _back(self, y: Tensor, target: Any) -> Tensor:
+        """The loss of the outputs y, propagated back."""
+        loss = self.loss(y, target)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            received = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(
+                f"the loss must be a scalar, received {received}: take its mean or its sum."
+            )
+        loss.backward()
+        return loss.detach()
+
+    def _goes_on(self, x: Tensor) -> None:
+        """Refuse a window that cannot go on from where the last one ended."""
+        state = self.state
+        while not isinstance(state, Tensor | None):  # by state, and where widths differ by layer
+            state = state[0]
+        if state is not None and x.dim() == 3 and state.shape[-2] != x.shape[1]:
+            raise InputError(
+                f"the stream had {state.shape[-2]} rows and this window has {x.shape[1]}: "
+                "call reset() where a new stream begins."
+            )
+
     def _one_direction(self) -> None:
         """Refuse networks that do not read a stream forward, step after step."""
         name = type(self).__name__

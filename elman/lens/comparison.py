@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from elman.cells import registry
+from elman.cells.contract import Cell
+from elman.cells.linear import LinearRecurrence
+from elman.cells.maps import Diagonal, Linear
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.lens.activations import activity
@@ -56,12 +59,14 @@ def side_by_side(
         layers: layers of each network.
         steps: T, at least 2; the loss is at the last, the sum of the output.
         batch: sequences that norms are averaged over.
-        gain: what the recurrent weights (``weight_hh…``) are multiplied with.
+        gain: what the recurrent weights are multiplied with: ``weight_hh…``, or in cells without
+            them the matrices and diagonals that act on a state.
         threshold: see :func:`elman.gradient_flow`.
         seed: fixes the input and every network's draw.
 
     Raises:
-        InputError: an argument has a value that cannot be used.
+        InputError: an argument has a value that cannot be used, or a gain other than 1 is given
+            for cells no weight of which acts on a state.
     """
     sizes = {"input": input, "hidden": hidden, "layers": layers, "steps": steps, "batch": batch}
     for name, value in sizes.items():
@@ -73,6 +78,11 @@ def side_by_side(
     if not all(math.isfinite(number) for number in (gain, *forget_biases)):
         raise InputError(
             f"gain and forget biases must be finite, received {gain}, {forget_biases}."
+        )
+    if gain != 1 and not any(_recurrent(registry.make(name, input, hidden)) for name in cells):
+        raise InputError(
+            f"gain multiplies the weights that act on a state, of which {', '.join(cells)} has "
+            f"none, received {gain:g}: leave the gain at 1, or compare other cells."
         )
     compared = []
     for name in cells:
@@ -96,6 +106,21 @@ def side_by_side(
 
 @torch.no_grad()
 def _multiply(network: Recurrent, gain: float) -> None:
-    for name, parameter in network.named_parameters():
-        if name.startswith("weight_hh"):
-            parameter.mul_(gain)
+    for k, cell in enumerate(network.cells):
+        for name in _recurrent(cell):
+            network.weights(k)[name].mul_(gain)
+
+
+def _recurrent(cell: Cell) -> list[str]:
+    """The names of the weights of a cell that act on a state."""
+    if isinstance(cell, LinearRecurrence):  # c' = a ⊙ c + b, with a and b of the input alone
+        return []
+    own = [name for name, _ in cell.named_parameters() if name.startswith("weight_hh")]
+    return own or [
+        name
+        for declared in type(cell).maps()
+        if isinstance(declared, Diagonal)
+        or (isinstance(declared, Linear) and declared.of in cell.state)
+        for name in declared.shapes(cell)
+        if name.startswith("weight_")
+    ]

@@ -91,9 +91,13 @@ def _draw_spectra(axes: Axes, cells: Sequence[CellFlow]) -> None:
 def draw_comparison(compared: Sequence[Compared], path: Path) -> None:
     """The last layers' norms relative to lag 0; beside them, what forget gates do for c."""
     check_path(path)
-    remembering = [c for c in compared if c.forgetting is not None]
-    with canvas(10.5 if remembering else 6, 5.2) as figure:
-        axes = figure.subplots(1, 2 if remembering else 1, squeeze=False, sharey=True)[0]
+    with_memory = {
+        k: one
+        for k, one in enumerate(compared)
+        if one.forgetting is not None and "c" in one.flow.cells[-1].by_state
+    }
+    with canvas(10.5 if with_memory else 6, 5.2) as figure:
+        axes = figure.subplots(1, 2 if with_memory else 1, squeeze=False, sharey=True)[0]
         threshold = compared[0].flow.threshold
         for k, one in enumerate(compared):
             norms = relative_to_start(one.flow.cells[-1].norms)
@@ -107,21 +111,21 @@ def draw_comparison(compared: Sequence[Compared], path: Path) -> None:
             title="how much of the gradient is left", xlabel="lag t − k [steps]",
             ylabel="‖∂L$_t$/∂s$_k$‖ / ‖∂L$_t$/∂s$_t$‖",
         )  # fmt: skip
-        if remembering:
-            _draw_forgetting(axes[1], remembering, len(compared))
+        if with_memory:
+            _draw_forgetting(axes[1], with_memory, len(compared))
         for each in axes:
             logarithmic(each)
             legend_below(each)
         save(figure, path)
 
 
-def _draw_forgetting(axes: Axes, compared: Sequence[Compared], count: int) -> None:
-    for k, each in enumerate(compared):
-        cell = each.flow.cells[-1]
-        c = cell.by_state[list(cell.by_state)[-1]]
+def _draw_forgetting(axes: Axes, compared: Mapping[int, Compared], count: int) -> None:
+    """Some of the ``count`` networks, by their places among all, each in the same style there."""
+    for k, each in compared.items():
+        c = each.flow.cells[-1].by_state["c"]
         assert each.forgetting is not None
         lags = np.arange(1, len(c))
-        look = style(count - len(compared) + k, count, len(lags))
+        look = style(k, count, len(lags))
         axes.plot(lags, _positive(c[1:] / c[1]), label=f"∂L/∂c: {each.label}", **look)
         product = each.forgetting / each.forgetting[0]
         axes.plot(lags, _positive(product), color="0.45", linestyle=":", linewidth=1.2)

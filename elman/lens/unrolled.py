@@ -13,6 +13,7 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.compiler.engine import engine
 from elman.layers import Recurrent
+from elman.layers.states import ordinary
 
 
 @dataclass
@@ -81,10 +82,11 @@ class Unrolled:
         self.y: Any = None
         self.batch_first = network.batch_first
 
-    def start(self, network: Recurrent, *_: Any) -> None:
+    def start(self, network: Recurrent, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Forget an earlier run: a hook before the network's own."""
         for steps in self.cells:
             steps.inputs, steps.before, steps.nudges = [], [], []
+        return tuple(map(ordinary, args))
 
     def end(self, network: Recurrent, _: Any, out: tuple[Any, Any]) -> None:
         """Keep the output: a hook after the network's own."""
@@ -113,7 +115,7 @@ def unrolled(network: Recurrent) -> Iterator[Unrolled]:
         handles.append(cell.register_forward_hook(run.cells[-1].step))
     network.eval()
     try:
-        with engine("reference"), torch.enable_grad():
+        with engine("reference"), torch.inference_mode(False), torch.enable_grad():
             yield run
     finally:
         network.train(training)

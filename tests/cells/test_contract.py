@@ -98,6 +98,20 @@ def test_start_is_uniform_in_one_over_root_of_hidden_size(kind):
         assert parameter.abs().max() > 0.2 * 0.75, name
 
 
+def test_options_that_are_set_too_late_are_told():
+    class Late(cells.Elman):
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.width = hidden_size
+
+        @property
+        def state_sizes(self):
+            return (self.width,)
+
+    with pytest.raises(elman.InputError, match=r"Late\.state_sizes .*'width'.* before super\(\)"):
+        Late(3, 4)
+
+
 def test_own_start():
     class Orthogonal(cells.Elman):
         def reset_parameters(self):

@@ -134,6 +134,16 @@ def test_clockwork_learns_no_connection_that_is_not_there():
     assert rnn.weight_hh_l0.grad[:2, 2:].any()
 
 
+def test_a_clock_counts_as_far_as_its_precision_goes():
+    most = 2**23
+    cell = cells.Clockwork(3, 4, periods=(1, most))
+    h, last = torch.zeros(1, 4), torch.tensor([[most - 1.0]])
+    new, t = cell(torch.ones(1, 3), h, last)
+    assert (new[0, :2] != 0).all() and (new[0, 2:] == 0).all() and t == 0
+    new, t = cell(torch.ones(1, 3), h, last - 1)
+    assert (new[0, 2:] == 0).all() and t == most - 1
+
+
 def test_a_reset_starts_the_clock_anew(agree):
     rnn = elman.Recurrent(cells.Clockwork(3, 6, periods=(1, 3), **F64))
     x, resets = torch.randn(5, 1, 3, **F64), torch.tensor([[0], [0], [1], [0], [0]]).bool()
@@ -146,13 +156,15 @@ def test_a_reset_starts_the_clock_anew(agree):
 def test_minimal_gated_unit(agree):
     cell = mixed(cells.MGU(3, 4, **F64))
     x, h = drawn(cell)
-    f = sigmoid(x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih)
+    u = sigmoid(x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih)
     n = tanh(
         x @ cell.weight_ih_candidate.T
-        + (f * h) @ cell.weight_hh_candidate.T
+        + (u * h) @ cell.weight_hh_candidate.T
         + cell.bias_ih_candidate
     )
-    agree(cell(x, h), [h + f * (n - h)])
+    agree(cell(x, h), [h + u * (n - h)])
+    with pytest.raises(elman.InputError, match="no block 'f'"):  # u erases: it is no forget gate
+        elman.Recurrent(cell, forget_bias=1.0)
 
 
 def test_lstms_with_fewer_gates(agree):
@@ -365,12 +377,23 @@ def test_deep_stacks_without_recurrence_need_links():
     [
         (lambda: cells.Clockwork(2, 4, periods=()), ["periods", "positive integers", "()"]),
         (lambda: cells.Clockwork(2, 4, periods=(1, 0)), ["periods", "positive", "(1, 0)"]),
-        (lambda: cells.Clockwork(2, 4, (65537, 65539)), ["periods", "16,777,216", "powers of two"]),
+        (lambda: cells.Clockwork(2, 4, (65537, 65539)), ["periods", "8,388,608", "powers of two"]),
+        (lambda: cells.Clockwork(2, 4, (1, 2048), dtype=torch.half), ["1,024 steps", "2048"]),
+        (lambda: cells.Clockwork(2, 4, 5), ["periods", "list of positive integers", "received 5"]),
+        (lambda: cells.Clockwork(2, 4, (1, "2")), ["periods", "positive integers", "'2'"]),
+        (lambda: cells.Clockwork(2, 3), ["hidden_size", "at least 4", "received 3"]),
         (lambda: cells.IndRNN(2, 4, recurrent_range=(1, 0)), ["recurrent_range", "(1, 0)"]),
         (lambda: cells.PeepholeLSTM(2, 4, "now"), ["output_sees", "'new'", "'now'"]),
         (lambda: cells.RecurrentHighway(2, 4, depth=0), ["depth", "positive integer", "0"]),
         (lambda: cells.QRNN(2, 4, kernel_size=1), ["kernel_size", "at least 2", "1"]),
         (lambda: cells.LRU(2, 4, radius=(0.9, 0.5)), ["radius", "(0.9, 0.5)"]),
+        (lambda: cells.LRU(2, 4, radius=0.9), ["radius", "two numbers", "received 0.9"]),
+        (
+            lambda: cells.IndRNN(2, 4, recurrent_range=0.9),
+            ["recurrent_range", "two numbers", "0.9"],
+        ),
+        (lambda: cells.Jordan(2, 4, output_size=0), ["output_size", "positive integer", "0"]),
+        (lambda: cells.NARX(1, 4, 0), ["output_size", "positive integer", "0"]),
         (lambda: cells.TDNN(2, 4, delays=0), ["delays", "positive integer", "0"]),
         (lambda: cells.NARX(2, 4, output_delays=-1), ["output_delays", "positive integer", "-1"]),
     ],

@@ -64,6 +64,37 @@ def test_units_are_drawn_apart_and_as_often_as_asked(p):
     assert ((fours[:, 0] * fours[:, 1]).mean() - p * p).abs() < 0.015
 
 
+@pytest.mark.parametrize("name", elman.cells.CELLS)
+@pytest.mark.parametrize("training", [True, False])
+def test_zoneout_leaves_clocks_and_windows_alone(name, training):
+    torch.manual_seed(0)
+    cell = elman.cells.make(name, 3, 32)
+    zoned = zoneout(cell, 0.4) if training else zoneout(cell, 0.4).at_rest()
+    x = torch.randn(1, 2, 3)
+    states = [torch.rand(2, size) for size in cell.state_sizes]
+    found = zoned(torch.cat([x, zoned.noise(x)], -1)[0] if training else x[0], *states)
+    for state, own, plain in zip(cell.state, found, cell(x[0], *states), strict=True):
+        assert torch.equal(own, plain) == (state in cell.bookkeeping)
+
+
+def test_zoneout_of_a_clockwork_keeps_time():
+    torch.manual_seed(0)
+    network = elman.Recurrent(zoneout(elman.cells.Clockwork(3, 8), 0.4))
+    for mode in (True, False):
+        for engine in ("native", "reference"):
+            with elman.engine(engine):
+                _, (_, clock) = network.train(mode)(torch.randn(5, 2, 3))
+            assert torch.equal(clock, torch.full((1, 2, 1), 5.0))
+
+
+def test_bookkeeping_that_is_no_state_beside_the_output_is_refused():
+    class Wrong(elman.cells.Elman):
+        bookkeeping = ("h",)
+
+    with pytest.raises(elman.InputError, match=r"bookkeeping must be .* received 'h'"):
+        Wrong(3, 4)
+
+
 def test_zoneout_at_rest_is_the_mean():
     torch.manual_seed(0)
     cell = LSTM(3, 4)

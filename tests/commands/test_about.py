@@ -46,6 +46,17 @@ def test_all_cells_are_listed_with_their_equations(elman):
     assert all(name in table for name in CELLS)
 
 
+def test_a_cell_that_cannot_be_so_small_is_a_dash_in_the_list(elman):
+    _, out, _ = elman("cells", "--hidden", "1")
+    rows = {row.split()[0]: row.split() for row in out.splitlines() if row.strip()}
+    assert rows["lstm-projected"][1:4] == ["h,", "c", "–"]
+    assert rows["lstm"][3] == f"{4 * (128 + 1 + 1)}"
+    code, _, errors = elman("cells", "lstm-projected", "--hidden", "1")
+    assert code == 2 and "proj_size" in errors
+    code, _, errors = elman("cells", "--hidden", "0")
+    assert code == 2 and "hidden_size" in errors
+
+
 def test_the_corpora_are_listed(elman, monkeypatch):
     monkeypatch.delenv("ELMAN_DATA", raising=False)
     rows = {row["name"]: row for row in json.loads(elman("data", "--json")[1])}

@@ -42,7 +42,7 @@ def test_cells_side_by_side(elman):
     code, out, errors = elman("gradients", *SMALL, "--plot", "flow.svg")
     assert code == 0, errors
     rows = out.splitlines()
-    assert rows[0].split()[:2] == ["cell", "lag"]
+    assert rows[0].split()[:7] == ["cell", "lag", "1", "lag", "10", "lag", "19"]
     assert [row.split()[0] for row in rows[1:]] == ["rnn", "identity", "gru", *["lstm,"] * 3]
     assert "vanishes at lag" in rows[1]
     assert "holds to lag 19" in rows[2]
@@ -98,6 +98,7 @@ def test_textbook_and_cliff(elman):
         (("--steps", "1"), "steps must be at least 2, received 1"),
         (("--threshold", "3"), "threshold must lie between 0 and 1"),
         (("textbook", "--scales", "0"), "scales must be positive"),
+        (("textbook", "--gain", "nan"), "--gain must be a finite number, received nan"),
         (("cliff", "--clip", "0"), "threshold must be positive"),
         (("wrong",), "wrong"),
     ],

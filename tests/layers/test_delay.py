@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -76,6 +78,10 @@ def test_forecasts_feed_on_forecasts():
         (lambda: elman.AR(0), ["order", "positive integer", "0"]),
         (lambda: elman.AR(2)(torch.zeros(2, 1)), ["(T, …, 1)", "at least 3", "(2, 1)"]),
         (lambda: elman.AR(2).fit(torch.zeros(9, 3, 2)), ["(T, …, 1)", "(9, 3, 2)"]),
+        (
+            lambda: elman.AR(2).fit(torch.tensor([[1.0], [math.nan], [2.0], [math.inf], [0.0]])),
+            ["finite", "2 of 5 values"],
+        ),
         (lambda: elman.AR(2).forecast(torch.zeros(1, 1), 2), ["at least 2", "(1, 1)"]),
     ],
 )

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import elman
-from elman.learning import BPTT, TruncatedBPTT, detach
+from elman import Recurrent
+from elman.learning import BPTT, RTRL, TruncatedBPTT, detach
 
 
 @pytest.fixture
@@ -124,6 +125,21 @@ def test_what_truncation_cannot_do_is_said():
         TruncatedBPTT(elman.RNN(3, 4, batch_first=True), _loss)
     with pytest.raises(elman.InputError, match=r"elman\.Recurrent.*received LSTM"):
         BPTT(torch.nn.LSTM(3, 4), _loss)
+
+
+def test_losses_and_rows_that_do_not_fit_are_refused():
+    for rule in (BPTT, TruncatedBPTT, RTRL):
+        with pytest.raises(elman.InputError, match=r"loss must be a scalar, received \(5, 2, 4\)"):
+            rule(elman.RNN(3, 4), lambda y, _: y).gradients(torch.zeros(5, 2, 3), None)
+        with pytest.raises(elman.InputError, match="loss must be a scalar, received float"):
+            rule(elman.RNN(3, 4), lambda y, _: 1.0).gradients(torch.zeros(5, 2, 3), None)
+    for network in (elman.LSTM(3, 4), Recurrent(elman.cells.LSTM(3, 4), hidden_sizes=[4, 2])):
+        rule = TruncatedBPTT(network, lambda y, _: y.sum(), reach=7)
+        rule.gradients(torch.zeros(5, 2, 3), None)
+        with pytest.raises(elman.InputError, match="had 2 rows and this window has 3"):
+            rule.gradients(torch.zeros(5, 3, 3), None)
+        rule.reset()
+        rule.gradients(torch.zeros(5, 3, 3), None)
 
 
 def test_detach_keeps_the_structure():

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, sigmoid, tanh
 
 import elman
-from elman.cells import GRU, LSTM, Affine, Cell, Diagonal, Elman, Linear, ProjectedLSTM, layer_norm
+from elman.cells import (
+    GRU,
+    LSTM,
+    MGU,
+    Affine,
+    Cell,
+    Diagonal,
+    Elman,
+    Linear,
+    ProjectedLSTM,
+    layer_norm,
+)
 from elman.learning import BPTT, RFLO, RTRL, UORO, SnAp1, elementwise
 from elman.learning.influence import ByUnit, Full
 
@@ -190,6 +201,27 @@ def test_snap1_keeps_what_a_parameter_changes_within_a_step(agree, cell):
     assert not torch.allclose(received["weight_hh_l0"], exact["weight_hh_l0"], rtol=1e-3)
 
 
+def test_snap1_is_by_its_definition_or_refused(agree, kinds):
+    refused = set()
+    for name, kind in kinds.items():
+        network = elman.Recurrent(kind(3, 4))
+        try:
+            rule = SnAp1(network, _loss)
+        except elman.InputError:
+            refused.add(name)
+            continue
+        x, target = _window(network, 4, batch=1)
+        mask = torch.arange(4).repeat(len(network.cells[0].state))[:, None] == _owners(network)
+        expected = _by_definition(network, x, target, lambda d: d, mask)
+        agree(_flat(_gradients(network, rule, x, target)), expected)
+    library = set(elman.cells.CELLS)
+    assert refused & library == {
+        "gru-reset-before", "mgu", "jordan", "mrnn", "mlstm", "rhn", "lstm-layer-norm",
+        "lstm-projected", "tdnn", "narx", "qrnn", "clockwork", "lru",
+    }  # fmt: skip
+    assert not refused & {"rnn", "gru", "lstm"}
+
+
 def test_rflos_traces_are_the_papers(agree):
     # p_t = (1 − α) p_{t−1} + α φ'(z_t) h_{t−1}, and ∂L/∂U ≈ Σ_t ∂L_t/∂h_t p_t.
     network = elman.Recurrent(Leaky(3, 4, **DOUBLE))
@@ -312,6 +344,21 @@ def test_memory_does_not_grow_with_the_stream():
     assert len(sizes) == 1
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_learns_where_no_gradient_is_wanted_around_it(agree, mode):
+    network = elman.LSTM(3, 4, **DOUBLE)
+    x, target = _window(network, 5)
+    loss = lambda y, t: nn.functional.mse_loss(y, t)  # noqa: E731
+    expected = _gradients(network, RTRL(network, loss), x, target, 2)
+    with mode():
+        inner = (x * 1, target * 1)
+        rule = RTRL(network, loss)
+        network.zero_grad()
+        for start, end in ((0, 2), (2, 5)):
+            rule.gradients(inner[0][start:end], inner[1][start:end])
+    agree([p.grad for p in network.parameters()], list(expected.values()))
+
+
 def test_single_precision_and_the_native_engine(agree):
     network = elman.LSTM(3, 4)
     x, target = torch.randn(6, 2, 3), torch.randn(6, 2, 4)
@@ -338,6 +385,8 @@ def test_what_a_rule_cannot_do_is_said():
         with pytest.raises(elman.InputError, match="had 1 rows and this window has 2"):
             one.gradients(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
     for rule in (SnAp1, RFLO):
+        with pytest.raises(elman.InputError, match="MGU acts on neither the input nor a"):
+            rule(elman.Recurrent(MGU(3, 4)), _loss)
         with pytest.raises(elman.InputError, match="read each other's states outside its linear"):
             rule(elman.Recurrent(layer_norm(LSTM(3, 4))), _loss)
         with pytest.raises(elman.InputError, match=r"not one number a unit\. Use RTRL"):

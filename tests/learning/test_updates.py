@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from elman.errors import InputError
 from elman.learning import (
     OPTIMIZERS,
     EarlyStopping,
@@ -41,6 +42,15 @@ def test_clipping_by_value():
     (parameter,) = _with_gradients([-3.0, 0.5, 7.0])
     clip_value([parameter], 1.0)
     assert parameter.grad.tolist() == [-1.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("clip", [clip_norm, clip_value])
+@pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan])
+def test_a_threshold_that_would_turn_the_gradient_round_is_refused(clip, threshold):
+    parameters = _with_gradients([3.0])
+    with pytest.raises(InputError, match="threshold must be positive, received"):
+        clip(parameters, threshold)
+    assert parameters[0].grad.tolist() == [3.0]
 
 
 def test_l1_pulls_matrices_and_no_vectors():

@@ -7,7 +7,7 @@ import torch
 
 import elman
 from elman import InputError
-from elman.lens import activity, drawing, pictures
+from elman.lens import activity, drawing, pictures, side_by_side
 
 
 def labels(axes):
@@ -47,6 +47,28 @@ def test_heat_maps(tmp_path):
     assert (tmp_path / "gates.png").stat().st_size > 5000
     with pytest.raises(InputError, match="at most 200 tokens fit a picture, received 201"):
         pictures.draw_activity(looked, "a" * 201, tmp_path / "gates.png")
+
+
+@pytest.mark.parametrize(
+    "names", [("qrnn", "lstm", "minlstm"), ("lstm", "rnn"), ("minlstm", "rnn")]
+)
+def test_forgetting_is_drawn_of_memories_alone_in_each_cells_own_style(
+    names, tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
+    compared = side_by_side(names, [0.0], input=2, hidden=4, steps=6, batch=1)
+    pictures.draw_comparison(compared, tmp_path / "flow.png")
+    left, *right = drawn[0].axes
+    colours = {line.get_label(): line.get_color() for line in left.lines}
+    lines = [line for axes in right for line in axes.lines if "∂L/∂c" in line.get_label()]
+    found = {line.get_label().removeprefix("∂L/∂c: "): line for line in lines}
+    with_memory = [c for c in compared if c.label.split(",")[0] in ("qrnn", "lstm")]
+    assert list(found) == [c.label for c in with_memory]
+    for each in with_memory:
+        c = each.flow.cells[-1].by_state["c"]
+        assert found[each.label].get_color() == colours[each.label]
+        assert found[each.label].get_ydata() == pytest.approx((c[1:] / c[1]).numpy())
 
 
 def test_the_same_picture_has_the_same_bytes(tmp_path):

@@ -105,6 +105,16 @@ def test_in_training_the_lens_sees_what_is_evaluated():
         assert torch.equal(ours.jacobians, theirs.jacobians)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_lens_looks_where_no_gradient_is_wanted_around_it(mode):
+    network, x = elman.LSTM(3, 4), torch.randn(6, 2, 3)
+    expected = gradient_flow(network, x).cells[0]
+    with mode():
+        found = gradient_flow(network, x * 1).cells[0]
+    assert torch.equal(found.norms, expected.norms)
+    assert torch.equal(found.lyapunov, expected.lyapunov)
+
+
 def test_both_directions():
     network, x = elman.LSTM(3, 4, bidirectional=True, **F64), torch.randn(8, 2, 3, **F64)
     forward, back = gradient_flow(network, x, at=2).cells

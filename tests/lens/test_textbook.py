@@ -87,6 +87,16 @@ def test_side_by_side():
     assert exploding.flow.cells[0].verdict.kind == "explodes"
 
 
+@pytest.mark.parametrize("name", ["indrnn", "narx", "sru-peephole"])
+def test_the_gain_reaches_cells_without_a_weight_hh(name):
+    plain, scaled = (
+        side_by_side([name], [0.0], gain=gain, hidden=8, steps=10, batch=2)[0].flow.cells[0].norms
+        for gain in (1.0, 3.0)
+    )
+    assert plain[0] == pytest.approx(float(scaled[0]), rel=0.5)
+    assert abs(scaled[3] / scaled[0] - plain[3] / plain[0]) > 1e-3
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -102,6 +112,8 @@ def test_side_by_side():
         (lambda: side_by_side(["rnn"], steps=1), "steps must be at least 2, received 1"),
         (lambda: side_by_side(["rnn"], hidden=0), "hidden must be at least 1, received 0"),
         (lambda: side_by_side(["rnn"], gain=float("inf")), "must be finite"),
+        (lambda: side_by_side(["mlp"], gain=2.0), "of which mlp has none, received 2"),
+        (lambda: side_by_side(["lru", "qrnn"], gain=2.0), "of which lru, qrnn has none"),
         (lambda: descend(None, learning_rate=float("nan")), "learning_rate must be a positive"),
     ],
 )
