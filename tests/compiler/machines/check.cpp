@@ -120,7 +120,10 @@ void check_rows(long rows, long depth, long columns) {
     }
 }
 
-void check_matrices(long rows, long depth, long columns, bool turn_a, bool turn_b, int begin, long threads) {
+// What a product is added to: nothing, what is there, a row of biases.
+enum Begin { kZero, kAdd, kBias };
+
+void check_matrices(long rows, long depth, long columns, bool turn_a, bool turn_b, Begin begin, long threads) {
   Numbers numbers{4};
   const auto a = numbers.some(rows * depth), b = numbers.some(depth * columns), bias = numbers.some(columns);
   auto out = numbers.some(rows * columns);
@@ -160,7 +163,7 @@ void check_products() {
   }
   for (long rows = 1; rows <= kRows; ++rows)
     for (long columns : {1, 16, 33, 150}) check_rows(rows, 9, columns);
-  for (int begin : {kZero, kAdd, kBias})
+  for (Begin begin : {kZero, kAdd, kBias})
     for (bool turn_a : {false, true})
       for (bool turn_b : {false, true}) {
         check_matrices(1, 1, 1, turn_a, turn_b, begin, 1);
