@@ -134,6 +134,7 @@ def _warn(cell: Cell, name: str, why: str) -> None:
 def _callers_level() -> int:
     """How far up the stack the code stands that called elman's layers, for a warning to name."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("elman.", "torch.", "lightning")):
+    between = ("elman.", "torch.", "lightning")
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(between):
         frame, level = frame.f_back, level + 1
     return level
