@@ -131,31 +131,36 @@ class Worker {
 
   // Rows in equal groups of at most kRows, columns in blocks; each member takes a run of them.
   void multiply(const Product& product) {
-    const Buffer& in = p_.buffers[product.source];
-    const Buffer& out = p_.buffers[product.target];
-    const long rows = end_ - begin_;
-    const long groups = (rows + kRows - 1) / kRows;
-    const long count = blocks(product.columns);
-    const long items = count * groups;
+    const long groups = (end_ - begin_ + kRows - 1) / kRows;
+    const long items = blocks(product.columns) * groups;
     const long first = items * member_ / team_.members();
     const long last = items * (member_ + 1) / team_.members();
-    if (groups == 1) {
-      multiply(product, in, out, begin_, end_, first, last);
-      return;
-    }
-    for (long item = first; item < last; ++item) {
-      const long block = item / groups, group = item % groups;
-      multiply(product, in, out, begin_ + rows * group / groups,
-               begin_ + rows * (group + 1) / groups, block, block + 1);
+    if (groups == 1) return multiply(product, first, last, 0, 1, 1);
+    for (long item = first; item < last;) {
+      const long block = item / groups, end = std::min(last, (block + 1) * groups);
+      multiply(product, block, block + 1, item - block * groups, end - block * groups, groups);
+      item = end;
     }
   }
 
-  void multiply(const Product& product, const Buffer& in, const Buffer& out, long from, long to,
-                long first, long last) {
+  // The blocks from `first` to `last`, for some of the groups of rows.
+  void multiply(const Product& product, long first, long last, long group, long end, long groups) {
     if (first == last) return;
-    kernel_for(to - from)(base_[product.source] + from * in.row, in.row, product.packed,
-                          product.depth, base_[product.target] + from * out.row, out.row,
-                          product.columns, first, last);
+    const Buffer& in = p_.buffers[product.source];
+    const Buffer& out = p_.buffers[product.target];
+    const real* a = base_[product.source];
+    real* c = base_[product.target];
+    const long rows = end_ - begin_, next = kBlock * product.depth;
+    const long pieces = std::max(1L, (product.depth + kPiece - 1) / kPiece);
+    for (long piece = 0; piece < pieces; ++piece) {
+      const long k = product.depth * piece / pieces;
+      const long deep = product.depth * (piece + 1) / pieces - k;
+      for (long g = group; g < end; ++g) {
+        const long from = begin_ + rows * g / groups, to = begin_ + rows * (g + 1) / groups;
+        kernel_for(to - from)(a + from * in.row + k, in.row, product.packed + k * kBlock, next, deep,
+                              c + from * out.row, out.row, product.columns, first, last, piece > 0);
+      }
+    }
   }
 
   void apply(const Function& f) {

@@ -112,27 +112,27 @@ struct MatrixProduct {
     const long left = std::min(kBlock, columns - block * kBlock);
     real* c = out + from * out_row + block * kBlock;
     const bool adds = k > 0 || add;
-    const bool direct = left == kBlock && !adds && !bias;
+    const real* more = adds ? c : bias ? bias + block * kBlock : nullptr;
+    long more_row = adds ? out_row : 0;
     if (adds)
       for (long r = 0; r < count; ++r)
         for (long j = 0; j < left; j += 64 / sizeof(real)) __builtin_prefetch(c + r * out_row + j, 1);
-    real made[kRows * kBlock];
-    real* to = direct ? c : made;
-    const long to_row = direct ? out_row : kBlock;
+    real part[kRows * kBlock];  // of the last block, which has fewer columns
+    const bool whole = left == kBlock;
+    if (!whole && more) {
+      for (long r = 0; r < count; ++r)
+        std::memcpy(part + r * kBlock, more + r * more_row, left * sizeof(real));
+      more = part, more_row = kBlock;
+    }
+    real* to = whole ? c : part;
+    const long to_row = whole ? out_row : kBlock;
     const real* w = b_packed + block * kBlock * deep;
     if (a_packed)
-      tile_for<true>(count)(a_packed, 0, w, deep, to, to_row);
+      tile_for<true>(count)(a_packed, 0, w, 0, deep, to, to_row, more, more_row);
     else
-      tile_for<false>(count)(a.data + from * a.down + k, a.down, w, deep, to, to_row);
-    if (direct) return;
-    for (long r = 0; r < count; ++r) {
-      real* there = c + r * out_row;
-      const real* more = adds ? there : bias + block * kBlock;
-      if (!adds && !bias)
-        std::memcpy(there, made + r * kBlock, left * sizeof(real));
-      else
-        for (long j = 0; j < left; ++j) there[j] = made[r * kBlock + j] + more[j];
-    }
+      tile_for<false>(count)(a.data + from * a.down + k, a.down, w, 0, deep, to, to_row, more, more_row);
+    if (!whole)
+      for (long r = 0; r < count; ++r) std::memcpy(c + r * out_row, part + r * kBlock, left * sizeof(real));
   }
 };
 

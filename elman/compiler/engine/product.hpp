@@ -1,8 +1,8 @@
 // Rows times a packed matrix: the one product of a step.
 //
 // A matrix (K, columns) is packed as [block of columns][k][one or two vectors]. Every element of a
-// product is summed over k in order by one accumulator, whatever the number of rows or threads:
-// results do not depend on them.
+// product is summed over k in order, by pieces that only depend on K, whatever the number of rows or
+// threads: results do not depend on them.
 #pragma once
 #include <algorithm>
 #include <utility>
@@ -22,6 +22,7 @@ constexpr int kRows = 6;  // 16 registers: 6 × 2 accumulators
 #define ELMAN_ROWS 1, 2, 3, 4, 5, 6
 #endif
 constexpr long kBlock = 2 * N;  // columns in a block
+constexpr long kPiece = 1024;   // of k at a time, so that a block stays in the cache for all rows
 
 inline long blocks(long columns) { return (columns + kBlock - 1) / kBlock; }
 inline long packed_size(long k, long columns) { return blocks(columns) * kBlock * k; }
@@ -69,7 +70,9 @@ inline void pack(const real* w, long stride_k, long stride_c, long depth, long c
     const real* in = w + b * kBlock * stride_c;
     const long n = columns - b * kBlock < kBlock ? columns - b * kBlock : kBlock;
     if (n < kBlock) std::memset(out, 0, sizeof(real) * kBlock * depth);
-    if (stride_c == 1) {
+    if (stride_c == 1 && n == kBlock) {
+      for (long k = 0; k < depth; ++k) std::memcpy(out + k * kBlock, in + k * stride_k, kBlock * sizeof(real));
+    } else if (stride_c == 1) {
       for (long k = 0; k < depth; ++k) std::memcpy(out + k * kBlock, in + k * stride_k, n * sizeof(real));
     } else {
       // By squares, so that both sides stay in the cache.
@@ -85,17 +88,17 @@ inline void pack(const real* w, long stride_k, long stride_c, long depth, long c
   }
 }
 
-// R rows times B blocks of two vectors, into whole blocks of `out`. Row r of `a` is at
-// a + r * row, or, where it is Packed, element (r, k) is at a[k * kRows + r].
+// R rows times B blocks of two vectors that lie `next` apart, into whole blocks of `out`. Row r of `a` is at
+// a + r * row, or, where it is Packed, element (r, k) is at a[k * kRows + r]. The rows of
+// `more` are added, unless that is null: last, so that there was time to fetch them.
 template <int R, int B, bool Packed>
-void rows_times_blocks(const real* a, long row, const real* packed, long depth, real* out,
-                       long out_row) {
+void rows_times_blocks(const real* a, long row, const real* packed, long next, long depth, real* out,
+                       long out_row, const real* more, long more_row) {
   V sum[R][2 * B];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
     for (int c = 0; c < 2 * B; ++c) sum[r][c] = V{};
-  const long next = kBlock * depth;
   for (long k = 0; k < depth; ++k) {
     V w[2 * B];
 #pragma GCC unroll 16
@@ -107,6 +110,11 @@ void rows_times_blocks(const real* a, long row, const real* packed, long depth, 
       for (int c = 0; c < 2 * B; ++c) sum[r][c] += x * w[c];
     }
   }
+  if (more)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int c = 0; c < 2 * B; ++c) sum[r][c] += load(more + r * more_row + c * N);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
@@ -117,30 +125,36 @@ void rows_times_blocks(const real* a, long row, const real* packed, long depth, 
 constexpr int at_once(int rows) { return kRows < 8 ? (rows <= 1 ? 4 : rows <= 3 ? 2 : 1)
                                                    : (rows <= 2 ? 4 : rows <= 5 ? 2 : 1); }
 
-// R rows times the blocks from `first` to `last`; of the last, only the columns that there are.
+// R rows times the blocks from `first` to `last`, into `out` or, with `add`, to what is there; of
+// the last block, only the columns that there are.
 template <int R, int B = at_once(R)>
-void some_rows(const real* a, long row, const real* packed, long depth, real* out, long out_row,
-               long columns, long first, long last) {
+void some_rows(const real* a, long row, const real* packed, long next, long depth, real* out,
+               long out_row, long columns, long first, long last, bool add) {
   const long whole = std::min(last, columns / kBlock);
-  for (; first + B <= whole; first += B)
-    rows_times_blocks<R, B, false>(a, row, packed + first * kBlock * depth, depth,
-                                   out + first * kBlock, out_row);
+  for (; first + B <= whole; first += B) {
+    real* to = out + first * kBlock;
+    rows_times_blocks<R, B, false>(a, row, packed + first * next, next, depth, to, out_row,
+                                   add ? to : nullptr, out_row);
+  }
   if constexpr (B > 1) {
-    if (first < last) some_rows<R, B / 2>(a, row, packed, depth, out, out_row, columns, first, last);
+    if (first < last)
+      some_rows<R, B / 2>(a, row, packed, next, depth, out, out_row, columns, first, last, add);
   } else if (first < last) {
     real tile[R * kBlock];
-    rows_times_blocks<R, 1, false>(a, row, packed + first * kBlock * depth, depth, tile, kBlock);
-    for (int r = 0; r < R; ++r)
-      std::memcpy(out + r * out_row + first * kBlock, tile + r * kBlock,
-                  (columns - first * kBlock) * sizeof(real));
+    rows_times_blocks<R, 1, false>(a, row, packed + first * next, next, depth, tile, kBlock, nullptr, 0);
+    for (int r = 0; r < R; ++r) {
+      real* to = out + r * out_row + first * kBlock;
+      for (long c = 0; c < columns - first * kBlock; ++c)
+        to[c] = add ? tile[r * kBlock + c] + to[c] : tile[r * kBlock + c];
+    }
   }
 }
 
-using SomeRows = void (*)(const real*, long, const real*, long, real*, long, long, long, long);
+using SomeRows = void (*)(const real*, long, const real*, long, long, real*, long, long, long, long, bool);
 template <int... R>
 constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R, at_once(R)>...};
 
-using Tile = void (*)(const real*, long, const real*, long, real*, long);
+using Tile = void (*)(const real*, long, const real*, long, long, real*, long, const real*, long);
 template <bool Packed, int... R>
 constexpr Tile kTiles[] = {nullptr, rows_times_blocks<R, 1, Packed>...};
 
