@@ -12,13 +12,16 @@
 namespace elman {
 
 #if defined(__AVX512F__)
-constexpr int kRows = 12;  // 32 registers: 12 × 2 accumulators
+constexpr int kRegisters = 32;
+constexpr int kRows = 12;  // 12 × 2 accumulators
 #define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 #elif defined(__aarch64__)
-constexpr int kRows = 8;  // 32 registers, some of which hold the numbers of `a`: 8 × 2 accumulators
+constexpr int kRegisters = 32;
+constexpr int kRows = 8;  // 8 × 2 accumulators: some registers hold the numbers of `a`
 #define ELMAN_ROWS 1, 2, 3, 4, 5, 6, 7, 8
 #else
-constexpr int kRows = 6;  // 16 registers: 6 × 2 accumulators
+constexpr int kRegisters = 16;
+constexpr int kRows = 6;  // 6 × 2 accumulators
 #define ELMAN_ROWS 1, 2, 3, 4, 5, 6
 #endif
 constexpr long kBlock = 2 * N;  // columns in a block
@@ -102,7 +105,10 @@ void rows_times_blocks(const real* a, long row, const real* packed, long next, l
   for (long k = 0; k < depth; ++k) {
     V w[2 * B];
 #pragma GCC unroll 16
-    for (int c = 0; c < 2 * B; ++c) w[c] = load(packed + (c / 2) * next + k * kBlock + (c % 2) * N);
+    for (int c = 0; c < 2 * B; ++c) {
+      w[c] = load(packed + (c / 2) * next + k * kBlock + (c % 2) * N);
+      if (R > 1 && 2 * B * (R + 1) < kRegisters) keep(w[c]);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const V x = splat(Packed ? a[k * kRows + r] : a[r * row + k]);

@@ -37,6 +37,15 @@ ELMAN_INLINE V load(const real* p) {
   return v;
 }
 ELMAN_INLINE void store(real* p, V v) { std::memcpy(p, &v, sizeof v); }
+
+// Keep a vector in a register: otherwise compilers may load it again for every use.
+ELMAN_INLINE void keep(V& v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
 ELMAN_INLINE I bits(V v) { return (I)v; }
 ELMAN_INLINE V reals(I i) { return (V)i; }
 ELMAN_INLINE V where(I mask, V a, V b) { return mask ? a : b; }
