@@ -161,7 +161,7 @@ def engine(real: torch.dtype) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_long
     for name, arguments in (
         ("elman_run", [pointer]),
-        ("elman_chain", [pointer, number, number]),
+        ("elman_step", [pointer]),
         ("elman_product", [pointer, number]),
         ("elman_sum_rows", [pointer, number, number, number, pointer, number]),
         ("elman_scan", [pointer, number, number]),

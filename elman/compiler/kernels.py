@@ -22,6 +22,9 @@ from elman.compiler.trace import Hoisted, Loop
 
 FIXED, BEFORE, AFTER = 0, 1, 2
 
+SHARED_FROM = 50_000
+"""Multiplications a step, for each thread, from which threads share it."""
+
 
 @dataclass
 class State:
@@ -53,25 +56,17 @@ class Description:
     """A program in memory: see engine/program.hpp for what the numbers are.
 
     Attributes:
-        states: STATE_FIELDS numbers a state.
-        buffers: BUFFER_FIELDS numbers a buffer.
-        alive: the tensors that the numbers point to.
+        header: ``struct Program``.
+        alive: the tensors and numbers that it points to.
     """
 
-    states: array[int]
-    buffers: array[int]
     header: array[int]
     alive: list[Any]
 
     @property
     def address(self) -> ctypes.c_void_p:
         """Where the program is."""
-        return ctypes.c_void_p(_address(self.header))
-
-
-STATE_FIELDS, BUFFER_FIELDS = 10, 5
-FIRST, HISTORY = 0, 2
-"""Fields of a state."""
+        return ctypes.c_void_p(pointer_to(self.header))
 
 
 class Kernel:
@@ -96,8 +91,8 @@ class Kernel:
                     function.width,
                     bool(function.reductions),
                     len(numbers),
-                    _address(numbers),
-                    _address(offsets),
+                    pointer_to(numbers),
+                    pointer_to(offsets),
                 ]
             )
         self._stages = array("q")
@@ -182,18 +177,18 @@ class Kernel:
                 shape.backward,
                 0 if shape.resets is None else shape.resets.data_ptr(),
                 0 if shape.lengths is None else shape.lengths.data_ptr(),
-                _address(numbers),
+                pointer_to(numbers),
                 len(states),
-                _address(buffers),
+                pointer_to(buffers),
                 len(self.buffers),
-                _address(products),
-                _address(self._functions),
-                _address(self._stages),
+                pointer_to(products),
+                pointer_to(self._functions),
+                pointer_to(self._stages),
                 len(self._stages) // 4,
                 team(batch, threads, work, self.real.itemsize),
             ],
         )
-        return Description(numbers, buffers, header, [*alive, products])
+        return Description(header, [*alive, numbers, buffers, products])
 
     def number(self, buffer: Buffer) -> int:
         """The number of a buffer in :attr:`Description.buffers`."""
@@ -240,7 +235,7 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
     """
     if threads == 1 or (batch >= 4 * threads and work * size <= 3 << 19):
         return 1
-    return threads if batch * work >= 400_000 else 1
+    return threads if batch * work >= SHARED_FROM * threads else 1
 
 
 class Compiled:
@@ -275,5 +270,6 @@ class Compiled:
         return self._kernels[real][name]
 
 
-def _address(numbers: array[int]) -> int:
+def pointer_to(numbers: array[int]) -> int:
+    """Where numbers lie in memory."""
     return numbers.buffer_info()[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import operator
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
@@ -18,22 +17,19 @@ from elman.compiler.ir import Buffer
 from elman.compiler.kernels import (
     AFTER,
     BEFORE,
-    BUFFER_FIELDS,
-    FIRST,
     FIXED,
-    HISTORY,
-    STATE_FIELDS,
+    SHARED_FROM,
     Compiled,
     Shape,
     State,
-)  # fmt: skip
+    pointer_to,
+)
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
 
-SHARED_FROM = 100_000
-"""Multiplications a step from which all threads share it."""
-
+X, Y, STATES = 5, 6, 7
+"""Fields of ``struct Stack`` in engine/program.hpp."""
 
 class Stream:
     """A stack of cells whose weights are packed once and kept while they do not change.
@@ -59,7 +55,7 @@ class Stream:
         self._sizes = [cell.state_sizes for cell in cells]
         self._width = cells[0].input_size
         self._tensors: list[Tensor] = []
-        self._versions: list[tuple[int, int]] = []
+        self._versions: list[tuple[int, int, int]] = []
         self._key: tuple[int, torch.dtype, int] | None = None
         self._lock = threading.Lock()
 
@@ -78,59 +74,54 @@ class Stream:
                 return False
         return True
 
-    def run(self, owner: nn.Module, x: Tensor, states: Sequence[Tensor]) -> list[Tensor] | None:
-        """The states (layers, B, size) after reading x (B, M), from those before.
+    def run(
+        self, owner: nn.Module, x: Tensor, states: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]] | None:
+        """The output (B, S) and the states (layers, B, size) after reading x (B, M).
 
         None where it cannot be told whether the weights have changed, or they are not as x is.
         """
-        held = owner._parameters
-        tensors: Any = [held.get(n) if n in held else getattr(owner, n) for n in self._flat]
+        held: Any = owner._parameters
+        try:
+            tensors = [held[name] for name in self._flat]
+        except KeyError:  # a weight that is computed from others
+            tensors = [getattr(owner, name) for name in self._flat]
         # The program has one place for the addresses that it reads and writes.
         with self._lock:
             return self._run(tensors, x, states)
 
     def _run(
         self, tensors: list[Tensor], x: Tensor, states: Sequence[Tensor]
-    ) -> list[Tensor] | None:
+    ) -> tuple[Tensor, list[Tensor]] | None:
         try:
-            versions = [(t._version, t.data_ptr()) for t in tensors]
+            versions = [(id(t), t._version, t.data_ptr()) for t in tensors]
         except RuntimeError:  # tensors made in inference mode count no changes
             return None
         key = (x.shape[0] if x.dim() == 2 else 1, x.dtype, torch.get_num_threads())
-        if (
-            key != self._key
-            or versions != self._versions
-            or not all(map(operator.is_, tensors, self._tensors))
-        ):
+        if key != self._key or versions != self._versions:
             if any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
                 return None
             self._tensors, self._versions, self._key = tensors, versions, key
             self._prepare(x, *key)
-        states = [s.contiguous() for s in states]
         x = x.contiguous()
-        new = [torch.empty_like(s) for s in states]
-        # Each layer reads the rows that the one before it has written.
-        at = x.data_ptr()
-        before, after = [s.data_ptr() for s in states], [s.data_ptr() for s in new]
-        for numbers, buffers, slot, strides in self._layers:
-            if slot >= 0:
-                buffers[slot] = at
-            at = after[0]
-            for k, stride in enumerate(strides):
-                numbers[k * STATE_FIELDS + FIRST] = before[k]
-                numbers[k * STATE_FIELDS + HISTORY] = after[k]
-                before[k] += stride
-                after[k] += stride
-        self._engine.elman_chain(self._programs, len(self._layers), self._threads)
-        return new
+        y = x.new_empty((*x.shape[:-1], self._sizes[-1][0]))
+        call = self._call
+        call[X], call[Y] = x.data_ptr(), y.data_ptr()
+        states, new, at = [s.contiguous() for s in states], [], STATES
+        for state in states:
+            after = torch.empty_like(state)
+            new.append(after)
+            call[at], call[at + 1] = state.data_ptr(), after.data_ptr()
+            at += 2
+        self._engine.elman_step(self._address)
+        return y, new
 
     def _prepare(self, x: Tensor, batch: int, dtype: torch.dtype, threads: int) -> None:
         """Pack the weights and describe the programs."""
         self._engine = engine(dtype)
         self._alive: list[Any] = []
-        self._layers: list[tuple[array[int], array[int], int, list[int]]] = []
         given, work = iter(self._tensors), 0
-        addresses = array("q")
+        layers, inputs = array("q"), array("q")
         with torch.no_grad():
             for k, cell in enumerate(self._cells):
                 weights = {name: next(given) for name in self._names[k]}
@@ -147,14 +138,15 @@ class Stream:
                     parameters,
                 )
                 self._alive.append((described, parameters))
-                slot = kernel.number(source) * BUFFER_FIELDS if source in kernel.buffers else -1
-                strides = [batch * size * x.element_size() for size in self._sizes[k]]
-                self._layers.append((described.states, described.buffers, slot, strides))
-                addresses.append(described.address.value or 0)
+                inputs.append(kernel.number(source) if source in kernel.buffers else -1)
+                layers.append(described.address.value or 0)
                 work += sum(w.numel() for w in parameters)
-        self._alive.append(addresses)
-        self._programs = ctypes.c_void_p(addresses.buffer_info()[0])
-        self._threads = threads if batch * work >= SHARED_FROM else 1
+        shared = threads if batch * work >= SHARED_FROM * threads else 1
+        states = len(self._sizes[0])
+        call = [pointer_to(layers), pointer_to(inputs), len(layers), shared, states]
+        self._call = array("q", [*call, 0, 0, *[0] * (2 * states)])
+        self._address = ctypes.c_void_p(pointer_to(self._call))
+        self._alive += [layers, inputs]
 
 
 def _place(buffer: Buffer, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor | tuple[int, int]:

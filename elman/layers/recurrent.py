@@ -245,10 +245,11 @@ class Recurrent(nn.Module):
         states = [state] if isinstance(state, Tensor) else state
         if not stream.fits(x, states):
             return None
-        new = stream.run(self, x, states)
-        if new is None:
+        made = stream.run(self, x, states)
+        if made is None:
             return None
-        return new[0][-1].clone(), new[0] if len(new) == 1 else tuple(new)
+        y, new = made
+        return y, new[0] if len(new) == 1 else tuple(new)
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""

@@ -20,9 +20,10 @@ def of(network: Recurrent) -> Stream | None:
     Networks in both directions, with links past a layer, or with layers of different widths take
     their steps cell by cell.
     """
-    if network not in _streams:
-        _streams[network] = _made(network)
-    stream = _streams[network]
+    try:
+        stream = _streams[network]
+    except KeyError:
+        stream = _streams[network] = _made(network)
     return stream if stream is not None and engine.forced() in (None, "native") else None
 
 

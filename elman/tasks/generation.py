@@ -76,6 +76,10 @@ def _pieces(
     draw: torch.Generator,
 ) -> Iterator[str]:
     device = next(model.parameters()).device
+    token = torch.empty(1, dtype=torch.long, device=device)
+    allowed = torch.zeros(len(vocabulary), dtype=torch.float64)
+    if vocabulary.unknown_id is not None:
+        allowed[vocabulary.unknown_id] = -torch.inf
     decoder = vocabulary.decoder()
     for id in ids:
         decoder.push(id)
@@ -86,11 +90,8 @@ def _pieces(
                 whole, state = model(torch.tensor(ids, device=device).unsqueeze(1))
                 logits = whole[-1]
             else:
-                logits, state = model.step(torch.tensor([id], device=device), state)
-            scores = logits[0].double().cpu()
-            if vocabulary.unknown_id is not None:
-                scores[vocabulary.unknown_id] = -torch.inf
-            id = choose(scores, temperature, top_k, top_p, draw)
+                logits, state = model.step(token.fill_(id), state)
+            id = choose(allowed + logits[0].cpu(), temperature, top_k, top_p, draw)
         yield decoder.push(id)
 
 
@@ -101,19 +102,21 @@ def choose(
     top_p: float | None,
     draw: torch.Generator,
 ) -> int:
-    """Draw a token from its logits (V) at a temperature, among the top k and the top p."""
-    if temperature == 0:
-        return int(scores.argmax())
-    scores = (scores - scores.max()) / temperature  # at most 0, so that no temperature overflows
+    """Draw a token from its logits (V) at a temperature, among the top k and the top p.
+
+    The token is argmax_v (s_v − T log e_v) with e_v ~ Exp(1), which has the probability
+    softmax(s / T)_v (Gumbel, 1954); with T = 0 it is the likeliest.
+    """
     if top_k is not None and top_k < len(scores):
         scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
     if top_p is not None:
         ordered, order = scores.sort(descending=True)
-        shares = ordered.softmax(-1)
+        shares = ((ordered - ordered[0]) / temperature).softmax(-1)
         # A token stays as long as those before it do not yet add up to p: one always does.
         beyond = shares.cumsum(-1) - shares >= top_p
         scores = scores.index_fill(0, order[beyond], -torch.inf)
-    return int(torch.multinomial(scores.softmax(-1), 1, generator=draw))
+    noise = torch.empty_like(scores).exponential_(generator=draw).log_()
+    return int(scores.sub(noise, alpha=temperature).argmax())
 
 
 def prompt_ids(

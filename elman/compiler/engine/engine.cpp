@@ -22,7 +22,7 @@ void run_rows(const Program& p, int threads) {
 }
 
 // All threads on the same rows, one program after the other.
-void run_team(const Program* const* programs, long count, int threads) {
+void run_team(Program* const* programs, long count, int threads) {
   Team team;
   parallel(threads, [&](long member, long members) {
     if (member == 0) team.start(members);
@@ -35,7 +35,7 @@ void run_team(const Program* const* programs, long count, int threads) {
 
 extern "C" {
 
-void elman_run(const Program* p) {
+void elman_run(Program* p) {
   const int threads = static_cast<int>(p->threads);
   if (p->team > 1)
     run_team(&p, 1, static_cast<int>(p->team));
@@ -43,14 +43,14 @@ void elman_run(const Program* p) {
     run_rows(*p, static_cast<int>(std::min<long>(threads, p->batch)));
 }
 
-// Programs of which each reads what the one before it wrote.
-void elman_chain(const Program* const* programs, long count, long threads) {
-  if (threads > 1) {
-    run_team(programs, count, static_cast<int>(threads));
+void elman_step(Stack* stack) {
+  stack->connect();
+  if (stack->threads > 1) {
+    run_team(stack->layers, stack->count, static_cast<int>(stack->threads));
     return;
   }
   Team alone;
-  for (long i = 0; i < count; ++i) Worker(*programs[i], alone, 0, 0, programs[i]->batch).run();
+  for (long i = 0; i < stack->count; ++i) Worker(*stack->layers[i], alone, 0, 0, stack->layers[i]->batch).run();
 }
 
 long elman_packed_size(long depth, long columns) { return packed_size(depth, columns); }

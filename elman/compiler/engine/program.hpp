@@ -71,4 +71,28 @@ struct Program {
   long team;  // threads that share rows, with a barrier a stage; 1: each has rows of its own
 };
 
+// One step of layers of which each reads what the one before it wrote. All have states of the same
+// widths; state s of layer i is at before[s] + i * batch * width, and after the step likewise.
+struct Stack {
+  Program* const* layers;
+  const long* inputs;  // which buffer of each layer is its input, or -1
+  long count, threads, states;
+  real* x;  // (B, M)
+  real* y;  // (B, S) out: the last layer's first state
+  real* at[];  // before and after of each state
+
+  void connect() const {
+    for (long i = 0; i < count; ++i) {
+      Program& p = *layers[i];
+      if (inputs[i] >= 0) p.buffers[inputs[i]].data = i ? layers[i - 1]->states[0].history : x;
+      for (long s = 0; s < states; ++s) {
+        const long past = i * p.batch * p.states[s].width;
+        p.states[s].first = at[2 * s] + past;
+        p.states[s].history = at[2 * s + 1] + past;
+      }
+    }
+    layers[count - 1]->states[0].last = y;
+  }
+};
+
 }  // namespace elman
