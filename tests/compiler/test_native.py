@@ -299,6 +299,30 @@ def test_shared_rows_give_the_same_numbers(name, monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_products_longer_than_a_piece(monkeypatch):
+    # The engine sums over more than kPiece numbers in parts: 4 x 300 of them going back.
+    torch.manual_seed(0)
+    from elman.compiler import kernels
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for team in (1, 2):
+            monkeypatch.setattr(kernels, "team", lambda *_, team=team: team)
+            for batch in (1, 2, 14):
+                check(cells.LSTM(3, 300), 2, batch)
+        network = elman.LSTM(1100, 5)
+        x = torch.randn(4, 3, 1100)
+        with torch.no_grad():
+            y, _ = network(x)
+            state = network(x[:1])[1]
+            for t in range(1, 4):
+                step, state = network.step(x[t], state)
+                torch.testing.assert_close(step, y[t])
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", ("lstm", "gru-reset-before", "Normalised"))
 def test_results_depend_on_neither_threads_nor_other_rows(name):
     torch.manual_seed(0)

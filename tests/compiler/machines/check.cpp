@@ -108,10 +108,13 @@ void check_rows(long rows, long depth, long columns) {
   const auto a = numbers.some(rows * depth), w = numbers.some(depth * columns);
   std::vector<real> packed(packed_size(depth, columns)), out(rows * columns, NAN);
   pack(w.data(), columns, 1, depth, columns, packed.data(), 0, blocks(columns));
-  const long middle = blocks(columns) / 2;
+  // In two parts of the columns, and the sums in two pieces.
+  const long middle = blocks(columns) / 2, piece = depth / 2;
   for (long part = 0; part < 2; ++part)
-    kernel_for(rows)(a.data(), depth, packed.data(), depth, out.data(), columns, columns,
-                     part ? middle : 0, part ? blocks(columns) : middle);
+    for (long k : {0L, piece})
+      kernel_for(rows)(a.data() + k, depth, packed.data() + k * kBlock, kBlock * depth,
+                       k ? depth - piece : piece, out.data(), columns, columns, part ? middle : 0,
+                       part ? blocks(columns) : middle, k > 0);
   for (long r = 0; r < rows; ++r)
     for (long c = 0; c < columns; ++c) {
       wide total = 0;
