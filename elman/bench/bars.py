@@ -108,6 +108,7 @@ def everything() -> list[Comparison]:
     return [
         *comparisons(("train",)),
         *comparisons(("train",), OWN, peers=("loop", "torch.nn")),
+        *comparisons(("fit",), ("lstm", *OWN)),
         *comparisons(("step",), ("lstm",), peers=peers),
         *comparisons(("main-job", "generate", "memory", "transforms"), ("lstm",)),
         *comparisons(("compile",), OWN),

@@ -41,6 +41,13 @@ class Side:
         assert x.grad is not None
         return x.grad
 
+    def fit(self) -> Tensor:
+        """Forward and backward where x is data, whose gradient nobody wants; the output."""
+        y, _ = self.network(self.x)
+        y.backward(self.gradient)
+        self.network.zero_grad()
+        return y.detach()
+
     @torch.no_grad()
     def forward(self) -> Tensor:
         """All steps, without a gradient; the output."""
@@ -78,6 +85,11 @@ class Loop(Elman):
         """See :meth:`Side.train`."""
         with engine("reference"):
             return super().train()
+
+    def fit(self) -> Tensor:
+        """See :meth:`Side.fit`."""
+        with engine("reference"):
+            return super().fit()
 
     def forward(self) -> Tensor:
         """See :meth:`Side.forward`."""
@@ -118,6 +130,16 @@ def check_agreement(elman: Callable[[], Tensor], peer: Callable[[], Tensor], wha
         )
 
 
-def products(network: nn.Module) -> int:
-    """The multiplications of one step of one sequence: each matrix is used once."""
-    return sum(p.numel() for p in network.parameters() if p.dim() == 2)
+def products(network: nn.Module, work: str = "forward") -> int:
+    """The multiplications of one step of one sequence: each matrix is used once.
+
+    The gradient of a product is two more; with ``fit``, nobody wants that of the input.
+    """
+    once = sum(p.numel() for p in network.parameters() if p.dim() == 2)
+    if work == "train":
+        return 3 * once
+    if work == "fit":
+        first = network.cells[0]
+        columns = products(first) // (first.input_size + first.hidden_size)
+        return 3 * once - columns * first.input_size
+    return once

@@ -122,7 +122,7 @@ def check_installed(peer: str) -> None:
 
 
 def _network(what: Comparison, seconds: float) -> Iterator[Row]:
-    """``train``, ``forward`` and ``step``: one network, one call."""
+    """``train``, ``fit``, ``forward`` and ``step``: one network, one call."""
     shape = what.shape._replace(batch=1, steps=1) if what.work == "step" else what.shape
     network = own(what.cell, shape)
     x = torch.randn(shape.steps, shape.batch, shape.input)
@@ -133,9 +133,7 @@ def _network(what: Comparison, seconds: float) -> Iterator[Row]:
     ours, theirs = interleaved(calls, seconds)
     if what.work == "step":
         ours, theirs = ours.times(1 / STREAMED), theirs.times(1 / STREAMED)
-    multiplied = products(network) * shape.steps * shape.batch
-    # The gradient of a product is two more.
-    gflop = 2e-9 * multiplied * (3 if what.work == "train" else 1)
+    gflop = 2e-9 * products(network, what.work) * shape.steps * shape.batch
     yield row(what.work, what.cell, shape, what.peer, ours, theirs, gflop, _limit(network, shape))
 
 
@@ -217,6 +215,10 @@ _BUILT_IN = ("lstm", "gru", "rnn")
 WORKS = {
     "train": Work(
         "forward and backward", _network, ("torch.nn", "loop", "torch.compile", "jax")
+    ),
+    "fit": Work(
+        "forward and backward, no gradient of the input", _network,
+        ("torch.nn", "loop", "torch.compile"),
     ),
     "forward": Work("all steps, without a gradient", _network, PEERS),
     "step": Work(

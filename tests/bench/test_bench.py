@@ -39,7 +39,7 @@ def rows():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("work", ["train", "forward", "step"])
+@pytest.mark.parametrize("work", ["train", "fit", "forward", "step"])
 def test_every_cell_has_a_row_for_every_work(work):
     found = measured((work,), tuple(bench.CELLS), [SHAPE], ("torch.nn", "loop"))
     assert [(r.cell, r.peer) for r in found] == [
