@@ -72,20 +72,22 @@ void elman_product(const MatrixProduct* p, long threads) { p->run(threads); }
 
 // The sum of the rows: of every 32 first, which keeps the error small.
 void elman_sum_rows(const real* in, long row, long rows, long columns, real* out, long threads) {
-  constexpr long kWide = 8 * N;
-  const auto work = [&](long part) {
-    const long begin = part * kWide, n = std::min(kWide, columns - begin);
-    real total[kWide] = {};
+  constexpr long kWide = 256 * N;  // long pieces of rows, which memory gives at its best rate
+  const auto work = [&](long part, long parts) {
+    const long vectors = (columns + N - 1) / N;
+    const long begin = vectors * part / parts * N, n = std::min(columns, vectors * (part + 1) / parts * N) - begin;
+    real some[kWide];
+    std::memset(out + begin, 0, n * sizeof(real));
     for (long first = 0; first < rows; first += 32) {
-      real some[kWide] = {};
+      std::memset(some, 0, n * sizeof(real));
       for (long r = first; r < std::min(rows, first + 32); ++r)
         for (long c = 0; c < n; ++c) some[c] += in[r * row + begin + c];
-      for (long c = 0; c < kWide; ++c) total[c] += some[c];
+      for (long c = 0; c < n; ++c) out[begin + c] += some[c];
     }
-    std::copy(total, total + n, out + begin);
   };
-  const long parts = (columns + kWide - 1) / kWide;
-  parallel_for(rows * columns < 1 << 15 ? 1 : threads, parts, work);
+  if (rows * columns < 1 << 15) threads = 1;
+  const long parts = std::max(threads, (columns + kWide - 1) / kWide);
+  parallel_for(threads, parts, [&](long part) { work(part, parts); });
 }
 
 void elman_scan(const Scan* s, long backward, long threads) {
