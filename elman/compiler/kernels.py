@@ -101,7 +101,7 @@ class Kernel:
             self._stages.extend([first[0], len(products), first[1], len(functions)])
             first = [first[0] + len(products), first[1] + len(functions)]
         lanes = self.engine.elman_vector_bytes() // real.itemsize
-        self._rounded = {b: -(-b.width // lanes) * lanes for b in self.buffers}
+        self._widths = [(b.width, -(-b.width // lanes) * lanes) for b in self.buffers]
 
     def run(
         self,
@@ -132,32 +132,31 @@ class Kernel:
             weights: the matrices, by number.
         """
         steps, batch = shape.steps, shape.batch
-        places = [where(b) for b in self.buffers]
-        private = batch * sum(
-            self._rounded[b]
-            for b, place in zip(self.buffers, places, strict=True)
-            if isinstance(place, tuple) and place[0] == FIXED
-        )
-        space = torch.empty(private, dtype=self.real)
-        alive: list[Any] = [space, weights, states]
-        at = space.data_ptr()
-        buffers = array("q")
-        for buffer, place in zip(self.buffers, places, strict=True):
+        alive: list[Any] = [weights, states]
+        fields: list[int] = []
+        private, used = [], 0  # buffers that nobody else reads, and how far into their space
+        for buffer, (width, rounded) in zip(self.buffers, self._widths, strict=True):
+            place = where(buffer)
             if isinstance(place, Tensor):
                 alive.append(place)
-                width = buffer.width
-                moving = width * batch if place.dim() == 3 else 0
-                row = 0 if place.dim() == 1 else width
-                buffers.extend([place.data_ptr(), moving, row, FIXED, 0])
+                dims = place.dim()
+                moving, row = width * batch if dims == 3 else 0, 0 if dims == 1 else width
+                fields += (place.data_ptr(), moving, row, FIXED, 0)
             elif place[0] == FIXED:
-                buffers.extend([at, 0, self._rounded[buffer], FIXED, 0])
-                at += self._rounded[buffer] * batch * self.real.itemsize
+                private.append(len(fields))
+                fields += (used, 0, rounded, FIXED, 0)
+                used += rounded * batch * self.real.itemsize
             else:
-                width = states[place[1]].first.shape[-1]
-                buffers.extend([0, 0, width, *place])
+                fields += (0, 0, states[place[1]].first.shape[-1], *place)
+        space = torch.empty(used // self.real.itemsize, dtype=self.real)
+        alive.append(space)
+        at = space.data_ptr()
+        for k in private:
+            fields[k] += at
+        buffers = array("q", fields)
         threads = torch.get_num_threads()
         products, work = self._pack(weights, threads, alive)
-        numbers = array("q")
+        fields = []
         for state in states:
             present = torch.empty_like(state.first)
             alive.append(present)
@@ -165,8 +164,9 @@ class Kernel:
                 state.first, state.again, state.history, present, state.last, state.added,
                 state.again_out,
             )  # fmt: skip
-            numbers.extend(0 if p is None else p.data_ptr() for p in pointers)
-            numbers.extend([state.first.shape[-1], state.history.shape[0], state.past])
+            fields += [0 if p is None else p.data_ptr() for p in pointers]
+            fields += (state.first.shape[-1], state.history.shape[0], state.past)
+        numbers = array("q", fields)
         header = array(
             "q",
             [

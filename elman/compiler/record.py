@@ -78,15 +78,19 @@ class Operation:
     def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
         """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
 
-        follows = batch is not None and self.function in SHAPED
+        traced, real = batch if batch and self.function in SHAPED else (None, None)
 
         def fill(v: Any) -> Any:
-            if isinstance(v, Ref):
+            kind = type(v)
+            if kind is Ref:
                 return values[v.number]
-            return batch[1] if batch and follows and type(v) is int and v == batch[0] else v
+            if kind is tuple or kind is list:
+                return kind(map(fill, v))
+            return real if kind is int and v == traced else v
 
-        args, kwargs = mapped(fill, (self.args, self.kwargs))
-        out = self.function(*args, **kwargs)
+        out = self.function(
+            *map(fill, self.args), **{name: fill(v) for name, v in self.kwargs.items()}
+        )
         return list(out) if isinstance(out, (tuple, list)) else [out]
 
 

@@ -305,9 +305,9 @@ class Recurrent(nn.Module):
 
     def _start(self, batch: int) -> list[tuple[Tensor, ...]]:
         starts = []
+        like = next(iter(self.weights(0).values()))
         for k, cell in enumerate(self._cells):
             end = self._suffix(k)
-            like = next(iter(self.parameters()))
             starts.append(
                 tuple(
                     getattr(self, f"initial_{name}{end}").expand(batch, size)
