@@ -108,7 +108,9 @@ def _loop_backward(
     histories: Sequence[Tensor],
     saved: Sequence[Tensor],
     reverse: bool,
+    wanted: Sequence[bool] | None = None,
 ) -> list[Tensor | None]:
+    """The gradients of sequences, parameters (those that are wanted), states and starts."""
     cell = COMPILED[name]
     plan, count = cell.plan, len(states)
     steps, batch = histories[0].shape[:2]
@@ -162,7 +164,9 @@ def _loop_backward(
 
     out = [None if b is None else rows(b, 0) for b in plan.sequence_gradients]
     for k, parameter in enumerate(parameters):
-        if k in plan.matrix_gradients:
+        if wanted is not None and not wanted[k]:
+            out.append(None)
+        elif k in plan.matrix_gradients:
             total = torch.zeros_like(parameter) if not plan.matrix_gradients[k] else None
             for pair in plan.matrix_gradients[k]:
                 if resets is None and _is_shifted(pair):
@@ -304,17 +308,21 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
             ctx, wanted, origin, parameters, states, starts, resets, lengths
         )
     plan = COMPILED[ctx.name].plan
-    backward: Any = _loop_backward if ctx.direct else torch.ops.elman.loop_backward
     held = dict(zip(plan.kept, kept, strict=True))
     # A sequence that the backward pass does not read is represented by an empty shell.
     sequences = [
         held.get(k, states[0].new_empty(1).expand(shape))
         for k, shape in enumerate(ctx.sequence_shapes)
     ]
-    out = backward(
+    inputs = (
         ctx.name, wanted, sequences, parameters, states, starts, resets, lengths, histories, saved,
         ctx.reverse,
     )  # fmt: skip
+    if ctx.direct:
+        before = 3 + len(origin) + len(sequences)
+        out = _loop_backward(*inputs, ctx.needs_input_grad[before : before + len(parameters)])
+    else:
+        out = torch.ops.elman.loop_backward(*inputs)
     parts = _grouped(out, [len(part) for part in (sequences, parameters, states, starts)])
     return (None, [None] * len(origin), *parts, None, None, None, None, None)
 

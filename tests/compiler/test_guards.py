@@ -10,7 +10,8 @@ from torch import nn, tanh
 
 import elman
 from elman import Cell, Linear, cells
-from elman.compiler import native
+from elman.compiler import native, operator
+from elman.compiler.products import product
 
 pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
 
@@ -174,3 +175,29 @@ def test_a_stream_sees_weights_that_were_put_elsewhere(network):
         y, _ = network.step(x, state)
         expected, _ = network(x.unsqueeze(0))
     torch.testing.assert_close(y, expected[0])
+
+
+@pytest.mark.parametrize("cell", [cells.LSTM, cells.GRU])
+def test_frozen_weights_cost_no_product(cell, monkeypatch):
+    network, x = elman.Recurrent(cell(5, 7), layers=2), torch.randn(6, 3, 5)
+    products = []
+
+    def counted(*args, **options):
+        products.append(args)
+        return product(*args, **options)
+
+    monkeypatch.setattr(operator, "product", counted)
+
+    def gradients():
+        products.clear()
+        network.zero_grad()
+        network(x)[0].square().sum().backward()
+        return {name: p.grad for name, p in network.named_parameters()}, len(products)
+
+    every, most = gradients()
+    network.weight_hh_l1.requires_grad_(False)
+    some, fewer = gradients()
+    assert some.pop("weight_hh_l1") is None
+    assert fewer < most
+    for name, gradient in some.items():
+        assert torch.equal(gradient, every[name])
