@@ -31,6 +31,7 @@ from elman.compiler.trace import trace
 X, Y, STATES = 5, 6, 7
 """Fields of ``struct Stack`` in engine/program.hpp."""
 
+
 class Stream:
     """A stack of cells whose weights are packed once and kept while they do not change.
 

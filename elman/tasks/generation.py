@@ -17,10 +17,10 @@ class Predictor(Protocol):
     """What writing needs of a model: logits of the next token, over a prompt and step by step."""
 
     def __call__(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
+        """Tokens (T) and a state to logits (T, V) and the state after them."""
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One token (B) and a state to logits (B, V) and the state after it."""
+        """One token () and a state to logits (V) and the state after it."""
 
     def parameters(self) -> Iterator[Tensor]:
         """The weights, which tell where to compute."""
@@ -76,22 +76,22 @@ def _pieces(
     draw: torch.Generator,
 ) -> Iterator[str]:
     device = next(model.parameters()).device
-    token = torch.empty(1, dtype=torch.long, device=device)
+    token = torch.empty((), dtype=torch.long, device=device)
     allowed = torch.zeros(len(vocabulary), dtype=torch.float64)
     if vocabulary.unknown_id is not None:
         allowed[vocabulary.unknown_id] = -torch.inf
     decoder = vocabulary.decoder()
     for id in ids:
         decoder.push(id)
-    state = None
+    noise, state = _noise(len(vocabulary), draw), None
     for k in range(length):
         with torch.inference_mode():
             if k == 0:
-                whole, state = model(torch.tensor(ids, device=device).unsqueeze(1))
+                whole, state = model(torch.tensor(ids, device=device))
                 logits = whole[-1]
             else:
                 logits, state = model.step(token.fill_(id), state)
-            id = choose(allowed + logits[0].cpu(), temperature, top_k, top_p, draw)
+            id = choose(allowed + logits.cpu(), temperature, top_k, top_p, next(noise))
         yield decoder.push(id)
 
 
@@ -100,12 +100,12 @@ def choose(
     temperature: float,
     top_k: int | None,
     top_p: float | None,
-    draw: torch.Generator,
+    noise: Tensor,
 ) -> int:
     """Draw a token from its logits (V) at a temperature, among the top k and the top p.
 
-    The token is argmax_v (s_v − T log e_v) with e_v ~ Exp(1), which has the probability
-    softmax(s / T)_v (Gumbel, 1954); with T = 0 it is the likeliest.
+    The token is argmax_v (s_v + T g_v) with ``noise`` g_v ~ Gumbel(0, 1), which has the
+    probability softmax(s / T)_v (Gumbel, 1954); with T = 0 it is the likeliest.
     """
     if top_k is not None and top_k < len(scores):
         scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
@@ -115,8 +115,14 @@ def choose(
         # A token stays as long as those before it do not yet add up to p: one always does.
         beyond = shares.cumsum(-1) - shares >= top_p
         scores = scores.index_fill(0, order[beyond], -torch.inf)
-    noise = torch.empty_like(scores).exponential_(generator=draw).log_()
-    return int(scores.sub(noise, alpha=temperature).argmax())
+    return int(scores.add(noise, alpha=temperature).argmax())
+
+
+def _noise(size: int, draw: torch.Generator) -> Iterator[Tensor]:
+    """Gumbel noise for one token after the other, drawn for many at a time."""
+    while True:
+        many = torch.empty(max(1, 4096 // size), size, dtype=torch.float64)
+        yield from many.exponential_(generator=draw).log_().neg_()
 
 
 def prompt_ids(
