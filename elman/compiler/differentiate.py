@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction, walk
@@ -101,6 +102,57 @@ def plan(lowering: Lowering) -> Plan:
         matrices,
         after,
     )
+
+
+def in_place(plan: Plan, owned: Sequence[int]) -> dict[Buffer, tuple[int, int]]:
+    """Where saved values may take the place of the input's maps that they are computed from.
+
+    That is so where the function that writes the value is the only one that reads these units of
+    the sequence, and the backward pass does not.
+
+    Args:
+        plan: of the cell.
+        owned: the sequences that only the loop reads.
+
+    Returns:
+        For saved buffers the number of a sequence, and the unit from which on it holds the value.
+    """
+    free = set(owned) - set(plan.kept)
+    for product in plan.train.products:
+        assert product.product is not None
+        if product.product.source.kind == "sequence":
+            free.discard(product.product.source.index)
+    reads = [
+        (function, function.slots[slot], leaf.width)
+        for function in plan.train.functions
+        for leaf, slot in function.loads.items()
+        if function.slots[slot][0].kind == "sequence"
+    ]
+    places: dict[Buffer, tuple[int, int]] = {}
+    for function in plan.train.functions:
+        for slot, _, _ in function.stores:
+            buffer, width = function.slots[slot][0], function.width
+            if buffer not in plan.saved or buffer.width != width:
+                continue
+            for reader, (sequence, offset), size in reads:
+                place = (sequence.index, offset)
+                readers = [
+                    reading
+                    for reading in reads
+                    if reading[1][0] == sequence
+                    and reading[1][1] < offset + width
+                    and offset < reading[1][1] + reading[2]
+                ]
+                if (
+                    reader is function
+                    and size == width
+                    and sequence.index in free
+                    and place not in places.values()
+                    and len(readers) == 1
+                ):
+                    places[buffer] = place
+                    break
+    return places
 
 
 class Saving:

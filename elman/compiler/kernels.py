@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elman.compiler.build import build, engine
 from elman.compiler.call import profiled
-from elman.compiler.differentiate import Plan, plan
+from elman.compiler.differentiate import Plan, in_place, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
 from elman.compiler.lower import Lowering
@@ -101,7 +101,7 @@ class Kernel:
             self._stages.extend([first[0], len(products), first[1], len(functions)])
             first = [first[0] + len(products), first[1] + len(functions)]
         lanes = self.engine.elman_vector_bytes() // real.itemsize
-        self._widths = [(b.width, -(-b.width // lanes) * lanes) for b in self.buffers]
+        self._rounded = [-(-b.width // lanes) * lanes for b in self.buffers]
 
     def run(
         self,
@@ -126,8 +126,8 @@ class Kernel:
 
         Args:
             shape: see :class:`Shape`.
-            where: for each buffer its tensor, (T, B, width) or (width,), or (BEFORE or AFTER,
-                the number of the state), or (FIXED, 0) for one that nobody else reads.
+            where: for each buffer its tensor, (T, B, width), (B, width) or (width,), or (BEFORE
+                or AFTER, the number of the state), or (FIXED, 0) for one that nobody else reads.
             states: what goes from step to step.
             weights: the matrices, by number.
         """
@@ -135,13 +135,12 @@ class Kernel:
         alive: list[Any] = [weights, states]
         fields: list[int] = []
         private, used = [], 0  # buffers that nobody else reads, and how far into their space
-        for buffer, (width, rounded) in zip(self.buffers, self._widths, strict=True):
+        for buffer, rounded in zip(self.buffers, self._rounded, strict=True):
             place = where(buffer)
             if isinstance(place, Tensor):
                 alive.append(place)
-                dims = place.dim()
-                moving, row = width * batch if dims == 3 else 0, 0 if dims == 1 else width
-                fields += (place.data_ptr(), moving, row, FIXED, 0)
+                step, row = (0, 0, *place.stride())[-3:-1]
+                fields += (place.data_ptr(), step, row, FIXED, 0)
             elif place[0] == FIXED:
                 private.append(len(fields))
                 fields += (used, 0, rounded, FIXED, 0)
@@ -244,6 +243,8 @@ class Compiled:
     def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
         self.hoisted = hoisted
         self.plan: Plan = plan(Lowering(loop))
+        owned = [k for k in range(len(hoisted.sequences)) if hoisted.owns(k)]
+        self.places = in_place(self.plan, owned)
         self.programs = {"forward": self.plan.forward}
         if not only_forward:
             self.programs |= {"train": self.plan.train, "backward": self.plan.backward}

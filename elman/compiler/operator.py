@@ -47,13 +47,26 @@ class Layout:
 
 
 def _outputs(
-    cell: Compiled, like: Tensor, steps: int, batch: int, keep: bool, train: bool
+    cell: Compiled,
+    like: Tensor,
+    steps: int,
+    batch: int,
+    keep: bool,
+    train: bool,
+    sequences: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
+    """Room for what the loop gives; with ``sequences``, in their place where that is possible."""
     layout, widths = Layout(cell, keep, train), [b.width for b in cell.plan.step.states]
     shapes: list[tuple[int, ...]] = [(steps, batch, w) for w in widths[: layout.histories]]
     shapes += [(batch, w) for w in widths]
-    shapes += [(steps, batch, b.width) for b in cell.plan.saved[: layout.saved]]
-    return [like.new_empty(shape) for shape in shapes]
+    out = [like.new_empty(shape) for shape in shapes]
+    for buffer in cell.plan.saved[: layout.saved]:
+        if sequences is not None and buffer in cell.places:
+            k, offset = cell.places[buffer]
+            out.append(sequences[k].narrow(-1, offset, buffer.width))
+        else:
+            out.append(like.new_empty(steps, batch, buffer.width))
+    return out
 
 
 def _loop(
@@ -68,15 +81,17 @@ def _loop(
     reverse: bool,
     keep: bool,
     train: bool,
+    reuse: bool = False,
 ) -> list[Tensor]:
+    """With ``reuse``, what is saved may take the place of the sequences that nobody else reads."""
     cell = COMPILED[name]
     steps, batch = _size(sequences, states, resets, lengths)
     layout = Layout(cell, keep, train)
-    out = _outputs(cell, states[0], steps, batch, keep, train)
+    sequences, parameters = _solid(sequences), _solid(parameters)
+    out = _outputs(cell, states[0], steps, batch, keep, train, sequences if reuse else None)
     histories = out[: layout.histories]
     begins: Sequence[Tensor | None] = _solid(starts) or [None] * len(states)
     histories += [s.new_empty(2, *s.shape) for s in states[layout.histories :]]
-    sequences, parameters = _solid(sequences), _solid(parameters)
     given = [
         State(s, history, last, start)
         for s, history, last, start in zip(
@@ -333,7 +348,7 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, name: str, sizes: Any, rest: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs = (name, *_grouped(tensors, sizes), *rest)
-        out = _loop(*inputs)
+        out = _loop(*inputs, reuse=True)
         _set_up(ctx, inputs, out)
         ctx.direct = True
         return tuple(out[: ctx.layout.last.stop])

@@ -61,6 +61,13 @@ class Hoisted:
             values.update(zip(operation.results, results, strict=True))
         return [values[n] for n in self.sequences], [values[n] for n in self.parameters]
 
+    def owns(self, k: int) -> bool:
+        """Whether the k-th sequence is a map of the input's that nobody but the loop reads."""
+        number = self.sequences[k]
+        maps = [o for o in self.operations if o.function is affine and number in o.results]
+        readers = [n for o in self.operations for n in o.refs()] + self.sequences
+        return bool(maps) and readers.count(number) == 1
+
 
 @dataclass
 class Loop:

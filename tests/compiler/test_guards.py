@@ -201,3 +201,43 @@ def test_frozen_weights_cost_no_product(cell, monkeypatch):
     assert fewer < most
     for name, gradient in some.items():
         assert torch.equal(gradient, every[name])
+
+
+class Squashed(Cell):
+    """A map of x that another function of x reads, too; the loop may not write over it."""
+
+    z = Linear(of="x", bias=True)
+    u = Linear(of="h")
+
+    def step(self, x, h):
+        z = self.z(x)
+        return torch.sigmoid(z + self.u(h)) * tanh(z.exp() - z)
+
+
+def test_what_is_saved_takes_the_place_of_maps_that_only_the_loop_reads():
+    def places(cell):
+        elman.Recurrent(cell)(torch.randn(3, 2, 4))
+        compiled = operator.COMPILED[native._name(cell)]
+        return len(compiled.places), len(compiled.plan.saved)
+
+    assert places(cells.LSTM(4, 5)) == (4, 4)
+    assert places(cells.GRU(4, 5)) == (3, 4)
+    assert places(Squashed(4, 5))[0] == 0
+
+
+@pytest.mark.parametrize("cell", [cells.LSTM, cells.GRUResetBefore, Squashed])
+def test_a_second_backward_gives_the_same(cell):
+    network = elman.Recurrent(cell(4, 5), layers=2, bidirectional=True).double()
+    x = torch.randn(6, 3, 4, dtype=torch.float64, requires_grad=True)
+    wanted = [x, *network.parameters()]
+
+    def gradients(y):
+        return torch.autograd.grad(y.square().sum(), wanted, retain_graph=True)
+
+    y = network(x)[0]
+    first, second = gradients(y), gradients(y)
+    with elman.engine("reference"):
+        expected = gradients(network(x)[0])
+    for a, b, c in zip(first, second, expected, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, c, rtol=1e-10, atol=1e-10)

@@ -87,8 +87,7 @@ class Recording:
         for k, (buffer, place) in enumerate(zip(kernel.buffers, places, strict=True)):
             width = buffer.width
             if isinstance(place, Tensor):
-                step = width * shape.batch if place.dim() == 3 else 0
-                row = 0 if place.dim() == 1 else width
+                step, row = [0, 0, *place.stride()][-3:-1]
                 rows.append(f"{{{pointer(place)}, {step}, {row}, kFixed, 0}}")
             elif place[0] == kernels.FIXED:
                 out.append(f"std::vector<real> buffer{k}({shape.batch * width});")
