@@ -163,10 +163,12 @@ def generate(
     first = next(pieces, "")
     # A word brings the space before it; one that the prompt ended with would be a second.
     sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:  # whoever has read enough presses Ctrl-C
+        sys.stdout.write("\n")
 
 
 def _compare(task: type[Task]) -> Any:

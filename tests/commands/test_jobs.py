@@ -92,6 +92,17 @@ def test_generate(trained, elman):
     assert elman(*arguments[:-1], 2)[1] != out
 
 
+def test_ctrl_c_ends_a_text_with_its_line(trained, elman, monkeypatch):
+    def pieces(*_, **__):
+        yield "brown"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("elman.tasks.language_model.generate", pieces)
+    assert elman("generate", trained, "--prompt", "the ") == (
+        1, "the brown\n", "elman: interrupted.\n"
+    )  # fmt: skip
+
+
 def test_generate_refuses_what_was_never_seen(trained, elman):
     code, _, errors = elman("generate", trained, "--prompt", "thé 界")
     assert code == 2
@@ -201,11 +212,11 @@ def _file(content):
 
 BAD = {
     "empty": (_file(b""), 1, "bad.txt is empty"),
-    "short": (_file(b"short"), 2, "tokens, expected at least 81"),
+    "short": (_file(b"short"), 1, "tokens, expected at least 81"),
     "binary": (_file(bytes(range(256)) * 9), 1, "bad.txt"),
     "encoding": (_file("时间机器".encode("gb18030") * 99), 1, "not UTF-8"),
     "utf-16": (_file("the time machine".encode("utf-16") * 99), 1, "bad.txt"),
-    "missing": (lambda: "no-such.txt", 2, "no-such.txt is neither a file nor"),
+    "missing": (lambda: "no-such.txt", 1, "no-such.txt is neither a file nor"),
     "folder": (lambda: ".", 1, "is a folder"),
 }
 
