@@ -114,6 +114,18 @@ class Trainer:
         else:
             self._save()  # so that there is something to go on from, whatever comes
 
+    def rehearse(self) -> None:
+        """Take the first update's passes, so that what is wrong with the model shows at once.
+
+        Weights, gradients and the random numbers to come are left as they are.
+        """
+        device = self.fabric.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self.model.train()
+            loss, _ = self.task.loss(self.model, next(iter(self.task.read(0, 0))), None)
+            self.fabric.backward(loss)
+        self.optimizer.zero_grad()
+
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
         with Interrupt() as interrupt, self.report:
@@ -312,7 +324,7 @@ def start(
 
     Raises:
         ElmanError: the folder is there already, the data cannot be used, or the disk is full.
-        InputError: a setting cannot be used.
+        InputError: a setting cannot be used, or the first step of a cell fails.
     """
     refuse_existing(path)
     pick(settings.device)
@@ -320,7 +332,9 @@ def start(
     run = Run.create(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
     try:
         job.save(run)
-        return Trainer(job, run, settings, quiet=quiet)
+        trainer = Trainer(job, run, settings, quiet=quiet)
+        trainer.rehearse()
+        return trainer
     except BaseException:
         run.remove()
         raise

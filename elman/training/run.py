@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -28,6 +29,7 @@ class Run:
 
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path, self.config = path, config
+        self._made: list[Path] = []  # the folders that were made for it, the innermost first
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Run:
@@ -39,11 +41,12 @@ class Run:
         from elman import __version__
 
         refuse_existing(path)
+        run = cls(path, {"format": FORMAT, "elman": __version__, **config})
+        run._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             (path / "checkpoint").mkdir(parents=True)
         except OSError as error:
             raise ElmanError(f"the folder {path} cannot be made ({error.strerror}).") from error
-        run = cls(path, {"format": FORMAT, "elman": __version__, **config})
         try:
             storage.write_json(path / "config.json", run.config)
         except ElmanError:
@@ -85,8 +88,14 @@ class Run:
         storage.write_json(self.path / "config.json", self.config)
 
     def remove(self) -> None:
-        """Take the folder away again, where its run could not even start."""
+        """Take the folder away again, where its run could not even start.
+
+        Those above it that were made for it go too, unless there is something else in them.
+        """
         shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for folder in self._made[1:]:
+                folder.rmdir()
 
     # -- weights and checkpoints --------------------------------------------------------------
 

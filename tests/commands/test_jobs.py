@@ -202,6 +202,36 @@ def test_a_cell_of_ones_own_from_a_file(book, elman):
     assert elman("train", "language-model", "--resume", "m", "--epochs", 3, *cell)[0] == 0
 
 
+BROKEN = {
+    "fails": ("tanh(z) @ h", "Mine.step failed"),
+    "shape": ("tanh(z).sum(-1)", "Mine.step returned h of shape (4,)"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_cell_that_fails_at_its_first_step_leaves_nothing(book, elman, what):
+    step, words = BROKEN[what]
+    Path("mine.py").write_text(CELL.replace("0.5 * h + 0.5 * tanh(z)", step))
+    for command, run in (("train", "made/for/it"), ("compare", "c")):
+        cell = "--cell" if command == "train" else "--cells"
+        arguments = (
+            command,
+            "language-model",
+            book,
+            *SMALL[2:],
+            cell,
+            "mine.py:Mine",
+            "--hidden",
+            8,
+        )
+        code, out, errors = elman(*arguments, "--run", run)
+        assert (code, out) == (2, "")
+        assert words in _one_sentence(errors)
+        assert Path(run).parts[0] not in os.listdir()
+    Path("mine.py").write_text(CELL)
+    assert elman(*arguments, "--run", run)[0] == 0
+
+
 def _file(content):
     def make():
         Path("bad.txt").write_bytes(content)
