@@ -64,7 +64,7 @@ class Trainer:
     Every update: gradients by truncated BPTT, L1, clipping, the optimiser at the schedule's rate.
     Every epoch: validation, a line of metrics; the best epoch's weights are kept. Every
     ``save_every`` seconds, at the end, and when interrupted: a checkpoint, from which training goes
-    on bit for bit.
+    on bit for bit. From here to the end of :meth:`train`, nobody else can train the run.
 
     Args:
         task: the job, with its model.
@@ -109,10 +109,13 @@ class Trainer:
         self.interrupted = False
         self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None
-        if resume:
-            self._load()
-        else:
-            self._save()  # so that there is something to go on from, whatever comes
+        run.lock()
+        try:
+            # A new run is saved so that there is something to go on from, whatever comes.
+            self._load() if resume else self._save()
+        except BaseException:
+            run.unlock()
+            raise
 
     def rehearse(self) -> None:
         """Take the first update's passes, so that what is wrong with the model shows at once.
@@ -128,13 +131,17 @@ class Trainer:
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
-        with Interrupt() as interrupt, self.report:
-            while not (self._finished() or self.interrupted):
-                self.interrupted = not self.epoch(interrupt)
-        self._save()
-        draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
-        if self.watch is not None:
-            self.watch.draw()
+        self.run.lock()
+        try:
+            with Interrupt() as interrupt, self.report:
+                while not (self._finished() or self.interrupted):
+                    self.interrupted = not self.epoch(interrupt)
+            self._save()
+            draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
+            if self.watch is not None:
+                self.watch.draw()
+        finally:
+            self.run.unlock()
 
     @property
     def epochs(self) -> float:
