@@ -29,7 +29,6 @@ demo: setup
 	else \
 	  $(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO); \
 	fi
-	@echo "The run is in $(DEMO): curves.png shows how it learned, samples.txt what it wrote."
 
 test: dev
 	$(BIN)/python -m pytest -n auto

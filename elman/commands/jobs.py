@@ -59,6 +59,9 @@ _EXAMPLES = {
 }
 
 
+_LOOKED_AT = (".png", ".svg", ".txt")
+
+
 def _train(task: type[Task]) -> Any:
     @with_settings(task.Settings)
     def train(
@@ -102,6 +105,11 @@ def _train(task: type[Task]) -> Any:
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
         figures |= {"epochs": trainer.epochs, "run": str(folder.path)}
         _print(figures, json_, job.sample())
+        if not json_:
+            made = sorted(
+                path.name for path in folder.path.glob("*.*") if path.suffix in _LOOKED_AT
+            )
+            print(f"\nCurves and samples are in {folder.path}: {', '.join(made)}.")
 
     train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
     return train
@@ -198,6 +206,7 @@ def _compare(task: type[Task]) -> Any:
             print(json.dumps(compared, ensure_ascii=False))
         else:
             print_table(compared["rows"], task)
+            print(f"\nCurves are in {compared['folder']}: comparison.png, comparison.json.")
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
     return compare

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elman.errors import ElmanError, InputError
+from elman.lens.drawing import canvas, render, style
 from elman.training import storage
 from elman.training.loop import Trainer, start
 from elman.training.task import Task
@@ -104,39 +104,31 @@ def _shown(value: Any) -> str:
 def _draw(
     curves: list[tuple[str, list[dict[str, Any]]]], headline: str, title: str, path: Path
 ) -> None:
-    import matplotlib
+    from matplotlib import ticker
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    styles = ["-", "--", "-.", ":"]
-    for k, (label, metrics) in enumerate(curves):
-        if not metrics:
-            continue
-        key = f"validation_{headline}"
-        key = key if key in metrics[-1] else headline
-        shade = str(0.6 * (k // len(styles)) / max(1, (len(curves) - 1) // len(styles)))
-        for axis, by in zip(axes, ("epoch", "seconds"), strict=True):
-            axis.plot(
-                [m[by] for m in metrics],
-                [m[key] for m in metrics],
-                styles[k % len(styles)],
-                color=shade,
-                marker="." if len(metrics) < 30 else None,
-                label=label,
-            )
-            axis.set_xlabel("epoch" if by == "epoch" else "seconds of training")
+    drawn = [(label, metrics) for label, metrics in curves if metrics]
+    with canvas(9, 4) as figure:
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, (by, label) in zip(
+            axes, (("epoch", "epoch"), ("seconds", "seconds of training")), strict=True
+        ):
+            axis.set_xlabel(label)
             axis.grid(alpha=0.3, which="both")
-        axes[0].set_ylabel(key.replace("_", " "))
-    figure.suptitle(title)
-    axes[0].set_yscale("log")
-    axes[0].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    for axis in axes:
-        axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes[1].legend(frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    plt.close(figure)
-    storage.write_bytes(path, drawn.getvalue())
+            for k, (name, metrics) in enumerate(drawn):
+                key = f"validation_{headline}"
+                key = key if key in metrics[-1] else headline
+                axis.plot(
+                    [m[by] for m in metrics],
+                    [m[key] for m in metrics],
+                    **style(k, len(drawn), len(metrics)),
+                    label=name,
+                )
+                axes[0].set_ylabel(key.replace("_", " "))
+        figure.suptitle(title)
+        axes[0].set_yscale("log")
+        axes[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
+        if drawn:
+            axes[1].legend()
+        storage.write_bytes(path, render(figure))

@@ -353,6 +353,23 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
     assert json.loads(out)["epochs"] == epochs
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(trained, elman):
+    resume = ("train", "language-model", "--resume", trained, "--epochs", 3)
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    # Another process, which is killed while it trains.
+    hold = "from elman.training.run import *; r = Run.open(Path('run')); r.lock(); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=_environment(),
+    ) as other:  # fmt: skip
+        assert other.stdout.readline() == b"\n"
+        code, _, errors = elman(*resume)
+        assert (code, "run is being trained already" in _one_sentence(errors)) == (1, True)
+        assert {path: path.read_bytes() for path in before} == before
+        other.kill()
+    assert elman(*resume)[0] == 0
+
+
 def test_a_folder_that_is_there_is_refused_before_anything_is_read(book, elman, monkeypatch):
     monkeypatch.setattr("elman.tasks.language_model.open_text", lambda name: 1 / 0)
     code, _, errors = elman("train", "language-model", book, "--run", book)
@@ -462,12 +479,16 @@ def test_a_comparison_does_not_depend_on_its_order(book, elman):
     assert all(first == second for first, second in rows.values()), rows
     code, _, errors = elman("compare", "language-model", book, "--cells", "gru,gru")
     assert (code, "can be compared once" in _one_sentence(errors)) == (2, True)
-    assert (
-        "perplexity"
-        in elman("compare", "language-model", book, *SMALL[2:], "--cells", "mlp", "--hidden", "4")[
-            1
-        ]
-    )
+
+
+def test_what_there_is_to_look_at_is_named(book, elman):
+    small = ("language-model", book, *SMALL[2:], "--hidden", "4")
+    _, out, _ = elman("compare", *small, "--cells", "mlp")
+    assert "perplexity" in out
+    assert out.endswith("Curves are in runs/compare-language-model-book: comparison.png, "
+                        "comparison.json.\n")  # fmt: skip
+    _, out, _ = elman("train", *small, "--run", "r", "--watch-gradients")
+    assert out.endswith("are in r: curves.png, gradients.png, gradients.svg, samples.txt.\n")
 
 
 @pytest.mark.parametrize(
