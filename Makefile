@@ -14,12 +14,14 @@ setup: $(VENV)/.ready
 dev: $(VENV)/.ready-dev
 
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "Installing PyTorch and elman into $(VENV): some minutes, once." >&2
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
+	@echo "Installing what the tests need into $(VENV)." >&2
 	$(PIP) -e '.[dev]'
 	@touch $@
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -68,7 +70,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         # Not by calling app, which takes Ctrl-C for an end like any other.
-        with command().make_context("elman", given) as context:
+        with _told(), command().make_context("elman", given) as context:
             context.command.invoke(context)
         sys.stdout.flush()
         return 0
@@ -95,6 +97,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # what the command-line parser raises
             return _tell(error, _usage(error), 2)
         return _fault(error)
+
+
+class _Told(logging.Handler):
+    """Prints what elman says of its doings on standard error, which a progress bar may redirect."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        print(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell what takes long, as compiling does; where elman is a library, its user decides."""
+    logger, handler = logging.getLogger("elman"), _Told()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _fault(error: Exception) -> int:

@@ -12,6 +12,7 @@ import typer
 from elman.commands.options import flag, gather, numbers, program, with_settings
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
+from elman.training.progress import Report
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
@@ -137,7 +138,10 @@ def evaluate(
     cell: OwnCell = None,
 ) -> None:
     """Measure a trained model on DATA, or on what its training held out."""
-    _print(open_run(run, device, cell).evaluate(list(data or [])), json_)
+    job = open_run(run, device, cell)
+    what = ", ".join(data or []) or "the data of its training"
+    Report(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
+    _print(job.evaluate(list(data or [])), json_)
 
 
 def generate(
