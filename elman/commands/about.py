@@ -58,9 +58,15 @@ def cells(
 
 
 def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict[str, Any]:
-    """What is known of a cell; in a list, of one that cannot have these sizes, all but its own."""
+    """What is known of a cell; in a list, of one that cannot have these sizes, all but its own.
+
+    One that is alone is run for two steps, as it is in a network.
+    """
+    import torch
+
     from elman.cells import registry
     from elman.errors import InputError
+    from elman.layers import Recurrent
 
     row: dict[str, Any] = {
         "cell": entry.name,
@@ -75,6 +81,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         "weights": None,
         "formula": entry.count,
         "parameters": None,
+        "engine": None,
     }
     try:
         cell = registry.make(entry.name, input, hidden, biases=biases)
@@ -82,6 +89,10 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         if alone or min(input, hidden) < 1 or biases not in (0, 1, 2):
             raise
         return row
+    if alone:  # what is wrong with a step shows where it runs
+        network = Recurrent(cell)
+        network(torch.zeros(2, 1, input))
+        row["engine"] = network.engine
     return row | {
         "states": dict(zip(cell.state, cell.state_sizes, strict=True)),
         "weights": {name: list(p.shape) for name, p in cell.named_parameters()},
@@ -100,6 +111,7 @@ def _describe(row: dict[str, Any]) -> None:
     states = ", ".join(f"{name} ({size})" for name, size in row["states"].items())
     print(f"\nsource      {row['source']}" if row["source"] else "")
     print(f"states      {states}")
+    print(f"engine      {row['engine']}")
     two = any(name.startswith("bias_hh") for name in row["weights"])
     one = any(name.startswith("bias_") for name in row["weights"])
     biases = "two biases, as in torch.nn" if two else "one bias" if one else "no bias"
