@@ -1,4 +1,4 @@
-"""Several models on the same data with the same budget, side by side."""
+"""Several models on the same data, with the same epochs or seconds for each, side by side."""
 
 from __future__ import annotations
 
