@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from elman.errors import InputError
 from elman.layers import Recurrent
-from elman.learning.rule import Loss, Rule, detach
+from elman.learning.rule import Lengths, Loss, Rule, detach
 
 
 class BPTT(Rule):
@@ -22,12 +21,7 @@ class BPTT(Rule):
     """
 
     def gradients(
-        self,
-        x: Tensor,
-        target: Any,
-        *,
-        resets: Tensor | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
         """See :meth:`Rule.gradients`."""
         y, state = self.network(x, resets=resets, lengths=lengths)
@@ -68,12 +62,7 @@ class TruncatedBPTT(Rule):
         self._before: Any = None  # the state before them
 
     def gradients(
-        self,
-        x: Tensor,
-        target: Any,
-        *,
-        resets: Tensor | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
         """See :meth:`Rule.gradients`."""
         self._goes_on(x, resets, lengths)

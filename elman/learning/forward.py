@@ -6,7 +6,6 @@ memory does not grow with the stream, and the weights may change after every ste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
 from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
-from elman.learning.rule import Loss, Rule, detach
+from elman.learning.rule import Lengths, Loss, Rule, detach
 
 
 class Forward(Rule):
@@ -52,12 +51,7 @@ class Forward(Rule):
     @torch.inference_mode(False)
     @torch.enable_grad()
     def gradients(
-        self,
-        x: Tensor,
-        target: Any,
-        *,
-        resets: Tensor | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
         """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
         self._check(x, resets, lengths)

@@ -14,6 +14,8 @@ from elman.layers.sequences import Sequences
 Loss = Callable[[Tensor, Any], Tensor]
 """From the outputs y (T, B, S) of a window and their targets to the window's loss, a scalar."""
 
+Lengths = Tensor | Sequence[int] | None
+
 
 def detach(state: Any) -> Any:
     """The same state as a constant: no gradient flows through it into the past."""
@@ -59,12 +61,7 @@ class Rule:
         self.state: Any = None
 
     def gradients(
-        self,
-        x: Tensor,
-        target: Any,
-        *,
-        resets: Tensor | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
         """Add the gradient of this window's loss to every ``.grad``; return the loss.
 
