@@ -2,12 +2,14 @@
 
 An ulp is the distance between the floats around the exact result, 2^-149 where it is denormal. The
 exact result is PyTorch's in double precision. Errors below -87 are counted apart: there the results
-of exp and sigmoid become denormal. ``ELMAN_MARCH`` names another instruction set.
+of exp and sigmoid become denormal. ``ELMAN_MARCH`` names another instruction set; arguments, such
+as ``sigmoid``, choose among the functions.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 
 import torch
@@ -26,11 +28,11 @@ CHUNK = 1 << 18  # what a core's cache holds
 RANGES = ("from -87 up", "below -87")
 
 
-def main() -> None:
+def main(chosen: list[str]) -> None:
     library = build(SOURCE, torch.float32)
-    functions = {name: getattr(library, f"apply_{name}") for name in NAMES}
-    worst = {(name, part): (0.0, 0.0, 0.0) for name in NAMES for part in RANGES}
-    wrong = dict.fromkeys(NAMES, 0)
+    functions = {name: getattr(library, f"apply_{name}") for name in chosen}
+    worst = {(name, part): (0.0, 0.0, 0.0) for name in chosen for part in RANGES}
+    wrong = dict.fromkeys(chosen, 0)
     y, begin = torch.empty(CHUNK), time.perf_counter()
     for first in range(-(1 << 31), 1 << 31, CHUNK):
         x = torch.arange(first, first + CHUNK, dtype=torch.int32).view(torch.float32)
@@ -59,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(NAMES))

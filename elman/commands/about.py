@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from elman.training.tables import print_rows, show, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 
@@ -43,18 +43,17 @@ def cells(
     elif name:
         _describe(rows[0])
     else:
-        table = Table(box=None, pad_edge=False)
-        for column in ("cell", "states", f"parameters ({input} → {hidden})", "what it is"):
-            table.add_column(column, justify="right" if "parameters" in column else "left")
+        columns = ("cell", "states", f"parameters ({input} → {hidden})", "what it is")
+        listed = table(columns, left=("states", "what it is"))
         family = None
         for row in rows:
             if row["family"] != family:
                 family = row["family"]
-                table.add_row(f"\n{family}", style="bold")
-            table.add_row(
+                listed.add_row(f"\n{family}", style="bold")
+            listed.add_row(
                 row["cell"], ", ".join(row["states"]), _count(row["parameters"]), row["summary"]
             )
-        _console().print(table)
+        show(listed)
 
 
 def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict[str, Any]:
@@ -156,14 +155,14 @@ def data(
     if json_:
         print(json.dumps(rows, ensure_ascii=False))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("corpus", "what it is", "licence", "MB", "status"):
-        table.add_column(column, justify="right" if column == "MB" else "left")
-    for row in rows:
-        table.add_row(
-            row["name"], row["title"], row["licence"], f"{row['size'] / 1e6:.1f}", row["status"]
-        )
-    _console().print(table)
+    print_rows(
+        ("corpus", "what it is", "licence", "MB", "status"),
+        [
+            (row["name"], row["title"], row["licence"], f"{row['size'] / 1e6:.1f}", row["status"])
+            for row in rows
+        ],
+        left=("what it is", "licence", "status"),
+    )
 
 
 def doctor(json_: Json = False) -> None:
@@ -216,8 +215,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing"
-
-
-def _console() -> Console:
-    """A console as wide as the terminal, or wide enough for every row where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)

@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, render, style
 from elman.training import storage
 from elman.training.loop import Trainer, start
+from elman.training.tables import print_rows
 from elman.training.task import Task
 
 
@@ -80,13 +78,11 @@ def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
 
 def print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
     """Print the rows of a comparison as a table."""
-    table = Table(box=None, pad_edge=False)
     columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
-    for k, column in enumerate(columns):
-        table.add_column(column.replace("_per_", "/"), justify="right" if k else "left")
-    for row in rows:
-        table.add_row(*(_shown(row.get(column)) for column in columns))
-    Console(highlight=False).print(table)
+    print_rows(
+        [column.replace("_per_", "/") for column in columns],
+        [[_shown(row.get(column)) for column in columns] for row in rows],
+    )
 
 
 def _shown(value: Any) -> str:

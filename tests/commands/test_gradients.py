@@ -92,7 +92,7 @@ def test_textbook_and_cliff(elman):
     ("arguments", "said"),
     [
         (("--cell", "nope"), "unknown cell 'nope'"),
-        (("--forget-bias", "one"), "--forget-bias must be numbers"),
+        (("--forget-bias", "one"), "--forget-bias must be numbers with commas"),
         (("--plot", "flow.gif"), "must end in one of .png, .svg, .pdf, received 'flow.gif'"),
         (("--plot", "nowhere/flow.png"), "no folder 'nowhere'"),
         (("--steps", "1"), "steps must be at least 2, received 1"),
