@@ -65,7 +65,7 @@ class TruncatedBPTT(Rule):
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
         """See :meth:`Rule.gradients`."""
-        self._goes_on(x, resets, lengths)
+        resets = self._goes_on(x, resets, lengths)
         steps = len(x)
         reach = steps if self.reach is None else self.reach
         run, anew = x, resets

@@ -54,7 +54,7 @@ class Forward(Rule):
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
         """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
-        self._check(x, resets, lengths)
+        resets = self._check(x, resets, lengths)
         x, target = ordinary(x), ordinary(target)
         batch = x.shape[1]
         weights = {n: p.detach() for n, p in self.influence.step.named_parameters()}
@@ -75,7 +75,7 @@ class Forward(Rule):
             self._add(total)
         return loss
 
-    def _check(self, x: Tensor, resets: Any, lengths: Any) -> None:
+    def _check(self, x: Tensor, resets: Tensor | None, lengths: Any) -> Tensor | None:
         width = self.network.input_size
         if x.dim() != 3 or x.shape[-1] != width or not len(x):
             raise InputError(
@@ -87,7 +87,7 @@ class Forward(Rule):
                 f"x requires a gradient, and {type(self).__name__} does not follow through time "
                 "what comes before the network: detach it, or use BPTT."
             )
-        self._goes_on(x, resets, lengths)
+        return self._goes_on(x, resets, lengths)
 
     def _one_step_back(
         self, x: Tensor, target: Any, resets: Tensor | None

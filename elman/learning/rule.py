@@ -93,8 +93,8 @@ class Rule:
         loss.backward()
         return loss.detach()
 
-    def _goes_on(self, x: Tensor, resets: Any, lengths: Any) -> None:
-        """Refuse a window that cannot go on from where the last one ended."""
+    def _goes_on(self, x: Tensor, resets: Tensor | None, lengths: Any) -> Tensor | None:
+        """Refuse a window that cannot go on from where the last one ended; its resets, by x."""
         if lengths is not None:
             raise InputError(
                 f"{type(self).__name__} reads streams, whose rows go on from window to window and "
@@ -109,6 +109,7 @@ class Rule:
                 f"the stream had {state.shape[-2]} rows and this window has {x.shape[1]}: "
                 "call reset() where a new stream begins."
             )
+        return None if resets is None else resets.to(x.device)
 
     def _one_direction(self) -> None:
         """Refuse networks that do not read a stream forward, step after step."""
