@@ -14,12 +14,14 @@ setup: $(VENV)/.ready
 dev: $(VENV)/.ready-dev
 
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "Installing PyTorch and elman into $(VENV): some minutes, once." >&2
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
+	@echo "Installing what the tests need into $(VENV)." >&2
 	$(PIP) -e '.[dev]'
 	@touch $@
 
@@ -29,7 +31,6 @@ demo: setup
 	else \
 	  $(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO); \
 	fi
-	@echo "The run is in $(DEMO): curves.png shows how it learned, samples.txt what it wrote."
 
 test: dev
 	$(BIN)/python -m pytest -n auto

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -29,6 +32,24 @@ bench.add_to(app)
 learning.add_to(app)
 powers.add_to(app)
 
+_PANELS = {
+    "Models": ("train", "evaluate", "generate", "compare"),
+    "What recurrences do": ("cells", "gradients", "inspect", "compare-learning", "powers"),
+    "This machine": ("data", "bench", "doctor"),
+}
+"""The commands as ``elman --help`` shows them, by panel."""
+
+
+def command() -> Any:
+    """The command line as one command with others below it."""
+    whole: Any = typer.main.get_command(app)
+    known = whole.commands
+    whole.commands = {name: known[name] for names in _PANELS.values() for name in names}
+    for panel, names in _PANELS.items():
+        for name in names:
+            known[name].rich_help_panel = panel
+    return whole
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 0, 1 (failed) or 2 (wrong usage)."""
@@ -41,11 +62,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     Whatever goes wrong is told in one sentence on standard error. ``ELMAN_DEBUG=1`` adds the
     traceback.
+
+    Returns:
+        0, done; 1, failed or interrupted: a file, a folder or this machine stands in the way;
+        2, what was typed cannot be used: a command, an option, a value, a name.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        result = app(args=arguments, prog_name="elman", standalone_mode=False)
+        # Not by calling app, which takes Ctrl-C for an end like any other.
+        with _told(), command().make_context("elman", given) as context:
+            context.command.invoke(context)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return 0
+    except typer.Exit as done:
+        return done.exit_code
     except BrokenPipeError:
         # The reader of our output has gone, as in `elman generate … | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,6 +97,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # what the command-line parser raises
             return _tell(error, _usage(error), 2)
         return _fault(error)
+
+
+class _Told(logging.Handler):
+    """Prints what elman says of its doings on standard error, which a progress bar may redirect."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        print(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell what takes long, as compiling does; where elman is a library, its user decides."""
+    logger, handler = logging.getLogger("elman"), _Told()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _fault(error: Exception) -> int:

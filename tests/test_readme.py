@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+import elman
+from elman import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,10 +24,12 @@ def _blocks(page, language):
 @pytest.mark.filterwarnings("ignore::elman.EngineWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_in_the_documents_runs(page):
-    names: dict[str, object] = {}
     for block in _blocks(page, "python"):
-        if not block.startswith("@property"):  # a fragment of a class
-            exec(compile(block, page.name, "exec"), names)
+        names = {"__name__": "pasted"}  # each block alone
+        exec(compile(block, page.name, "exec"), names)
+        for cell in names.values():
+            if getattr(cell, "__module__", "") == "pasted" and issubclass(cell, elman.Cell):
+                elman.Recurrent(cell(3, 4))(torch.randn(2, 1, 3))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -34,8 +40,6 @@ def test_links_lead_somewhere(page):
 
 
 def test_commands_in_the_readme_are_understood(capsys):
-    from elman import cli
-
     blocks = "".join(_blocks(ROOT / "README.md", ""))
     commands = re.findall(r"^elman ([a-z]+(?: language-model)?)", blocks, re.MULTILINE)
     assert len(commands) >= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -116,8 +117,8 @@ def check_installed(peer: str) -> None:
     missing = [p for p in PACKAGES.get(peer, ()) if importlib.util.find_spec(p) is None]
     if missing:
         raise InputError(
-            f"the peer {peer} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
-            "or leave it out of --peers."
+            f"the peer {peer} needs {' and '.join(missing)}: "
+            f"{sys.executable} -m pip install {' '.join(missing)}, or leave it out of --peers."
         )
 
 

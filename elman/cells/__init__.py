@@ -11,6 +11,7 @@ from elman.cells.lstm import (
     CoupledLSTM,
     LSTMWithoutForgetGate,
     PeepholeLSTM,
+    PreviousPeepholeLSTM,
     ProjectedLSTM,
 )
 from elman.cells.maps import Affine, Blocks, Constant, Diagonal, Linear
@@ -61,6 +62,7 @@ __all__ = [
     "PeepholeLSTM",
     "PeepholeSRU",
     "Perceptron",
+    "PreviousPeepholeLSTM",
     "ProjectedLSTM",
     "RecurrentHighway",
     "ResidualRNN",

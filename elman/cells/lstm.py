@@ -74,28 +74,35 @@ class PeepholeLSTM(Cell):
     o = σ(W x + U h + v ⊙ c' + b)    h' = o ⊙ tanh(c')
 
     Parameters: 4·H·(M + H + 1) + 3·H.
-
-    Args:
-        output_sees: which memory the output gate sees, ``"new"`` (c', as in the paper; default) or
-            ``"previous"`` (c, as the other gates: a variant that is not the paper's).
     """
 
     state = ("h", "c")
     gates = Affine("i f g o")
     peephole = Diagonal("i f o")
 
-    def __init__(self, input_size: int, hidden_size: int, output_sees: str = "new", **options: Any):
-        if output_sees not in ("new", "previous"):
-            raise InputError(f"output_sees must be 'new' or 'previous', received {output_sees!r}.")
-        self.output_sees = output_sees
-        super().__init__(input_size, hidden_size, **options)
+    def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        v = self.peephole
+        i, f = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c)
+        c = f * c + i * tanh(z.g)
+        return sigmoid(z.o + v.o * c) * tanh(c), c
+
+
+class PreviousPeepholeLSTM(PeepholeLSTM):
+    """LSTM whose gates all see the memory before the step (after Gers & Schmidhuber, 2000).
+
+    i, f, o = σ(W x + U h + v ⊙ c + b)    c' = f ⊙ c + i ⊙ tanh(W x + U h + b)    h' = o ⊙ tanh(c')
+
+    A variant, simpler than the paper's, in which the output gate sees c'.
+
+    Parameters: 4·H·(M + H + 1) + 3·H.
+    """
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
-        v, previous = self.peephole, c
-        i, f = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c)
+        v = self.peephole
+        i, f, o = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c), sigmoid(z.o + v.o * c)
         c = f * c + i * tanh(z.g)
-        o = sigmoid(z.o + v.o * (c if self.output_sees == "new" else previous))
         return o * tanh(c), c
 
 

@@ -28,6 +28,7 @@ from elman.cells.lstm import (
     CoupledLSTM,
     LSTMWithoutForgetGate,
     PeepholeLSTM,
+    PreviousPeepholeLSTM,
     ProjectedLSTM,
 )
 from elman.cells.multiplicative import MultiplicativeLSTM, MultiplicativeRNN
@@ -119,7 +120,7 @@ _FAMILIES = (
             "lstm-no-forget": LSTMWithoutForgetGate,
             "lstm-coupled": CoupledLSTM,
             "lstm-peephole": PeepholeLSTM,
-            "lstm-peephole-previous": partial(PeepholeLSTM, output_sees="previous"),
+            "lstm-peephole-previous": PreviousPeepholeLSTM,
             "lstm-projected": ProjectedLSTM,
             "lstm-layer-norm": LayerNormLSTM,
             "mrnn": MultiplicativeRNN,

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from elman.training.tables import print_rows, show, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 
@@ -43,24 +43,29 @@ def cells(
     elif name:
         _describe(rows[0])
     else:
-        table = Table(box=None, pad_edge=False)
-        for column in ("cell", "states", f"parameters ({input} → {hidden})", "what it is"):
-            table.add_column(column, justify="right" if "parameters" in column else "left")
+        columns = ("cell", "states", f"parameters ({input} → {hidden})", "what it is")
+        listed = table(columns, left=("states", "what it is"))
         family = None
         for row in rows:
             if row["family"] != family:
                 family = row["family"]
-                table.add_row(f"\n{family}", style="bold")
-            table.add_row(
+                listed.add_row(f"\n{family}", style="bold")
+            listed.add_row(
                 row["cell"], ", ".join(row["states"]), _count(row["parameters"]), row["summary"]
             )
-        _console().print(table)
+        show(listed)
 
 
 def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict[str, Any]:
-    """What is known of a cell; in a list, of one that cannot have these sizes, all but its own."""
+    """What is known of a cell; in a list, of one that cannot have these sizes, all but its own.
+
+    One that is alone is run for two steps, as it is in a network.
+    """
+    import torch
+
     from elman.cells import registry
     from elman.errors import InputError
+    from elman.layers import Recurrent
 
     row: dict[str, Any] = {
         "cell": entry.name,
@@ -75,6 +80,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         "weights": None,
         "formula": entry.count,
         "parameters": None,
+        "engine": None,
     }
     try:
         cell = registry.make(entry.name, input, hidden, biases=biases)
@@ -82,6 +88,10 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         if alone or min(input, hidden) < 1 or biases not in (0, 1, 2):
             raise
         return row
+    if alone:  # what is wrong with a step shows where it runs
+        network = Recurrent(cell)
+        network(torch.zeros(2, 1, input))
+        row["engine"] = network.engine
     return row | {
         "states": dict(zip(cell.state, cell.state_sizes, strict=True)),
         "weights": {name: list(p.shape) for name, p in cell.named_parameters()},
@@ -100,6 +110,7 @@ def _describe(row: dict[str, Any]) -> None:
     states = ", ".join(f"{name} ({size})" for name, size in row["states"].items())
     print(f"\nsource      {row['source']}" if row["source"] else "")
     print(f"states      {states}")
+    print(f"engine      {row['engine']}")
     two = any(name.startswith("bias_hh") for name in row["weights"])
     one = any(name.startswith("bias_") for name in row["weights"])
     biases = "two biases, as in torch.nn" if two else "one bias" if one else "no bias"
@@ -144,14 +155,14 @@ def data(
     if json_:
         print(json.dumps(rows, ensure_ascii=False))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("corpus", "what it is", "licence", "MB", "status"):
-        table.add_column(column, justify="right" if column == "MB" else "left")
-    for row in rows:
-        table.add_row(
-            row["name"], row["title"], row["licence"], f"{row['size'] / 1e6:.1f}", row["status"]
-        )
-    _console().print(table)
+    print_rows(
+        ("corpus", "what it is", "licence", "MB", "status"),
+        [
+            (row["name"], row["title"], row["licence"], f"{row['size'] / 1e6:.1f}", row["status"])
+            for row in rows
+        ],
+        left=("what it is", "licence", "status"),
+    )
 
 
 def doctor(json_: Json = False) -> None:
@@ -204,8 +215,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing"
-
-
-def _console() -> Console:
-    """A console as wide as the terminal, or wide enough for every row where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)

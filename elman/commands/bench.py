@@ -14,6 +14,7 @@ import typer
 
 from elman.commands.options import numbers
 from elman.errors import InputError
+from elman.lens.drawing import check_folder
 from elman.training.progress import clock
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def bench(
             "--profile compares nothing, so there is nothing to draw: leave out --plot."
         )
     for path in (plot, out):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"no folder {str(path.parent)!r} to write {path.name} into: make it.")
+        if path is not None:
+            check_folder(path)
     chosen = None if shapes is None else [_shape(text) for text in shapes.split(",")]
     what = (
         measured.everything()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from elman.commands.jobs import Device, Folder, OwnCell
+from elman.commands.options import numbers
 from elman.errors import InputError
+from elman.training.tables import print_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 Plot = Annotated[
@@ -20,8 +21,6 @@ Plot = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Fixes every draw.")]
 Threshold = Annotated[float, typer.Option(help="Vanished: below this share of the norm at lag 0.")]
-
-_Number = TypeVar("_Number", int, float)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -75,7 +74,7 @@ def gradients(
 
     _check(plot)
     compared = side_by_side(
-        [name.strip() for name in cell.split(",")], _numbers("--forget-bias", forget_bias, float),
+        [name.strip() for name in cell.split(",")], numbers("--forget-bias", forget_bias, float),
         input=input, hidden=hidden, layers=layers, steps=steps, batch=batch, gain=gain,
         threshold=threshold, seed=seed,
     )  # fmt: skip
@@ -105,7 +104,7 @@ def _print_table(compared: list[Any]) -> None:
         figures = [f"{float(left[lag]):.1e}" for lag in lags]
         rate = f"× {cell.verdict.rate:.3f}"
         rows.append([each.label, *figures, rate, first, cell.verdict.told])
-    _print_rows(columns, rows)
+    print_rows(columns, rows, left=("verdict",))
 
 
 def textbook(
@@ -135,7 +134,7 @@ def textbook(
     if not math.isfinite(gain):
         raise InputError(f"--gain must be a finite number, received {gain}.")
     chains = repeated_products(
-        _numbers("--scales", scales, float), hidden=hidden, steps=steps, matrix=matrix, seed=seed
+        numbers("--scales", scales, float), hidden=hidden, steps=steps, matrix=matrix, seed=seed
     )
     depths = {
         name: depth(name, layers=layers, hidden=hidden, gain=gain, seed=seed)
@@ -157,7 +156,7 @@ def textbook(
         print(_line({"products": products, "depth": {k: plain(v) for k, v in depths.items()}}))
         return
     print(f"δ ← Wᵀ δ, {steps} times, W {hidden} × {hidden}, {matrix}\n")
-    _print_rows(
+    print_rows(
         ["spectral radius", "largest singular value", "measured, a step", f"‖δ‖ after {steps}"],
         [
             [f"{c.spectral_radius:.3f}", f"{c.largest_singular_value:.3f}", f"× {c.rate:.3f}",
@@ -170,7 +169,7 @@ def textbook(
     for name, norms in depths.items():
         rate = float(norms[-1]) ** (1 / layers)
         rows.append([name, f"× {rate:.3f}", f"{float(norms[-1]):.3g}"])
-    _print_rows(["φ", "a layer", f"gradient left after {layers}"], rows)
+    print_rows(["φ", "a layer", f"gradient left after {layers}"], rows)
 
 
 def cliff(
@@ -211,7 +210,7 @@ def cliff(
              f"{float(d.norms.max()):.3g}", f"{float(moved):.3g}", f"{float(d.errors.min()):.2e}",
              f"{float(d.errors[-1]):.2e}"]
         )  # fmt: skip
-    _print_rows(["", "largest gradient", "longest step", "least error", "error at the end"], rows)
+    print_rows(["", "largest gradient", "longest step", "least error", "error at the end"], rows)
 
 
 def of_run(
@@ -277,7 +276,7 @@ def inspect(
     if json_:
         print(_line(figures))
         return
-    _print_rows(
+    print_rows(
         ["gate", "mean", "below 0.1", "above 0.9"],
         [
             [name, f"{g['mean']:.3f}", f"{g['below']:.1%}", f"{g['above']:.1%}"]
@@ -294,31 +293,5 @@ def _check(plot: Path | None) -> None:
         check_path(plot)
 
 
-def _numbers(name: str, text: str, kind: Callable[[str], _Number]) -> list[_Number]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(
-            f"{name} must be numbers with commas between, such as 0,1,2, received {text!r}."
-        ) from None
-
-
 def _line(figures: Any) -> str:
     return json.dumps(figures, ensure_ascii=False)
-
-
-def _print_rows(columns: list[str], rows: list[list[str]]) -> None:
-    """A table: the first column to the left, figures to the right, the verdict to the left."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for k, column in enumerate(columns):
-        left = k == 0 or column == "verdict"
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)

@@ -12,6 +12,7 @@ import typer
 from elman.commands.options import flag, gather, numbers, program, with_settings
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
+from elman.training.progress import Report
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
@@ -59,6 +60,9 @@ _EXAMPLES = {
 }
 
 
+_LOOKED_AT = (".png", ".svg", ".txt")
+
+
 def _train(task: type[Task]) -> Any:
     @with_settings(task.Settings)
     def train(
@@ -102,6 +106,11 @@ def _train(task: type[Task]) -> Any:
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
         figures |= {"epochs": trainer.epochs, "run": str(folder.path)}
         _print(figures, json_, job.sample())
+        if not json_:
+            made = sorted(
+                path.name for path in folder.path.glob("*.*") if path.suffix in _LOOKED_AT
+            )
+            print(f"\nCurves and samples are in {folder.path}: {', '.join(made)}.")
 
     train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
     return train
@@ -129,7 +138,10 @@ def evaluate(
     cell: OwnCell = None,
 ) -> None:
     """Measure a trained model on DATA, or on what its training held out."""
-    _print(open_run(run, device, cell).evaluate(list(data or [])), json_)
+    job = open_run(run, device, cell)
+    what = ", ".join(data or []) or "the data of its training"
+    Report(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
+    _print(job.evaluate(list(data or [])), json_)
 
 
 def generate(
@@ -163,10 +175,12 @@ def generate(
     first = next(pieces, "")
     # A word brings the space before it; one that the prompt ended with would be a second.
     sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:  # whoever has read enough presses Ctrl-C
+        sys.stdout.write("\n")
 
 
 def _compare(task: type[Task]) -> Any:
@@ -196,6 +210,7 @@ def _compare(task: type[Task]) -> Any:
             print(json.dumps(compared, ensure_ascii=False))
         else:
             print_table(compared["rows"], task)
+            print(f"\nCurves are in {compared['folder']}: comparison.png, comparison.json.")
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
     return compare

@@ -10,13 +10,15 @@ import typing
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from elman.errors import InputError
 from elman.tasks.network import NetworkSettings
 from elman.training.settings import Settings, TrainingSettings, default_of, read_recipe
+
+_Number = TypeVar("_Number", int, float)
 
 _SINGULAR = {"prompts": "prompt"}
 _NAMES = {int: "<int>", float: "<number>", str: "<text>"}
@@ -124,17 +126,18 @@ def flag(setting: str) -> str:
     return f"--{_SINGULAR.get(setting, setting).replace('_', '-')}"
 
 
-def numbers(name: str, text: str) -> list[int]:
-    """The whole numbers of a text such as ``64,128``.
+def numbers(name: str, text: str, kind: Callable[[str], _Number] = int) -> list[_Number]:
+    """The numbers of a text such as ``64,128``, whole ones unless ``kind`` is float.
 
     Raises:
         InputError: it is not such a text.
     """
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
         raise InputError(
-            f"{name} must be whole numbers with commas, such as 64,128, received {text!r}."
+            f"{name} must be {what} with commas, such as 64,128, received {text!r}."
         ) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from elman.commands.options import with_settings
 from elman.powers import POWERS, Power
+from elman.training.tables import print_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 Folder = Annotated[
@@ -79,15 +79,8 @@ def _command(power: type[Power]) -> Any:
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str | bool) else "right")
-    for row in rows:
-        table.add_row(*map(_shown, row.values()))
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+    words = [name for name, value in rows[0].items() if isinstance(value, str | bool)]
+    print_rows(list(rows[0]), [[*map(_shown, row.values())] for row in rows], left=words)
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -24,6 +25,8 @@ import torch
 HEADERS = Path(__file__).parent / "engine"
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-w")
 
+
+_log = logging.getLogger(__name__)
 
 REALS = {torch.float32: "float", torch.float64: "double"}
 """The types of number that there are kernels for, and their names in C++."""
@@ -220,9 +223,16 @@ def _cached(folder: Path, name: str, make: Callable[[Path], None]) -> ctypes.CDL
         with _lock(folder / f"{name}.lock"):
             found = _load(path)  # another process may have made it meanwhile
             if found is None:
+                _announce(folder)
                 make(path)
                 found = ctypes.CDLL(str(path))
     return found
+
+
+@functools.cache
+def _announce(folder: Path) -> None:
+    """Say once why the first call takes so long, to who listens, as the command line does."""
+    _log.info("compiling kernels for this processor, to be kept in %s …", folder)
 
 
 def _load(path: Path) -> ctypes.CDLL | None:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
-from types import ModuleType, TracebackType
+from types import ModuleType
 
 from torch import Tensor
 
@@ -62,12 +62,7 @@ class engine:
             self._before.append(_forced.get())
         _forced.set(self._name)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _forced.set(self._before[-1])
         if len(self._before) > 1:
             self._before.pop()

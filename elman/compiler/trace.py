@@ -140,7 +140,8 @@ def trace(
         new_numbers,
         recorder.masks,
     )
-    sequences = [n for n in inputs if n in hoisted.moving] if hoist else [x_number]
+    moving = [n for n in inputs if n in hoisted.moving] if hoist else []
+    sequences = moving or [x_number]  # read or not, it says how many steps there are
     parameters = [n for n in inputs if n not in hoisted.moving]
     needed = [_affine(operation, recorder.shapes) for operation in hoisted.needed(inputs)]
     drawn = noise_number if cell.noise_size else None

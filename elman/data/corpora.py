@@ -131,7 +131,7 @@ def _data_folder() -> Path | None:
     if not name:
         return None
     if not Path(name).is_dir():
-        raise InputError(
+        raise ElmanError(
             f"ELMAN_DATA is {name}, expected a folder of corpora; correct it or unset it."
         )
     return Path(name)

@@ -67,7 +67,7 @@ def open_endless(data: str) -> Endless:
     of a batch starts elsewhere. Of a text, the next character is predicted; the error is in nats.
 
     Raises:
-        InputError: there is no such text.
+        ElmanError: there is no such text.
         ElmanError: the text cannot be read, or is too short to predict.
     """
     if data == "mackey-glass":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import IO, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -68,12 +67,7 @@ class TokenFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -92,14 +86,15 @@ class Stream:
         steps: time steps a window at the most, T.
 
     Raises:
-        InputError: an argument is below 1, or the text is shorter than one window.
+        InputError: an argument is below 1.
+        ElmanError: the text is shorter than one window.
     """
 
     def __init__(self, tokens: Tokens, batch: int, steps: int) -> None:
         _at_least_one(batch=batch, steps=steps)
         needed = batch * steps + 1
         if len(tokens) < needed:
-            raise InputError(
+            raise ElmanError(
                 f"the text has {len(tokens):,} tokens, expected at least {needed:,} "
                 f"(batch {batch} × steps {steps} + 1); lower --batch or --steps, or give more text."
             )
@@ -169,13 +164,14 @@ class Evaluation:
         steps: time steps a window, T.
 
     Raises:
-        InputError: an argument is below 1, or the text has no target.
+        InputError: an argument is below 1.
+        ElmanError: the text has no target.
     """
 
     def __init__(self, tokens: Tokens, rows: int, steps: int) -> None:
         _at_least_one(rows=rows, steps=steps)
         if len(tokens) < 2:
-            raise InputError(
+            raise ElmanError(
                 f"the text has {len(tokens)} tokens, expected at least 2, one to predict from and "
                 "one to predict; give more text."
             )

@@ -65,9 +65,8 @@ def open_text(data: str | Path) -> TextSource:
         data: path to a UTF-8 file, or a name such as ``time-machine``.
 
     Raises:
-        InputError: there is neither such a file nor such a corpus.
-        ElmanError: the file is a folder, empty, binary, not UTF-8 or unreadable, or the corpus
-            cannot be fetched.
+        ElmanError: there is neither such a file nor such a corpus, the file is a folder, empty,
+            binary, not UTF-8 or unreadable, or the corpus cannot be fetched.
     """
     path = Path(data)
     if not os.path.exists(path) or (path.is_dir() and str(data) in CORPORA):
@@ -80,13 +79,13 @@ def open_text(data: str | Path) -> TextSource:
     return TextSource(path.stem, lambda: read_text(path))
 
 
-def _neither(path: Path) -> InputError:
+def _neither(path: Path) -> ElmanError:
     try:
         nearby = os.listdir(path.parent)
     except OSError:
         nearby = []
     hint = did_you_mean(path.name, [*CORPORA, *nearby])
-    return InputError(
+    return ElmanError(
         f"{path} is neither a file nor the name of a corpus{hint}; give the path of a text file "
         "or a name that `elman data` lists."
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from elman.errors import InputError
 from elman.layers import Recurrent
-from elman.learning.rule import Loss, Rule, detach
+from elman.learning.rule import Lengths, Loss, Rule, detach
 
 
 class BPTT(Rule):
@@ -20,9 +20,11 @@ class BPTT(Rule):
     Each window is a whole sequence: it starts from the network's own start. Memory O(n T).
     """
 
-    def gradients(self, x: Tensor, target: Any) -> Tensor:
+    def gradients(
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
+    ) -> Tensor:
         """See :meth:`Rule.gradients`."""
-        y, state = self.network(x)
+        y, state = self.network(x, resets=resets, lengths=lengths)
         loss = self._back(y, target)
         self.state = detach(state)
         return loss
@@ -55,31 +57,52 @@ class TruncatedBPTT(Rule):
     def reset(self) -> None:
         """See :meth:`Rule.reset`."""
         super().reset()
-        self._past: Tensor | None = None  # the inputs of the steps before the window
+        # The inputs of the steps before the window, and their resets.
+        self._past: tuple[Tensor, Tensor | None] | None = None
         self._before: Any = None  # the state before them
 
-    def gradients(self, x: Tensor, target: Any) -> Tensor:
+    def gradients(
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
+    ) -> Tensor:
         """See :meth:`Rule.gradients`."""
-        self._goes_on(x)
+        resets = self._goes_on(x, resets, lengths)
         steps = len(x)
         reach = steps if self.reach is None else self.reach
-        run = x if self._past is None else torch.cat([self._past, x])
+        run, anew = x, resets
+        if self._past is not None:
+            past, before = self._past
+            run = torch.cat([past, x])
+            if before is not None or resets is not None:
+                anew = torch.cat([_marks(before, past), _marks(resets, x)])
         cut = max(0, len(run) - reach)
         kept = min(max(0, reach - steps), len(run))
-        outputs, state = [], self._before
+        rest = len(run) - kept
+        outputs: list[Tensor] = []
+
+        def read(begin: int, end: int, state: Any) -> Any:
+            marks = None if anew is None else anew[begin:end]
+            y, state = self.network(run[begin:end], state, resets=marks)
+            outputs.append(y)
+            return state
+
+        state = self._before
         if cut:
             with torch.no_grad():
-                y, state = self.network(run[:cut], state)
-            outputs.append(y)
-        y, state = self.network(run[cut : len(run) - kept], state)
-        outputs.append(y)
+                state = read(0, cut, state)
+        state = read(cut, rest, state)
         # Where the window after this one begins to reach back to.
-        self._before, self._past = (detach(state), run[len(run) - kept :]) if kept else (None, None)
+        self._before, self._past = None, None
         if kept:
-            y, state = self.network(self._past, state)
-            outputs.append(y)
+            self._before = detach(state)
+            self._past = run[rest:], None if anew is None else anew[rest:]
+            state = read(rest, len(run), state)
         loss = self._back(torch.cat(outputs)[-steps:], target)
         self.state = detach(state)
         if not kept:
             self._before = self.state
         return loss
+
+
+def _marks(resets: Tensor | None, x: Tensor) -> Tensor:
+    """The resets of the steps x, where there are none as where there are some."""
+    return x.new_zeros(x.shape[:-1], dtype=torch.bool) if resets is None else resets

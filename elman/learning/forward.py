@@ -16,7 +16,7 @@ from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
 from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
-from elman.learning.rule import Loss, Rule, detach
+from elman.learning.rule import Lengths, Loss, Rule, detach
 
 
 class Forward(Rule):
@@ -50,9 +50,11 @@ class Forward(Rule):
 
     @torch.inference_mode(False)
     @torch.enable_grad()
-    def gradients(self, x: Tensor, target: Any) -> Tensor:
+    def gradients(
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
+    ) -> Tensor:
         """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
-        self._check(x)
+        resets = self._check(x, resets, lengths)
         x, target = ordinary(x), ordinary(target)
         batch = x.shape[1]
         weights = {n: p.detach() for n, p in self.influence.step.named_parameters()}
@@ -60,16 +62,20 @@ class Forward(Rule):
             self.state = detach(self.network.initial_state(batch))
             with torch.no_grad():
                 self._carried = self.influence.start(weights, batch)
-        loss, states, by_state = self._one_step_back(x, target)
+        loss, states, by_state = self._one_step_back(x, target, resets)
+        anew = [None] * len(x) if resets is None else list(resets)
         with torch.no_grad():
             total: Tensor | float = 0.0
-            for x_t, s, g in zip(x, states, by_state, strict=True):
+            for x_t, s, g, begins in zip(x, states, by_state, anew, strict=True):
+                if begins is not None and bool(begins.any()):
+                    fresh = self.influence.start(weights, batch)
+                    self._carried = _where(begins, fresh, self._carried)
                 total = total + self.influence.gradient(self._carried, g)
                 self._carried = self._advance(weights, x_t, s)
             self._add(total)
         return loss
 
-    def _check(self, x: Tensor) -> None:
+    def _check(self, x: Tensor, resets: Tensor | None, lengths: Any) -> Tensor | None:
         width = self.network.input_size
         if x.dim() != 3 or x.shape[-1] != width or not len(x):
             raise InputError(
@@ -81,9 +87,11 @@ class Forward(Rule):
                 f"x requires a gradient, and {type(self).__name__} does not follow through time "
                 "what comes before the network: detach it, or use BPTT."
             )
-        self._goes_on(x)
+        return self._goes_on(x, resets, lengths)
 
-    def _one_step_back(self, x: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _one_step_back(
+        self, x: Tensor, target: Any, resets: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Add to ``.grad`` what reaches no further back than the step itself.
 
         All T steps are taken side by side, each from the state that it found.
@@ -95,8 +103,12 @@ class Forward(Rule):
         before = step.flat(self.state).unsqueeze(0)
         if len(x) > 1:
             with torch.no_grad():
-                _, states = self.network(x[:-1], self.state, return_states="all")
+                earlier = None if resets is None else resets[:-1]
+                _, states = self.network(x[:-1], self.state, resets=earlier, return_states="all")
             before = torch.cat([before, step.flat(states)])
+        if resets is not None:
+            start = step.flat(self.network.initial_state(x.shape[1])).detach()
+            before = torch.where(resets.unsqueeze(-1), start, before)
         before.requires_grad_()
         y, after = step(x, before)
         loss = self._back(y, target)
@@ -120,6 +132,13 @@ class Forward(Rule):
         for parameter, part in zip(learned, parts, strict=True):
             part = part.view_as(parameter)
             parameter.grad = part.clone() if parameter.grad is None else parameter.grad.add_(part)
+
+
+def _where(mask: Tensor, a: Any, b: Any) -> Any:
+    """The influence a in the rows (B) of the mask, b in the others."""
+    if isinstance(a, tuple):
+        return tuple(_where(mask, *parts) for parts in zip(a, b, strict=True))
+    return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
 
 class RTRL(Forward):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from elman.errors import InputError
 from elman.layers import Recurrent
+from elman.layers.sequences import Sequences
 
 Loss = Callable[[Tensor, Any], Tensor]
 """From the outputs y (T, B, S) of a window and their targets to the window's loss, a scalar."""
+
+Lengths = Tensor | Sequence[int] | None
 
 
 def detach(state: Any) -> Any:
@@ -57,12 +60,21 @@ class Rule:
         self.network, self.loss = network, loss
         self.state: Any = None
 
-    def gradients(self, x: Tensor, target: Any) -> Tensor:
+    def gradients(
+        self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
+    ) -> Tensor:
         """Add the gradient of this window's loss to every ``.grad``; return the loss.
 
         Args:
             x: (T, B, M), or (B, T, M) for a network with ``batch_first``.
             target: whatever the loss takes.
+            resets: (T, B) bool, laid out as x: true where a new sequence begins with that step.
+                Nothing before it is learned from for what comes after it.
+            lengths: (B), for :class:`~elman.learning.BPTT` alone: where each sequence ends.
+
+        Raises:
+            InputError: the window does not go on from the last one, a shape does not fit, or
+                lengths are given to a rule that reads streams.
         """
         raise NotImplementedError
 
@@ -81,8 +93,14 @@ class Rule:
         loss.backward()
         return loss.detach()
 
-    def _goes_on(self, x: Tensor) -> None:
-        """Refuse a window that cannot go on from where the last one ended."""
+    def _goes_on(self, x: Tensor, resets: Tensor | None, lengths: Any) -> Tensor | None:
+        """Refuse a window that cannot go on from where the last one ended; its resets, by x."""
+        if lengths is not None:
+            raise InputError(
+                f"{type(self).__name__} reads streams, whose rows go on from window to window and "
+                "have no lengths: say by resets where a sequence begins, or use BPTT."
+            )
+        Sequences.of(x, None, resets, self.network.input_size, self.network.batch_first)
         state = self.state
         while not isinstance(state, Tensor | None):  # by state, and where widths differ by layer
             state = state[0]
@@ -91,6 +109,7 @@ class Rule:
                 f"the stream had {state.shape[-2]} rows and this window has {x.shape[1]}: "
                 "call reset() where a new stream begins."
             )
+        return None if resets is None else resets.to(x.device)
 
     def _one_direction(self) -> None:
         """Refuse networks that do not read a stream forward, step after step."""

@@ -82,14 +82,24 @@ def check_path(path: Path) -> None:
     """Refuse the name of a picture that cannot be drawn, before anything is computed for it.
 
     Raises:
-        InputError: it ends in no known format, or its folder is not there.
+        InputError: it ends in no known format.
+        ElmanError: its folder is not there.
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(
             f"a picture's name must end in one of {', '.join(FORMATS)}, received {str(path)!r}."
         )
-    if not path.parent.is_dir():
-        raise InputError(f"no folder {str(path.parent)!r} for {path.name}: make it first.")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file whose folder is not there, before anything is computed for it.
+
+    Raises:
+        ElmanError: it is not there.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ElmanError(f"no folder {str(path.parent)!r} for {path.name}: make it first.")
 
 
 def style(k: int, count: int, points: int) -> dict[str, Any]:

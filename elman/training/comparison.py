@@ -1,18 +1,16 @@
-"""Several models on the same data with the same budget, side by side."""
+"""Several models on the same data, with the same epochs or seconds for each, side by side."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from elman.errors import ElmanError, InputError
+from elman.lens.drawing import canvas, render, style
 from elman.training import storage
 from elman.training.loop import Trainer, start
+from elman.training.tables import print_rows
 from elman.training.task import Task
 
 
@@ -80,13 +78,11 @@ def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
 
 def print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
     """Print the rows of a comparison as a table."""
-    table = Table(box=None, pad_edge=False)
     columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
-    for k, column in enumerate(columns):
-        table.add_column(column.replace("_per_", "/"), justify="right" if k else "left")
-    for row in rows:
-        table.add_row(*(_shown(row.get(column)) for column in columns))
-    Console(highlight=False).print(table)
+    print_rows(
+        [column.replace("_per_", "/") for column in columns],
+        [[_shown(row.get(column)) for column in columns] for row in rows],
+    )
 
 
 def _shown(value: Any) -> str:
@@ -104,39 +100,31 @@ def _shown(value: Any) -> str:
 def _draw(
     curves: list[tuple[str, list[dict[str, Any]]]], headline: str, title: str, path: Path
 ) -> None:
-    import matplotlib
+    from matplotlib import ticker
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    styles = ["-", "--", "-.", ":"]
-    for k, (label, metrics) in enumerate(curves):
-        if not metrics:
-            continue
-        key = f"validation_{headline}"
-        key = key if key in metrics[-1] else headline
-        shade = str(0.6 * (k // len(styles)) / max(1, (len(curves) - 1) // len(styles)))
-        for axis, by in zip(axes, ("epoch", "seconds"), strict=True):
-            axis.plot(
-                [m[by] for m in metrics],
-                [m[key] for m in metrics],
-                styles[k % len(styles)],
-                color=shade,
-                marker="." if len(metrics) < 30 else None,
-                label=label,
-            )
-            axis.set_xlabel("epoch" if by == "epoch" else "seconds of training")
+    drawn = [(label, metrics) for label, metrics in curves if metrics]
+    with canvas(9, 4) as figure:
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, (by, label) in zip(
+            axes, (("epoch", "epoch"), ("seconds", "seconds of training")), strict=True
+        ):
+            axis.set_xlabel(label)
             axis.grid(alpha=0.3, which="both")
-        axes[0].set_ylabel(key.replace("_", " "))
-    figure.suptitle(title)
-    axes[0].set_yscale("log")
-    axes[0].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    for axis in axes:
-        axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes[1].legend(frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    plt.close(figure)
-    storage.write_bytes(path, drawn.getvalue())
+            for k, (name, metrics) in enumerate(drawn):
+                key = f"validation_{headline}"
+                key = key if key in metrics[-1] else headline
+                axis.plot(
+                    [m[by] for m in metrics],
+                    [m[key] for m in metrics],
+                    **style(k, len(drawn), len(metrics)),
+                    label=name,
+                )
+                axes[0].set_ylabel(key.replace("_", " "))
+        figure.suptitle(title)
+        axes[0].set_yscale("log")
+        axes[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
+        if drawn:
+            axes[1].legend()
+        storage.write_bytes(path, render(figure))

@@ -64,7 +64,7 @@ class Trainer:
     Every update: gradients by truncated BPTT, L1, clipping, the optimiser at the schedule's rate.
     Every epoch: validation, a line of metrics; the best epoch's weights are kept. Every
     ``save_every`` seconds, at the end, and when interrupted: a checkpoint, from which training goes
-    on bit for bit.
+    on bit for bit. From here to the end of :meth:`train`, nobody else can train the run.
 
     Args:
         task: the job, with its model.
@@ -109,20 +109,39 @@ class Trainer:
         self.interrupted = False
         self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None
-        if resume:
-            self._load()
-        else:
-            self._save()  # so that there is something to go on from, whatever comes
+        run.lock()
+        try:
+            # A new run is saved so that there is something to go on from, whatever comes.
+            self._load() if resume else self._save()
+        except BaseException:
+            run.unlock()
+            raise
+
+    def rehearse(self) -> None:
+        """Take the first update's passes, so that what is wrong with the model shows at once.
+
+        Weights, gradients and the random numbers to come are left as they are.
+        """
+        device = self.fabric.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self.model.train()
+            loss, _ = self.task.loss(self.model, next(iter(self.task.read(0, 0))), None)
+            self.fabric.backward(loss)
+        self.optimizer.zero_grad()
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
-        with Interrupt() as interrupt, self.report:
-            while not (self._finished() or self.interrupted):
-                self.interrupted = not self.epoch(interrupt)
-        self._save()
-        draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
-        if self.watch is not None:
-            self.watch.draw()
+        self.run.lock()
+        try:
+            with Interrupt() as interrupt, self.report:
+                while not (self._finished() or self.interrupted):
+                    self.interrupted = not self.epoch(interrupt)
+            self._save()
+            draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
+            if self.watch is not None:
+                self.watch.draw()
+        finally:
+            self.run.unlock()
 
     @property
     def epochs(self) -> float:
@@ -312,7 +331,7 @@ def start(
 
     Raises:
         ElmanError: the folder is there already, the data cannot be used, or the disk is full.
-        InputError: a setting cannot be used.
+        InputError: a setting cannot be used, or the first step of a cell fails.
     """
     refuse_existing(path)
     pick(settings.device)
@@ -320,7 +339,9 @@ def start(
     run = Run.create(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
     try:
         job.save(run)
-        return Trainer(job, run, settings, quiet=quiet)
+        trainer = Trainer(job, run, settings, quiet=quiet)
+        trainer.rehearse()
+        return trainer
     except BaseException:
         run.remove()
         raise

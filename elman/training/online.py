@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from elman.cells import registry
@@ -28,6 +26,7 @@ from elman.training.interrupt import Interrupt
 from elman.training.memory import Memory
 from elman.training.progress import Report
 from elman.training.settings import Settings, option
+from elman.training.tables import print_rows
 
 POINTS = 50  # of a curve: each the mean over many steps, because single errors scatter
 
@@ -202,23 +201,20 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def print_rules(compared: dict[str, Any]) -> None:
     """Print a comparison of rules as a table."""
-    table = Table(box=None, pad_edge=False)
-    for k, column in enumerate(("rule", compared["measure"], "steps/s", "seconds", "memory, MB")):
-        table.add_column(column, justify="right" if k else "left")
+    rows = []
     for row in compared["rows"]:
         if "error" not in row:
-            table.add_row(row["rule"], "–", "–", "–", "–")
+            rows.append([row["rule"], "–", "–", "–", "–"])
             continue
         peak = row["peak_bytes"]
-        table.add_row(
-            row["rule"], f"{row['error']:.4f}", f"{row['steps_per_second']:,.0f}",
-            f"{row['seconds']:,.1f}", "–" if peak is None else f"{peak / 1e6:.1f}",
+        rows.append(
+            [row["rule"], f"{row['error']:.4f}", f"{row['steps_per_second']:,.0f}",
+             f"{row['seconds']:,.1f}", "–" if peak is None else f"{peak / 1e6:.1f}"]
         )  # fmt: skip
-    console = Console(highlight=False)
-    console.print(table)
+    print_rows(("rule", compared["measure"], "steps/s", "seconds", "memory, MB"), rows)
     for row in compared["rows"]:
         if row["failed"]:
-            console.print(f"{row['rule']}: {row['failed']}", markup=False, soft_wrap=True)
+            print(f"{row['rule']}: {row['failed']}")
 
 
 def draw(compared: dict[str, Any], path: Path) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import re
 import shutil
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,8 @@ class Run:
 
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path, self.config = path, config
+        self._made: list[Path] = []  # the folders that were made for it, the innermost first
+        self._unlock: Callable[[], Any] | None = None
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Run:
@@ -39,11 +46,12 @@ class Run:
         from elman import __version__
 
         refuse_existing(path)
+        run = cls(path, {"format": FORMAT, "elman": __version__, **config})
+        run._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             (path / "checkpoint").mkdir(parents=True)
         except OSError as error:
             raise ElmanError(f"the folder {path} cannot be made ({error.strerror}).") from error
-        run = cls(path, {"format": FORMAT, "elman": __version__, **config})
         try:
             storage.write_json(path / "config.json", run.config)
         except ElmanError:
@@ -85,8 +93,44 @@ class Run:
         storage.write_json(self.path / "config.json", self.config)
 
     def remove(self) -> None:
-        """Take the folder away again, where its run could not even start."""
+        """Take the folder away again, where its run could not even start.
+
+        Those above it that were made for it go too, unless there is something else in them.
+        """
         shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for folder in self._made[1:]:
+                folder.rmdir()
+
+    # -- one process at a time ----------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Let nobody else train this run, until :meth:`unlock`.
+
+        It is the system's lock on the folder, so that one whose process has died holds nobody up.
+
+        Raises:
+            ElmanError: it is being trained already.
+        """
+        if self._unlock is not None:
+            return
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise ElmanError(
+                f"{self.path} is being trained already: wait for that to end, or train anew."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        self._unlock = weakref.finalize(self, os.close, folder)
+
+    def unlock(self) -> None:
+        """Let others train this run again."""
+        if self._unlock is not None:
+            self._unlock()
+        self._unlock = None
 
     # -- weights and checkpoints --------------------------------------------------------------
 

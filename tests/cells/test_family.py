@@ -177,14 +177,14 @@ def test_lstms_with_fewer_gates(agree):
         agree(cell(x, h, c), (sigmoid(o) * tanh(new), new))
 
 
-@pytest.mark.parametrize("sees", ["new", "previous"])
-def test_peepholes(sees, agree):
-    cell = mixed(cells.PeepholeLSTM(3, 4, sees, **F64))
+@pytest.mark.parametrize("kind", [cells.PeepholeLSTM, cells.PreviousPeepholeLSTM])
+def test_peepholes(kind, agree):
+    cell = mixed(kind(3, 4, **F64))
     x, h, c = drawn(cell)
     i, f, g, o = (x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih).chunk(4, -1)
     v_i, v_f, v_o = cell.weight_peephole.chunk(3)
     new = sigmoid(f + v_f * c) * c + sigmoid(i + v_i * c) * tanh(g)
-    seen = new if sees == "new" else c
+    seen = new if kind is cells.PeepholeLSTM else c
     agree(cell(x, h, c), (sigmoid(o + v_o * seen) * tanh(new), new))
 
 
@@ -383,7 +383,6 @@ def test_deep_stacks_without_recurrence_need_links():
         (lambda: cells.Clockwork(2, 4, (1, "2")), ["periods", "positive integers", "'2'"]),
         (lambda: cells.Clockwork(2, 3), ["hidden_size", "at least 4", "received 3"]),
         (lambda: cells.IndRNN(2, 4, recurrent_range=(1, 0)), ["recurrent_range", "(1, 0)"]),
-        (lambda: cells.PeepholeLSTM(2, 4, "now"), ["output_sees", "'new'", "'now'"]),
         (lambda: cells.RecurrentHighway(2, 4, depth=0), ["depth", "positive integer", "0"]),
         (lambda: cells.QRNN(2, 4, kernel_size=1), ["kernel_size", "at least 2", "1"]),
         (lambda: cells.LRU(2, 4, radius=(0.9, 0.5)), ["radius", "(0.9, 0.5)"]),

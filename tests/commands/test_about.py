@@ -93,6 +93,27 @@ def test_every_command_has_help(elman, command):
         assert "Example: elman" in out
 
 
+def test_every_command_has_its_place(elman):
+    from typer.main import get_command
+
+    out = elman("--help")[1]
+    listed = [
+        line.split()[1] for line in out.splitlines() if line.startswith("│ ") and line[2] != " "
+    ]
+    assert listed[1:] == list(cli.command().commands)
+    assert sorted(listed[1:]) == sorted(get_command(cli.app).commands)
+
+
+def test_ctrl_c_is_one_sentence_for_every_command(elman, monkeypatch):
+    from elman.commands import about
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(about, "_findings", interrupted)
+    assert elman("doctor") == (1, "", "elman: interrupted.\n")
+
+
 def test_a_fault_is_told_as_one(elman, monkeypatch):
     from elman.commands import about
 

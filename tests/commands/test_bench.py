@@ -57,8 +57,8 @@ def test_what_is_done_is_kept_on_an_interrupt(elman, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bench, "measure", interrupted)
-    code, shown, _ = elman(*TINY)
-    assert code != 0
+    code, shown, told = elman(*TINY)
+    assert (code, told.splitlines()[-1]) == (1, "elman: interrupted.")
     assert "| gru |" in shown
 
 
@@ -69,7 +69,6 @@ def test_what_is_done_is_kept_on_an_interrupt(elman, monkeypatch):
         (("--all", "--cells", "gru"), "--all says itself what is measured"),
         (("--threads", "two"), "--threads must be whole numbers"),
         (("--profile", "--plot", "x.png"), "nothing to draw"),
-        (("--out", "no/such/folder.json"), "no folder 'no/such'"),
         (("--peers", "keras"), "unknown peer 'keras'"),
     ],
 )
@@ -77,3 +76,8 @@ def test_wrong_usage(elman, arguments, message):
     code, _, told = elman(*arguments)
     assert code == 2
     assert message in told
+
+
+def test_a_folder_that_is_not_there(elman):
+    code, _, told = elman("--out", "no/such/folder.json")
+    assert (code, "no folder 'no/such'" in told) == (1, True)

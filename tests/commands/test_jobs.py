@@ -71,9 +71,10 @@ def test_a_second_run_gets_a_folder_of_its_own(book, elman):
 
 
 def test_evaluate(trained, elman):
-    code, out, _ = elman("evaluate", trained, "--json")
+    code, out, told = elman("evaluate", trained, "--json")
     figures = json.loads(out)
     assert code == 0
+    assert "reading and measuring the data of its training" in told
     assert figures["tokens"] == 134
     Path("other.txt").write_text("the lazy fox " * 10)
     _, out, _ = elman("evaluate", trained, "other.txt", "--json")
@@ -90,6 +91,17 @@ def test_generate(trained, elman):
     assert len(out) == len("the ") + 20 + 1
     assert elman(*arguments)[1] == out
     assert elman(*arguments[:-1], 2)[1] != out
+
+
+def test_ctrl_c_ends_a_text_with_its_line(trained, elman, monkeypatch):
+    def pieces(*_, **__):
+        yield "brown"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("elman.tasks.language_model.generate", pieces)
+    assert elman("generate", trained, "--prompt", "the ") == (
+        1, "the brown\n", "elman: interrupted.\n"
+    )  # fmt: skip
 
 
 def test_generate_refuses_what_was_never_seen(trained, elman):
@@ -191,6 +203,39 @@ def test_a_cell_of_ones_own_from_a_file(book, elman):
     assert elman("train", "language-model", "--resume", "m", "--epochs", 3, *cell)[0] == 0
 
 
+BROKEN = {
+    "fails": ("tanh(z) @ h", "Mine.step failed"),
+    "shape": ("tanh(z).sum(-1)", "Mine.step returned h of shape"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_cell_that_fails_at_its_first_step_leaves_nothing(book, elman, what):
+    step, words = BROKEN[what]
+    Path("mine.py").write_text(CELL.replace("0.5 * h + 0.5 * tanh(z)", step))
+    for command, run in (("train", "made/for/it"), ("compare", "c")):
+        cell = "--cell" if command == "train" else "--cells"
+        arguments = (
+            command,
+            "language-model",
+            book,
+            *SMALL[2:],
+            cell,
+            "mine.py:Mine",
+            "--hidden",
+            8,
+        )
+        code, out, errors = elman(*arguments, "--run", run)
+        assert (code, out) == (2, "")
+        assert words in _one_sentence(errors)
+        assert Path(run).parts[0] not in os.listdir()
+    code, _, errors = elman("cells", "mine.py:Mine")
+    assert (code, words in _one_sentence(errors)) == (2, True)
+    Path("mine.py").write_text(CELL)
+    assert elman(*arguments, "--run", run)[0] == 0
+    assert "engine      native" in elman("cells", "mine.py:Mine")[1]
+
+
 def _file(content):
     def make():
         Path("bad.txt").write_bytes(content)
@@ -201,11 +246,11 @@ def _file(content):
 
 BAD = {
     "empty": (_file(b""), 1, "bad.txt is empty"),
-    "short": (_file(b"short"), 2, "tokens, expected at least 81"),
+    "short": (_file(b"short"), 1, "tokens, expected at least 81"),
     "binary": (_file(bytes(range(256)) * 9), 1, "bad.txt"),
     "encoding": (_file("时间机器".encode("gb18030") * 99), 1, "not UTF-8"),
     "utf-16": (_file("the time machine".encode("utf-16") * 99), 1, "bad.txt"),
-    "missing": (lambda: "no-such.txt", 2, "no-such.txt is neither a file nor"),
+    "missing": (lambda: "no-such.txt", 1, "no-such.txt is neither a file nor"),
     "folder": (lambda: ".", 1, "is a folder"),
 }
 
@@ -310,6 +355,23 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
     )
     assert code == 0, errors
     assert json.loads(out)["epochs"] == epochs
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(trained, elman):
+    resume = ("train", "language-model", "--resume", trained, "--epochs", 3)
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    # Another process, which is killed while it trains.
+    hold = "from elman.training.run import *; r = Run.open(Path('run')); r.lock(); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=_environment(),
+    ) as other:  # fmt: skip
+        assert other.stdout.readline() == b"\n"
+        code, _, errors = elman(*resume)
+        assert (code, "run is being trained already" in _one_sentence(errors)) == (1, True)
+        assert {path: path.read_bytes() for path in before} == before
+        other.kill()
+    assert elman(*resume)[0] == 0
 
 
 def test_a_folder_that_is_there_is_refused_before_anything_is_read(book, elman, monkeypatch):
@@ -421,12 +483,16 @@ def test_a_comparison_does_not_depend_on_its_order(book, elman):
     assert all(first == second for first, second in rows.values()), rows
     code, _, errors = elman("compare", "language-model", book, "--cells", "gru,gru")
     assert (code, "can be compared once" in _one_sentence(errors)) == (2, True)
-    assert (
-        "perplexity"
-        in elman("compare", "language-model", book, *SMALL[2:], "--cells", "mlp", "--hidden", "4")[
-            1
-        ]
-    )
+
+
+def test_what_there_is_to_look_at_is_named(book, elman):
+    small = ("language-model", book, *SMALL[2:], "--hidden", "4")
+    _, out, _ = elman("compare", *small, "--cells", "mlp")
+    assert "perplexity" in out
+    assert out.endswith("Curves are in runs/compare-language-model-book: comparison.png, "
+                        "comparison.json.\n")  # fmt: skip
+    _, out, _ = elman("train", *small, "--run", "r", "--watch-gradients")
+    assert out.endswith("are in r: curves.png, gradients.png, gradients.svg, samples.txt.\n")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,22 @@ def test_builds_once(folder, monkeypatch):
     assert build.build(SOURCE % 1, torch.float32).answer() == 1
 
 
+def test_building_is_told_once_to_those_who_listen(folder, capsys):
+    from elman.cli import _told
+
+    build._announce.cache_clear()
+    build.build(SOURCE % 1, torch.float32)
+    assert capsys.readouterr() == ("", "")
+    build._announce.cache_clear()
+    with _told():
+        build.build(SOURCE % 1, torch.float32)  # from the cache
+        assert capsys.readouterr() == ("", "")
+        build.build(SOURCE % 2, torch.float32)
+        build.build(SOURCE % 3, torch.float32)
+    told = f"compiling kernels for this processor, to be kept in {folder} …\n"
+    assert capsys.readouterr() == ("", told)
+
+
 def test_flags_and_types_have_libraries_of_their_own(folder, monkeypatch):
     build.build(SOURCE % 1, torch.float32)
     build.build(SOURCE % 1, torch.float64)

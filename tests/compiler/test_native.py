@@ -148,6 +148,16 @@ class NoRecurrence(Cell):
         return tanh(self.net(x))
 
 
+class Autonomous(Cell):
+    """A dynamical system that nothing drives: the step reads no input."""
+
+    state = ("h",)
+    net = Linear(of="h", bias=True)
+
+    def step(self, x, h):
+        return tanh(self.net(h))
+
+
 class Selects(Cell):
     """Comparisons of what is known before the loop: of the input, of a weight, of a constant."""
 
@@ -182,7 +192,7 @@ class OneUnitState(Cell):
 
 OWN = (
     Peephole, Multiplicative, Normalised, WholeRow, Many, Jordan, SoftMaximum, Rotated, Twice,
-    NoProduct, NoRecurrence, Selects, OneUnitState,
+    NoProduct, NoRecurrence, Autonomous, Selects, OneUnitState,
 )  # fmt: skip
 LIBRARY = {
     "lstm": lambda m, h: cells.LSTM(m, h, biases=2),

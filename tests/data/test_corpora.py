@@ -143,7 +143,7 @@ def test_a_file_missing_from_the_data_folder_is_downloaded(corpus, tmp_path, mon
 
 def test_a_data_folder_that_is_none(corpus, monkeypatch):
     monkeypatch.setenv("ELMAN_DATA", "/no/such/folder")
-    with pytest.raises(InputError, match="ELMAN_DATA is /no/such/folder, expected a folder"):
+    with pytest.raises(ElmanError, match="ELMAN_DATA is /no/such/folder, expected a folder"):
         corpus.paths()
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from elman import ElmanError, InputError
+from elman import ElmanError
 from elman.data.endless import AHEAD, open_endless
 
 
@@ -58,7 +58,7 @@ def test_losses_are_means_and_errors_follow(tmp_path):
 
 
 def test_what_cannot_be_predicted_is_said(tmp_path):
-    with pytest.raises(InputError, match="no-such-stream"):
+    with pytest.raises(ElmanError, match="no-such-stream"):
         open_endless("no-such-stream")
     (tmp_path / "one.txt").write_text("a", encoding="utf-8")
     with pytest.raises(ElmanError, match="1 characters: expected at least 2"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.data.streams import PADDING, Evaluation, Stream, TokenFile, split
-from elman.errors import InputError
+from elman.errors import ElmanError, InputError
 
 
 @st.composite
@@ -66,7 +66,7 @@ def test_the_textbook_example():
 
 def test_a_text_just_long_enough_and_one_too_short():
     assert len(Stream(np.arange(13), 3, 4)) == 1
-    with pytest.raises(InputError, match=r"12 tokens, expected at least 13 \(batch 3 × steps 4"):
+    with pytest.raises(ElmanError, match=r"12 tokens, expected at least 13 \(batch 3 × steps 4"):
         Stream(np.arange(12), 3, 4)
 
 
@@ -109,7 +109,7 @@ def test_every_target_is_judged_once(length, rows, steps):
 
 
 def test_a_text_without_a_target():
-    with pytest.raises(InputError, match="1 tokens, expected at least 2"):
+    with pytest.raises(ElmanError, match="1 tokens, expected at least 2"):
         Evaluation(np.arange(1), 1, 1)
 
 
@@ -157,5 +157,5 @@ def test_token_file_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_an_empty_token_file():
-    with TokenFile([], 28) as tokens, pytest.raises(InputError, match="0 tokens"):
+    with TokenFile([], 28) as tokens, pytest.raises(ElmanError, match="0 tokens"):
         Stream(tokens, 1, 1)

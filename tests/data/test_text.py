@@ -56,11 +56,11 @@ def test_an_unknown_normalization_is_refused_at_once(book):
 
 
 def test_neither_file_nor_corpus_names_what_comes_close(book):
-    with pytest.raises(InputError, match=r"neither.*did you mean book\.txt"):
+    with pytest.raises(ElmanError, match=r"neither.*did you mean book\.txt"):
         open_text(book.with_name("bok.txt"))
-    with pytest.raises(InputError, match=r"neither.*did you mean time-machine.*`elman data`"):
+    with pytest.raises(ElmanError, match=r"neither.*did you mean time-machine.*`elman data`"):
         open_text("time-machin")
-    with pytest.raises(InputError, match="neither"):
+    with pytest.raises(ElmanError, match="neither"):
         open_text("no/such/folder/at-all.txt")
 
 

@@ -53,27 +53,37 @@ def test_bptt_is_the_textbooks_sum_over_pairs_of_steps(network):
     assert torch.allclose(got["weight_ih_l0"], for_w, atol=1e-12)
 
 
-def _reached(network, x, target, start, end, reach):
+def _reached(network, x, target, resets, start, end, reach):
     """∂/∂θ of the losses of steps start … end − 1, cut off ``reach`` steps before the end."""
     cut = max(0, end - reach)
     with torch.no_grad():
-        early, state = network(x[:cut]) if cut else (x.new_empty(0, *target.shape[1:]), None)
-    late, _ = network(x[cut:end], state)
+        early, state = x.new_empty(0, *target.shape[1:]), None
+        if cut:
+            early, state = network(x[:cut], resets=resets[:cut])
+    late, _ = network(x[cut:end], state, resets=resets[cut:end])
     _loss(torch.cat([early, late])[start:end], target[start:end]).backward()
     return _gradients(network)
 
 
-@given(k1=st.integers(1, 5), k2=st.integers(1, 9), windows=st.integers(1, 4))
-def test_each_window_reaches_k2_steps_back(k1, k2, windows):
+@given(
+    k1=st.integers(1, 5),
+    k2=st.integers(1, 9),
+    windows=st.integers(1, 4),
+    often=st.sampled_from((0, 0.3)),
+)
+def test_each_window_reaches_k2_steps_back(k1, k2, windows, often):
     network = elman.LSTM(3, 4, 2, dtype=torch.float64)
     x, target = _window(k1 * windows)
+    resets = torch.rand(x.shape[:2]) < often
     rule = TruncatedBPTT(network, _loss, reach=k2)
     for start in range(0, len(x), k1):
         end = start + k1
-        loss = rule.gradients(x[start:end], target[start:end])
+        here = resets[start:end]
+        given = here if here.any() else None  # none in one window, some in another
+        loss = rule.gradients(x[start:end], target[start:end], resets=given)
         got = _gradients(network)
-        expected = _reached(network, x, target, start, end, k2)
-        y, state = network(x[:end])
+        expected = _reached(network, x, target, resets, start, end, k2)
+        y, state = network(x[:end], resets=resets[:end])
         assert torch.allclose(loss, _loss(y[start:], target[start:end]))
         for a, b in zip(rule.state, state, strict=True):
             assert torch.allclose(a, b, atol=1e-12)
@@ -140,6 +150,25 @@ def test_losses_and_rows_that_do_not_fit_are_refused():
             rule.gradients(torch.zeros(5, 3, 3), None)
         rule.reset()
         rule.gradients(torch.zeros(5, 3, 3), None)
+
+
+def test_whole_sequences_have_lengths(network):
+    (x, target), rule = _window(6), BPTT(network, lambda y, t: (y * t).sum())
+    rule.gradients(x, target, lengths=[2, 6])
+    padded = _gradients(network)
+    for row, end in enumerate((2, 6)):
+        rule.gradients(x[:end, row : row + 1], target[:end, row : row + 1])
+    for name, gradient in _gradients(network).items():
+        assert torch.allclose(gradient, padded[name], atol=1e-12), name
+
+
+@pytest.mark.parametrize("kind", [TruncatedBPTT, RTRL])
+def test_streams_have_no_lengths(network, kind):
+    x, target = _window(4)
+    with pytest.raises(elman.InputError, match=f"{kind.__name__} reads streams.*by resets"):
+        kind(network, _loss).gradients(x, target, lengths=[2, 4])
+    with pytest.raises(elman.InputError, match=r"resets must be bool of shape \(4, 2\)"):
+        kind(network, _loss).gradients(x, target, resets=torch.zeros(4, 3, dtype=torch.bool))
 
 
 def test_detach_keeps_the_structure():

@@ -153,6 +153,50 @@ def test_elementwise_rtrl_is_full_rtrl(agree, cell, learned):
     agree(_gradients(network, SnAp1(network, _loss), *stream, 3).values(), expected.values())
 
 
+SEPARATE = [
+    (RTRL, lambda: elman.LSTM(3, 4, 2, **DOUBLE)),
+    (RTRL, lambda: elman.Recurrent(IndRNN(3, 4, **DOUBLE))),  # unit by unit
+    (SnAp1, lambda: elman.GRU(3, 4, **DOUBLE)),
+    (RFLO, lambda: elman.LSTM(3, 4, **DOUBLE)),
+]
+
+
+@pytest.mark.parametrize(("rule", "make"), SEPARATE)
+@pytest.mark.parametrize("learned", [False, True], ids=["zero", "initial"])
+def test_resets_make_separate_sequences(agree, rule, make, learned):
+    network = elman.Recurrent(make().cells[0], make().num_layers, learn_initial_state=learned)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    x, target = _window(network, 8)
+    resets = torch.zeros(8, 2, dtype=torch.bool)
+    resets[3, 0] = resets[5, 1] = True
+    online = rule(network, _loss)
+    network.zero_grad()
+    for at in (slice(0, 3), slice(3, 4), slice(4, 8)):
+        online.gradients(x[at], target[at], resets=resets[at] if resets[at].any() else None)
+    received = _flat({n: p.grad for n, p in network.named_parameters()})
+    exact = BPTT if rule is RTRL else rule
+    expected = torch.zeros_like(received)
+    for row, cut in ((0, 3), (1, 5)):
+        for part in (slice(0, cut), slice(cut, 8)):
+            one = x[part, row : row + 1], target[part, row : row + 1]
+            expected += _flat(_gradients(network, exact(network, _loss), *one))
+    agree(received, expected)
+
+
+@pytest.mark.parametrize("rule", [RTRL, SnAp1, RFLO, UORO])
+def test_what_begins_anew_at_every_step_has_no_past(agree, rule):
+    network = elman.LSTM(3, 4, **DOUBLE)
+    x, target = _window(network, 5)
+    always = torch.ones(5, 2, dtype=torch.bool)
+    found = []
+    for kind in (BPTT, rule):
+        network.zero_grad()
+        kind(network, _loss).gradients(x, target, resets=always)
+        found.append([p.grad.clone() for p in network.parameters()])
+    agree(*found)
+
+
 def test_units_that_read_each_other_are_found(kinds):
     apart = {name for name, kind in kinds.items() if elementwise(elman.Recurrent(kind(3, 4)))}
     assert "mlp" in apart

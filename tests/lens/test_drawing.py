@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import elman
-from elman import InputError
+from elman import ElmanError, InputError
 from elman.lens import activity, drawing, pictures, side_by_side
 
 
@@ -83,7 +83,7 @@ def test_the_same_picture_has_the_same_bytes(tmp_path):
 def test_where_pictures_cannot_go(tmp_path):
     with pytest.raises(InputError, match=r"must end in one of \.png"):
         drawing.check_path(tmp_path / "a.jpeg")
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(ElmanError, match="no folder"):
         drawing.check_path(tmp_path / "none" / "a.png")
 
 

@@ -149,7 +149,7 @@ def test_settings_that_do_not_fit_together(book):
         LanguageModeling.prepare([book], _settings(tied=True, embedding=0))
     with pytest.raises(InputError, match="no text was given"):
         LanguageModeling.prepare([], _settings())
-    with pytest.raises(InputError, match=r"the text has 1,440 tokens, expected at least 2,801"):
+    with pytest.raises(ElmanError, match=r"the text has 1,440 tokens, expected at least 2,801"):
         LanguageModeling.prepare([book], _settings(batch=400))
 
 

@@ -90,14 +90,14 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_what_cannot_be_compared_is_said(tmp_path, capsys):
-    for options, message in (
-        (["--learning", "rtrl,magic"], "unknown rule 'magic'"),
-        (["--learning", "rtrl,rtrl"], "each rule can be compared once"),
-        (["--hidden", "0"], "hidden"),
-        (["no-such-book.txt"], "no-such-book"),
-        (["--cell", "magic"], "unknown cell 'magic'"),
+    for options, message, code in (
+        (["--learning", "rtrl,magic"], "unknown rule 'magic'", 2),
+        (["--learning", "rtrl,rtrl"], "each rule can be compared once", 2),
+        (["--hidden", "0"], "hidden", 2),
+        (["no-such-book.txt"], "no-such-book", 1),
+        (["--cell", "magic"], "unknown cell 'magic'", 2),
     ):
-        assert cli.run(["compare-learning", *options, "--run", str(tmp_path / "run")]) == 2
+        assert cli.run(["compare-learning", *options, "--run", str(tmp_path / "run")]) == code
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError):
