@@ -186,7 +186,7 @@ ELMAN_INLINE V lanes(V v, F f) {
 // -- exp and its kin ----------------------------------------------------------------------------
 //
 // x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^r − 1 by its series, cut where the next term is below
-// a tenth of an ulp. Errors, measured over the whole float range: exp 1.0, sigmoid 2.8, tanh 3.3 ulp.
+// a tenth of an ulp. Errors, measured over the whole float range: exp 1.07, sigmoid 3.29, tanh 3.71 ulp.
 
 template <class T>
 struct Limits;
