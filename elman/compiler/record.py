@@ -78,20 +78,22 @@ class Operation:
     def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
         """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
 
-        traced, real = batch if batch and self.function in SHAPED else (None, None)
-
-        def fill(v: Any) -> Any:
-            kind = type(v)
-            if kind is Ref:
-                return values[v.number]
-            if kind is tuple or kind is list:
-                return kind(map(fill, v))
-            return real if kind is int and v == traced else v
-
-        out = self.function(
-            *map(fill, self.args), **{name: fill(v) for name, v in self.kwargs.items()}
-        )
+        sizes = batch if batch and self.function in SHAPED else (None, None)
+        args = [_filled(v, values, sizes) for v in self.args]
+        kwargs = {name: _filled(v, values, sizes) for name, v in self.kwargs.items()}
+        out = self.function(*args, **kwargs)
         return list(out) if isinstance(out, (tuple, list)) else [out]
+
+
+def _filled(argument: Any, values: Mapping[int, Any], sizes: tuple[Any, Any]) -> Any:
+    """An argument with values for their numbers and the real size for the traced one."""
+    # Not a function within another: one that calls itself would keep the values alive for long.
+    kind = type(argument)
+    if kind is Ref:
+        return values[argument.number]
+    if kind is tuple or kind is list:
+        return kind(_filled(v, values, sizes) for v in argument)
+    return sizes[1] if kind is int and argument == sizes[0] else argument
 
 
 class Recorder(TorchDispatchMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -241,3 +242,26 @@ def test_a_second_backward_gives_the_same(cell):
     for a, b, c in zip(first, second, expected, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, c, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("cell", [cells.LSTM, cells.GRUResetBefore, cells.LRU])
+def test_a_step_leaves_nothing_to_the_garbage_collector(cell):
+    # What is only reachable from itself keeps its tensors until the collector comes by.
+    network, x = elman.Recurrent(cell(4, 5)), torch.randn(6, 3, 4)
+
+    def work():
+        network(x)[0].sum().backward()
+        network.zero_grad()
+        with torch.no_grad():
+            state = network(x)[1]
+            for _ in range(3):
+                _, state = network.step(x[0], state)
+
+    work()  # compiles
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
