@@ -58,8 +58,9 @@ def draw_counting(
         _draw_curves(losses, rows, details["curves"], LOSS)
         logarithmic(losses)
         losses.set(title=f"training; beside each seed: {details['measure']}", ylabel="loss")
-        spread = states.amax(0) - states.amin(0)
-        order = spread.argsort(descending=True).tolist()
+        # A counter goes far and comes back; other units may move as far, but on and on.
+        detour = states.amax(0) - states.amin(0) - (states[-1] - states[0]).abs()
+        order = detour.argsort(descending=True).tolist()
         for k, unit in enumerate(order):
             look = style(k, len(order), len(states)) if k < 3 else {"color": "0.8", "zorder": 0}
             label = f"unit {unit}" if k < 3 else None
@@ -68,7 +69,7 @@ def draw_counting(
         for change in changes:
             panel.axvline(change - 0.5, color="0.6", linewidth=0.8, linestyle=":")
         panel.set(title=title, xlabel="symbol", ylabel="state")
-        panel.legend(title="those that move most", ncols=3)
+        panel.legend(title="those that go furthest and come back", ncols=3)
         save(figure, path)
 
 
