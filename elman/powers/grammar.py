@@ -195,7 +195,7 @@ class Counting(_NextSymbol):
         kind = "cell states" if isinstance(states, tuple) else "states"
         pictures.draw_counting(
             outcome.rows, outcome.details, memory[:, 0, 0], self.string(n)[0][: len(memory)],
-            f"{self.settings.cell}: the {kind} on {letters}", path,
+            f"{self.settings.cell}: the {kind} on {letters}; named: what comes back furthest", path,
         )  # fmt: skip
 
     def right_up_to(self, network: Reader, most: int) -> int:

@@ -69,7 +69,7 @@ def draw_counting(
         for change in changes:
             panel.axvline(change - 0.5, color="0.6", linewidth=0.8, linestyle=":")
         panel.set(title=title, xlabel="symbol", ylabel="state")
-        panel.legend(title="those that go furthest and come back", ncols=3)
+        legend_below(panel, columns=3)
         save(figure, path)
 
 
