@@ -13,6 +13,8 @@ from torch import Tensor
 from elman.lens.drawing import COLOUR_MAP, canvas, legend_below, logarithmic, save, style
 from elman.powers.machines import Configuration
 
+LOSS, FIGURE = 1, 2  # places in a curve's points: (update, loss, figure)
+
 
 def draw_learning(
     rows: Sequence[Mapping[str, Any]], details: Mapping[str, Any], title: str, path: Path
@@ -20,8 +22,16 @@ def draw_learning(
     """The figure at every check by update, a line for each seed, and what it must reach."""
     with canvas(6.5, 4) as figure:
         axes = figure.subplots()
-        _draw_checks(axes, rows, details)
-        axes.set_title(title)
+        _draw_curves(axes, rows, details["curves"], FIGURE)
+        reach = details["reach"]
+        axes.axhline(reach, color="0.5", linewidth=0.8)
+        axes.text(
+            0.995, reach, f"to reach: {reach:g}", color="0.35", fontsize=8, ha="right",
+            va="bottom", transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+        if details["measure"].endswith("error"):
+            logarithmic(axes)
+        axes.set(title=title, ylabel=details["measure"])
         save(figure, path)
 
 
@@ -33,22 +43,24 @@ def draw_counting(
     title: str,
     path: Path,
 ) -> None:
-    """How far each seed counts, and the states of the best network on one string.
+    """The training loss and how far each seed counts; the best network's states on one string.
 
     Args:
         rows: of the table.
-        details: with ``measure``, ``reach`` and ``curves``.
+        details: with ``measure`` and ``curves``.
         states: (T, H), after each symbol.
         string: what they were made by.
         title: of the states' panel.
         path: of the file.
     """
     with canvas(11, 4) as figure:
-        checks, panel = figure.subplots(1, 2, width_ratios=(1, 1.4))
-        _draw_checks(checks, rows, details)
-        checks.set_title("the largest n right, while training")
-        spread = states.amax(0) - states.amin(0)
-        order = spread.argsort(descending=True).tolist()
+        losses, panel = figure.subplots(1, 2, width_ratios=(1, 1.4))
+        _draw_curves(losses, rows, details["curves"], LOSS)
+        logarithmic(losses)
+        losses.set(title=f"training; beside each seed: {details['measure']}", ylabel="loss")
+        # A counter goes far and comes back; other units may move as far, but on and on.
+        detour = states.amax(0) - states.amin(0) - (states[-1] - states[0]).abs()
+        order = detour.argsort(descending=True).tolist()
         for k, unit in enumerate(order):
             look = style(k, len(order), len(states)) if k < 3 else {"color": "0.8", "zorder": 0}
             label = f"unit {unit}" if k < 3 else None
@@ -57,25 +69,18 @@ def draw_counting(
         for change in changes:
             panel.axvline(change - 0.5, color="0.6", linewidth=0.8, linestyle=":")
         panel.set(title=title, xlabel="symbol", ylabel="state")
-        panel.legend(title="those that move most", ncols=3)
+        legend_below(panel, columns=3)
         save(figure, path)
 
 
-def _draw_checks(axes: Any, rows: Sequence[Mapping[str, Any]], details: Mapping[str, Any]) -> None:
-    curves = details["curves"]
+def _draw_curves(
+    axes: Any, rows: Sequence[Mapping[str, Any]], curves: Sequence[Any], column: int
+) -> None:
     for k, (row, curve) in enumerate(zip(rows, curves, strict=True)):
-        updates, figures = [point[0] for point in curve], [point[2] for point in curve]
         label = f"seed {row['seed']}: {row['figure']:.4g}"
-        axes.plot(updates, figures, label=label, **style(k, len(rows), len(updates)))
-    reach = details["reach"]
-    axes.axhline(reach, color="0.5", linewidth=0.8)
-    axes.text(
-        0.995, reach, f"to reach: {reach:g}", color="0.35", fontsize=8, ha="right", va="bottom",
-        transform=axes.get_yaxis_transform(),
-    )  # fmt: skip
-    if details["measure"].endswith("error"):
-        logarithmic(axes)
-    axes.set(xlabel="updates", ylabel=details["measure"])
+        updates, values = [point[0] for point in curve], [point[column] for point in curve]
+        axes.plot(updates, values, label=label, **style(k, len(rows), len(updates)))
+    axes.set_xlabel("updates")
     legend_below(axes, columns=3)
 
 

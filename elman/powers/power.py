@@ -194,7 +194,7 @@ class Learning(Power):
     inputs: ClassVar[int]
     outputs: ClassVar[int]
     measure: ClassVar[str]
-    goal: float
+    goal: ClassVar[float]
     reach: ClassVar[float]
     higher: ClassVar[bool] = False
     Settings = LearningSettings

@@ -17,7 +17,7 @@ TESTED = 1000  # sequences
 class _Regression(Learning):
     """One number is wanted at the end of each sequence."""
 
-    inputs, outputs = 2, 1
+    outputs = 1
     measure = "mean squared error"
     goal = 5e-5
 
@@ -30,61 +30,61 @@ class _Regression(Learning):
         return float(self.loss(network, self.batch(draw, TESTED, self.settings.length)))
 
 
-class Adding(_Regression):
+class _Marked(_Regression):
+    """What is wanted is made of two marked values among many; see :class:`Adding`."""
+
+    inputs = 2
+    reach = 1e-4
+    Settings = LearningSettings.with_defaults(
+        length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
+    )
+
+    def answer(self, first: Tensor, second: Tensor) -> Tensor:
+        """The target (B) for the marked values (B)."""
+        raise NotImplementedError
+
+    def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
+        """See the class."""
+        values = torch.rand(length, count, generator=draw)
+        half = max(1, length // 2)
+        columns = torch.arange(count)
+        first = torch.randint(half, (count,), generator=draw), columns
+        second = torch.randint(half, length, (count,), generator=draw), columns
+        marks = torch.zeros(length, count)
+        marks[first] = marks[second] = 1.0
+        return Batch(torch.stack([values, marks], -1), self.answer(values[first], values[second]))
+
+
+class Adding(_Marked):
     """The sum of the two marked values (experiment 4).
 
     x_t = (v_t, m_t) with v_t ~ U(0, 1); m_t is 1 at one step of the first half and at one of the
-    second half of T steps, and 0 elsewhere. Target: the sum of the two marked values. Always to
-    answer 1, the mean, has an error of 1/6. The paper has values of (−1, 1) and scales the sum;
-    this form is that of Le et al. (2015).
+    second half of T steps, and 0 elsewhere. Always to answer 1, the mean, has an error of 1/6. The
+    paper has values of (−1, 1) and scales the sum; this form is that of Le et al. (2015).
     """
 
     name = "adding"
     title = "the sum of two marked values among many"
     source = "Hochreiter & Schmidhuber, 1997, experiment 4"
-    reach = 1e-4
-    Settings = LearningSettings.with_defaults(
-        length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
-    )
 
-    def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class."""
-        values, marks = _marked(draw, count, length)
-        x = torch.stack([values, marks], -1)
-        return Batch(x, (values * marks).sum(0))
+    def answer(self, first: Tensor, second: Tensor) -> Tensor:
+        """The sum."""
+        return first + second
 
 
-class Multiplication(_Regression):
+class Multiplication(_Marked):
     """The product of the two marked values (experiment 5): no sum of what is stored will do.
 
-    Sequences as in :class:`Adding`; the target is the product, whose variance is 7/144.
+    Sequences as in :class:`Adding`. Always to answer 1/4, the mean, has an error of 7/144.
     """
 
     name = "multiplication"
     title = "the product of two marked values among many"
     source = "Hochreiter & Schmidhuber, 1997, experiment 5"
-    reach = 1e-4
-    Settings = LearningSettings.with_defaults(
-        length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
-    )
 
-    def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class."""
-        values, marks = _marked(draw, count, length)
-        x = torch.stack([values, marks], -1)
-        return Batch(x, torch.where(marks > 0, values, 1.0).prod(0))
-
-
-def _marked(draw: torch.Generator, count: int, length: int) -> tuple[Tensor, Tensor]:
-    """Values (T, B) of U(0, 1), and marks, one in each half."""
-    values = torch.rand(length, count, generator=draw)
-    half = max(1, length // 2)
-    first = torch.randint(half, (count,), generator=draw)
-    second = torch.randint(half, length, (count,), generator=draw)
-    marks = torch.zeros(length, count)
-    columns = torch.arange(count)
-    marks[first, columns] = marks[second, columns] = 1.0
-    return values, marks
+    def answer(self, first: Tensor, second: Tensor) -> Tensor:
+        """The product."""
+        return first * second
 
 
 class _Classification(Learning):

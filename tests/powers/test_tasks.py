@@ -126,6 +126,12 @@ def test_counting_draws_every_n_and_judges_exactly():
 
     assert power.right_up_to(Oracle(), 60) == 60
     assert power.right_up_to(Oracle(), 200) == 70
+    assert power.figure(Oracle(), drawn()) == 70
+    # What training sees and what its checks see is n ≤ length; no score there ends it early.
+    assert power.check(Oracle(), drawn()) == 4 < power.goal
+    assert float(power.loss(Oracle(), batch)) == 0
+    one_wrong = float(power.loss(Oracle(), power.strings([70, 71])))
+    assert one_wrong == pytest.approx(2**2 / (4 * (141 + 143)))
 
 
 def test_gates_start_for_long_memories():
