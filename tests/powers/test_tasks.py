@@ -14,7 +14,7 @@ from elman import cells
 from elman.errors import ElmanError, InputError
 from elman.powers import POWERS
 from elman.powers.approximation import FUNCTIONS, fit
-from elman.powers.dynamics import Dynamics
+from elman.powers.dynamics import WARM, Dynamics
 from elman.powers.echo import EchoState, free_run
 from elman.powers.grammar import AnBn, AnBnCn, Reber, reber
 from elman.powers.mnist import Block, PixelMNIST, Pyramid, read
@@ -204,6 +204,12 @@ def test_dynamics_beside_its_baselines(system, tmp_path, monkeypatch):
     errors = {row["model"]: row[f"error at {power.horizons[0]}"] for row in outcome.rows}
     assert errors["echo state"] < errors["linear"] < 5
     assert errors["echo state"] < 0.3
+    # The read-out is the best for the trained states: what it leaves is orthogonal to them.
+    network, wanted = power.network, (power.train[1:] - power.train[:-1]) / power.step
+    with torch.no_grad():
+        states = network.recurrent(power.train[:-1])[0]
+        left = (network.readout(states) - wanted)[WARM:]
+    assert float((states[WARM:].t() @ left).abs().max()) < 1e-6 * len(left)
     power.draw(outcome, tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
@@ -289,3 +295,5 @@ def test_pixel_mnist_learns_and_judges(plain, tmp_path, monkeypatch):
     with Report(1, "updates", quiet=True) as report:
         (row,) = power.run(report).rows
     assert row["figure"] == 1.0 and row["reached"] and power.network.training
+    with pytest.raises(InputError, match="leave nothing of 31 pixels"):
+        PixelMNIST(PixelMNIST.Settings(layers=2, strides=[8, 4], length=31))
