@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -44,7 +45,7 @@ class Dynamics(Learning):
     the starts, over the standard deviation: 1 is as good as the mean. Chaos multiplies any error by
     e in a Lyapunov time, so that no model stays right for long.
 
-    The network learns the next difference, x' − x, from windows of T true values. At last its
+    The network learns the next difference, x' − x, from windows of T true values. To be judged, its
     read-out is fitted once more, in double precision, to all states at once: what is linear needs
     no small steps. Beside it, on the same values, an echo-state network, whose read-out is fitted
     in the same way and is all that is, and a linear autoregression by least squares.
@@ -95,13 +96,11 @@ class Dynamics(Learning):
 
     def check(self, network: Reader, draw: torch.Generator) -> float:
         """The error at the first horizon, from other starts than the final ones."""
-        errors = self._errors(self._freely(network, self.held_out[0]), self.held_out[0])
-        return float(errors[self.horizons[0] - 1])
+        return self._error(self._fitted(network), self.held_out[0])
 
     def figure(self, network: Reader, draw: torch.Generator) -> float:
         """The error at the first horizon."""
-        errors = self._errors(self._freely(network, self.held_out[1]), self.held_out[1])
-        return float(errors[self.horizons[0] - 1])
+        return self._error(self._fitted(network), self.held_out[1])
 
     def run(self, report: Report) -> Outcome:
         """Train a network for each seed, fit as many echo-state networks and the linear law."""
@@ -115,7 +114,7 @@ class Dynamics(Learning):
                 k = len(curves)
                 row, curve = self.learn(its.seed + k, k, report)
                 curves.append(curve)
-                freely = self._freely(self.network, self.held_out[1])
+                freely = self._freely(self._fitted(self.network), self.held_out[1])
                 size = sum(p.numel() for p in self.network.parameters())
                 rows.append(self._row(its.cell, row["seed"], size, row["cpu"], freely))
         for k in range(len(curves)):
@@ -135,17 +134,6 @@ class Dynamics(Learning):
         rows.append(self._row("linear", its.seed, size, spent, freely))
         return Outcome(rows, {"measure": self.measure, "curves": curves})
 
-    def learn(self, seed: int, k: int, report: Report) -> tuple[dict[str, Any], list[Any]]:
-        """Train one network, and fit its read-out at last; see :meth:`Learning.learn`."""
-        row, curve = super().learn(seed, k, report)
-        began = time.process_time()
-        network = self.network.double()
-        with torch.no_grad():
-            states = network.recurrent(self.train[:-1])[0]
-        fit_readout(network.readout, states[WARM:], self._differences(self.train)[WARM:])
-        row["cpu"] += time.process_time() - began
-        return row, curve
-
     def draw(self, outcome: Outcome, path: Path) -> None:
         """A free run of each model's first seed, and its error by horizon."""
         truth = self.held_out[1][WARM:]
@@ -159,15 +147,22 @@ class Dynamics(Learning):
     def _differences(self, series: Tensor) -> Tensor:
         return (series[1:] - series[:-1]) / self.step
 
+    @torch.no_grad()
+    def _fitted(self, network: Reader) -> Reader:
+        """The network in double precision, its read-out fitted to all states of the series."""
+        network = copy.deepcopy(network).double()
+        states = network.recurrent(self.train[:-1])[0]
+        fit_readout(network.readout, states[WARM:], self._differences(self.train)[WARM:])
+        return network
+
     def _freely(self, network: Reader, held_out: Tensor) -> Tensor:
-        kind = network.readout.weight.dtype
-        step = self.step.to(kind)
+        def difference(h: Tensor) -> Tensor:
+            return network.readout(h) * self.step
 
-        def scaled(h: Tensor) -> Tensor:
-            return network.readout(h) * step
+        return free_run(network.recurrent, difference, held_out[:WARM], self.horizons[-1])
 
-        warm = held_out[:WARM].to(kind)
-        return free_run(network.recurrent, scaled, warm, self.horizons[-1]).double()
+    def _error(self, network: Reader, held_out: Tensor) -> float:
+        return float(self._errors(self._freely(network, held_out), held_out)[self.horizons[0] - 1])
 
     def _errors(self, freely: Tensor, held_out: Tensor) -> Tensor:
         """(horizons): the normalised error after 1, 2, … steps."""

@@ -205,7 +205,8 @@ def test_dynamics_beside_its_baselines(system, tmp_path, monkeypatch):
     assert errors["echo state"] < errors["linear"] < 5
     assert errors["echo state"] < 0.3
     # The read-out is the best for the trained states: what it leaves is orthogonal to them.
-    network, wanted = power.network, (power.train[1:] - power.train[:-1]) / power.step
+    network = power._fitted(power.network)
+    wanted = (power.train[1:] - power.train[:-1]) / power.step
     with torch.no_grad():
         states = network.recurrent(power.train[:-1])[0]
         left = (network.readout(states) - wanted)[WARM:]
