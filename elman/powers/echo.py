@@ -64,14 +64,26 @@ class EchoState(nn.Module):
     def fit(self, series: Tensor) -> Self:
         """Fit V and v to a series (T, S), T > washout."""
         states = self.recurrent(series[:-1])[0][self.washout :]
-        wanted = (series[1:] - series[:-1])[self.washout :]
-        design = torch.cat([states, torch.ones_like(states[:, :1])], -1)
-        penalty = self.ridge * torch.eye(design.shape[1], dtype=design.dtype)
-        penalty[-1, -1] = 0.0
-        solution = torch.linalg.solve(design.t() @ design + penalty, design.t() @ wanted)
-        self.readout.weight.copy_(solution[:-1].t())
-        self.readout.bias.copy_(solution[-1])
+        fit_readout(self.readout, states, (series[1:] - series[:-1])[self.washout :], self.ridge)
         return self
+
+
+@torch.no_grad()
+def fit_readout(readout: nn.Linear, states: Tensor, wanted: Tensor, ridge: float = 1e-8) -> None:
+    """Set a read-out to what minimises |V h + v − y|² + λ |V|² over states h and wanted values y.
+
+    Args:
+        readout: V and v.
+        states: (N, H).
+        wanted: (N, S).
+        ridge: λ.
+    """
+    design = torch.cat([states, torch.ones_like(states[:, :1])], -1)
+    penalty = ridge * torch.eye(design.shape[1], dtype=design.dtype)
+    penalty[-1, -1] = 0.0
+    solution = torch.linalg.solve(design.t() @ design + penalty, design.t() @ wanted)
+    readout.weight.copy_(solution[:-1].t())
+    readout.bias.copy_(solution[-1])
 
 
 @torch.no_grad()

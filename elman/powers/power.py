@@ -226,8 +226,8 @@ class Learning(Power):
         """The figure as it is watched while training, where that is another."""
         return self.figure(network, draw)
 
-    def make(self) -> Reader:
-        """A fresh network."""
+    def make(self) -> Any:
+        """A fresh network, such as a :class:`Reader`."""
         return Reader(make_cell(self.settings, self.inputs), self.outputs)
 
     def reached(self, figure: float) -> bool:

@@ -8,15 +8,17 @@ import re
 
 import pytest
 import torch
+from torch.nn.functional import layer_norm
 
+from elman import cells
 from elman.errors import ElmanError, InputError
 from elman.powers import POWERS
 from elman.powers.approximation import FUNCTIONS, fit
-from elman.powers.dynamics import Dynamics
+from elman.powers.dynamics import WARM, Dynamics
 from elman.powers.echo import EchoState, free_run
 from elman.powers.grammar import AnBn, AnBnCn, Reber, reber
-from elman.powers.mnist import GatedLRU, read
-from elman.powers.power import make_cell
+from elman.powers.mnist import Block, PixelMNIST, Pyramid, read
+from elman.powers.power import Batch, make_cell
 from elman.powers.sequences import Adding, Copy, Multiplication, TemporalOrder, TwoSequence
 from elman.training.progress import Report
 
@@ -208,6 +210,13 @@ def test_dynamics_beside_its_baselines(system, tmp_path, monkeypatch):
     errors = {row["model"]: row[f"error at {power.horizons[0]}"] for row in outcome.rows}
     assert errors["echo state"] < errors["linear"] < 5
     assert errors["echo state"] < 0.3
+    # The read-out is the best for the trained states: what it leaves is orthogonal to them.
+    network = power._fitted(power.network)
+    wanted = (power.train[1:] - power.train[:-1]) / power.step
+    with torch.no_grad():
+        states = network.recurrent(power.train[:-1])[0]
+        left = (network.readout(states) - wanted)[WARM:]
+    assert float((states[WARM:].t() @ left).abs().max()) < 1e-6 * len(left)
     power.draw(outcome, tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
@@ -219,12 +228,38 @@ def test_wider_layers_approximate_better():
     assert wide < 1e-3 < 0.1 < narrow
 
 
-def test_gated_lru_is_an_lru_with_a_gate():
-    cell = GatedLRU(3, 4, dtype=torch.float64)
-    x, h, c = (torch.randn(2, n, dtype=torch.float64) for n in (3, 4, 8))
-    new, memory = cell(x, h, c)
-    plain, its = super(GatedLRU, cell).output(memory, x), cell.gate
-    torch.testing.assert_close(new, plain * torch.sigmoid(its(plain)))
+def test_a_block_hears_what_lies_between_its_strides():
+    torch.manual_seed(0)
+    x = torch.randn(25, 1, 1, requires_grad=True)
+    y = Block(cells.LRU(5, 6), 2)(Block(cells.LRU(1, 5), 4)(x))
+    assert y.shape == (3, 1, 6)
+    (heard,) = torch.autograd.grad(y[1].sum(), x)
+    assert (heard[:16] != 0).all() and (heard[16:] == 0).all()
+
+
+def test_a_block_adds_to_what_it_reads():
+    block = Block(cells.GRU(4, 4), 3)
+    with torch.no_grad():
+        block.gate.weight.zero_()
+        block.gate.bias.fill_(-1e4)  # closed
+    x = torch.randn(7, 2, 4)
+    assert torch.equal(block(x), x[[2, 5]])
+
+
+def test_a_pyramid_reads_the_mean_of_what_is_left():
+    sizes = [5, 4, 4]
+    pyramid = Pyramid(cells.GRU, 1, 3, sizes, [4, 2]).eval()
+    assert [block.recurrent.hidden_size for block in pyramid.blocks] == sizes
+    assert [block.stride for block in pyramid.blocks] == [4, 2, 1]
+    x = torch.randn(24, 2, 1)
+    h = x
+    for block in pyramid.blocks:
+        h = block(h)
+    assert h.shape == (3, 2, 4)
+    y = pyramid(Batch(x, torch.empty(0)))
+    torch.testing.assert_close(y, pyramid.readout(layer_norm(h.mean(0), (4,))))
+    with pytest.raises(InputError, match="strides must be at most 3, one a layer"):
+        Pyramid(cells.GRU, 1, 3, sizes, [4, 2, 2, 2])
 
 
 def test_mnist_files(tmp_path, monkeypatch):
@@ -245,3 +280,27 @@ def test_mnist_files(tmp_path, monkeypatch):
         else:
             with pytest.raises(ElmanError, match="not MNIST"):
                 read("t10k", torch.arange(784))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_pixel_mnist_learns_and_judges(plain, tmp_path, monkeypatch):
+    """Digits that a 28 × 28 picture of one grey tells apart are told apart."""
+    monkeypatch.setenv("ELMAN_DATA", str(tmp_path))
+    monkeypatch.setattr("elman.powers.mnist.HELD_OUT", 20)
+    (tmp_path / "mnist").mkdir()
+    for part, count in (("train", 80), ("t10k", 30)):
+        labels = torch.arange(count, dtype=torch.uint8) % 2
+        images = (labels * 200).unsqueeze(1).expand(-1, 784)
+        for kind, head, content in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
+            whole = bytes(head) + bytes(content.flatten().tolist())
+            (tmp_path / "mnist" / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(whole))
+    settings = PixelMNIST.Settings(
+        cell="lru", hidden=4, layers=2, strides=[8, 4], permuted=True, plain=plain, length=64,
+        updates=40, every=20, batch=8, learning_rate=0.02,
+    )  # fmt: skip
+    power = PixelMNIST(settings)
+    with Report(1, "updates", quiet=True) as report:
+        (row,) = power.run(report).rows
+    assert row["figure"] == 1.0 and row["reached"] and power.network.training
+    with pytest.raises(InputError, match="leave nothing of 31 pixels"):
+        PixelMNIST(PixelMNIST.Settings(layers=2, strides=[8, 4], length=31))
