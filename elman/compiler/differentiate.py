@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction, walk
 from elman.compiler.lower import Lowering, Outer, Step
@@ -44,7 +45,6 @@ class Plan:
     sequence_gradients: list[Buffer | None]
     vector_gradients: dict[int, Buffer]
     matrix_gradients: dict[int, list[Pair]]
-    after: list[Buffer] = field(default_factory=list)
 
 
 def plan(lowering: Lowering) -> Plan:
@@ -70,8 +70,7 @@ def plan(lowering: Lowering) -> Plan:
             # Rows that are written for each step anyway are summed afterwards, in one pass.
             found = lowering.find(Rows(gradient.pieces))
             vectors[k] = found if found is not None and found.series else _sum(gradient, k, targets)
-    before = [Buffer("after", k, b.width) for k, b in enumerate(step.states)]
-    for buffer, gradient in zip(before, step.state_gradients, strict=True):
+    for buffer, gradient in zip(after, step.state_gradients, strict=True):
         if gradient is None:
             targets.append(Target(buffer, 0, graph.constant(0.0), buffer.width))
         else:
@@ -100,7 +99,6 @@ def plan(lowering: Lowering) -> Plan:
         sequence_gradients,
         vectors,
         matrices,
-        after,
     )
 
 
@@ -108,7 +106,8 @@ def in_place(plan: Plan, owned: Sequence[int]) -> dict[Buffer, tuple[int, int]]:
     """Where saved values may take the place of the input's maps that they are computed from.
 
     That is so where the function that writes the value is the only one that reads these units of
-    the sequence, and the backward pass does not.
+    the sequence, the backward pass does not, and values fill the sequence: else more than is
+    needed would be kept. (Products of a sequence are made before the loop.)
 
     Args:
         plan: of the cell.
@@ -118,10 +117,6 @@ def in_place(plan: Plan, owned: Sequence[int]) -> dict[Buffer, tuple[int, int]]:
         For saved buffers the number of a sequence, and the unit from which on it holds the value.
     """
     free = set(owned) - set(plan.kept)
-    for product in plan.train.products:
-        assert product.product is not None
-        if product.product.source.kind == "sequence":
-            free.discard(product.product.source.index)
     reads = [
         (function, function.slots[slot], leaf.width)
         for function in plan.train.functions
@@ -152,7 +147,11 @@ def in_place(plan: Plan, owned: Sequence[int]) -> dict[Buffer, tuple[int, int]]:
                 ):
                     places[buffer] = place
                     break
-    return places
+    filled = Counter[int]()
+    for buffer, (number, _) in places.items():
+        filled[number] += buffer.width
+    widths = {buffer.index: buffer.width for _, (buffer, _), _ in reads}
+    return {b: place for b, place in places.items() if filled[place[0]] == widths[place[0]]}
 
 
 class Saving:

@@ -85,7 +85,7 @@ def _loop(
 ) -> list[Tensor]:
     """With ``reuse``, what is saved may take the place of the sequences that nobody else reads."""
     cell = COMPILED[name]
-    steps, batch = _size(sequences, states, resets, lengths)
+    steps, batch = sequences[0].shape[:2]
     layout = Layout(cell, keep, train)
     sequences, parameters = _solid(sequences), _solid(parameters)
     out = _outputs(cell, states[0], steps, batch, keep, train, sequences if reuse else None)
@@ -103,7 +103,7 @@ def _loop(
     def where(buffer: Buffer) -> Tensor | tuple[int, int]:
         if buffer in saved:
             return saved[buffer]
-        return _place(buffer, sequences, parameters)
+        return place(buffer, sequences, parameters)
 
     kernel = cell.kernel("train" if train else "forward", states[0].dtype)
     shape = Shape(steps, batch, reverse, False, resets, lengths)
@@ -129,6 +129,9 @@ def _loop_backward(
     cell = COMPILED[name]
     plan, count = cell.plan, len(states)
     steps, batch = histories[0].shape[:2]
+    # Hooks for saved tensors may give them back laid out in another way.
+    histories = _solid(histories)
+    saved = [s if s.stride(-1) == 1 else s.contiguous() for s in saved]
     # What the backward pass does not read is only there for its shape.
     sequences = [s.contiguous() if k in plan.kept else s for k, s in enumerate(sequences)]
     parameters, states, starts = _solid(parameters), _solid(states), _solid(starts)
@@ -165,7 +168,7 @@ def _loop_backward(
             return BEFORE, buffer.index
         if buffer.kind == "state":
             return BEFORE, count + buffer.index
-        return _place(buffer, sequences, parameters)
+        return place(buffer, sequences, parameters)
 
     shape = Shape(steps, batch, not reverse, True, resets, lengths)
     kernel = cell.kernel("backward", states[0].dtype)
@@ -253,9 +256,10 @@ def _before(
     return torch.where(resets.unsqueeze(-1), starts[state], before)
 
 
-def _place(
+def place(
     buffer: Buffer, sequences: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> Tensor | tuple[int, int]:
+    """Where a buffer of the forward pass lies; see :meth:`Kernel.described`."""
     if buffer.kind == "sequence":
         return sequences[buffer.index]
     if buffer.kind == "vector":
@@ -271,19 +275,11 @@ def _solid(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [t if t.is_contiguous() else t.contiguous() for t in tensors]
 
 
-def _size(
-    sequences: Sequence[Tensor], states: Sequence[Tensor], resets: Any, lengths: Any
-) -> tuple[int, int]:
-    if sequences:
-        return sequences[0].shape[0], sequences[0].shape[1]
-    raise AssertionError("a loop without a sequence has no length")
-
-
 def _fake_loop(
     name: str, origin: Any, sequences: Any, parameters: Any, states: Any, starts: Any, resets: Any,
     lengths: Any, reverse: bool, keep: bool, train: bool,
 ) -> list[Tensor]:  # fmt: skip
-    steps, batch = _size(sequences, states, resets, lengths)
+    steps, batch = sequences[0].shape[:2]
     return _outputs(COMPILED[name], states[0], steps, batch, keep, train)
 
 
@@ -317,10 +313,10 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     sizes = (*ctx.sizes, len(tensors) - sum(ctx.sizes))
     origin, kept, parameters, states, starts, histories, saved = _grouped(tensors, sizes)
     layout = ctx.layout
-    wanted = [*gradients[: layout.histories], *gradients[layout.last]]
-    if torch.is_grad_enabled() or is_batched(wanted):
+    given = [*gradients[: layout.histories], *gradients[layout.last]]
+    if torch.is_grad_enabled() or is_batched(given):
         return _differentiable_backward(
-            ctx, wanted, origin, parameters, states, starts, resets, lengths
+            ctx, given, origin, parameters, states, starts, resets, lengths
         )
     plan = COMPILED[ctx.name].plan
     held = dict(zip(plan.kept, kept, strict=True))
@@ -330,12 +326,12 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         for k, shape in enumerate(ctx.sequence_shapes)
     ]
     inputs = (
-        ctx.name, wanted, sequences, parameters, states, starts, resets, lengths, histories, saved,
+        ctx.name, given, sequences, parameters, states, starts, resets, lengths, histories, saved,
         ctx.reverse,
     )  # fmt: skip
     if ctx.direct:
-        before = 3 + len(origin) + len(sequences)
-        out = _loop_backward(*inputs, ctx.needs_input_grad[before : before + len(parameters)])
+        first = 3 + len(origin) + len(sequences)
+        out = _loop_backward(*inputs, ctx.needs_input_grad[first : first + len(parameters)])
     else:
         out = torch.ops.elman.loop_backward(*inputs)
     parts = _grouped(out, [len(part) for part in (sequences, parameters, states, starts)])

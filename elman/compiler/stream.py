@@ -12,12 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.cells.contract import Cell
-from elman.compiler.build import REALS, BuildError, engine
-from elman.compiler.ir import Buffer
+from elman.compiler.build import REALS, engine
 from elman.compiler.kernels import (
-    AFTER,
-    BEFORE,
-    FIXED,
     SHARED_FROM,
     Compiled,
     Shape,
@@ -25,6 +21,7 @@ from elman.compiler.kernels import (
     pointer_to,
 )
 from elman.compiler.lower import decompose
+from elman.compiler.operator import place
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
 
@@ -44,7 +41,6 @@ class Stream:
 
     Raises:
         Unsupported: a cell has no kernel.
-        BuildError: the kernels cannot be built here.
     """
 
     def __init__(self, cells: Sequence[Cell], names: Sequence[Mapping[str, str]]):
@@ -65,7 +61,9 @@ class Stream:
         shape, real = x.shape, x.dtype
         if len(shape) not in (1, 2) or shape[-1] != self._width or real not in REALS:
             return False
-        if len(states) != len(self._sizes[0]) or not x.is_cpu or 0 in shape:
+        if not x.is_cpu or 0 in shape:
+            return False
+        if not isinstance(states, (tuple, list)) or len(states) != len(self._sizes[0]):
             return False
         between = (len(self._sizes), *shape[:-1])
         for state, size in zip(states, self._sizes[0], strict=True):
@@ -81,6 +79,9 @@ class Stream:
         """The output (B, S) and the states (layers, B, size) after reading x (B, M).
 
         None where it cannot be told whether the weights have changed, or they are not as x is.
+
+        Raises:
+            BuildError: the kernels cannot be built here.
         """
         held: Any = owner._parameters
         try:
@@ -102,8 +103,9 @@ class Stream:
         if key != self._key or versions != self._versions:
             if any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
                 return None
+            self._key = None  # should preparing end half way
+            self._prepare(tensors, x, *key)
             self._tensors, self._versions, self._key = tensors, versions, key
-            self._prepare(x, *key)
         x = x.contiguous()
         y = x.new_empty((*x.shape[:-1], self._sizes[-1][0]))
         call = self._call
@@ -117,11 +119,13 @@ class Stream:
         self._engine.elman_step(self._address)
         return y, new
 
-    def _prepare(self, x: Tensor, batch: int, dtype: torch.dtype, threads: int) -> None:
+    def _prepare(
+        self, tensors: list[Tensor], x: Tensor, batch: int, dtype: torch.dtype, threads: int
+    ) -> None:
         """Pack the weights and describe the programs."""
         self._engine = engine(dtype)
-        self._alive: list[Any] = []
-        given, work = iter(self._tensors), 0
+        alive: list[Any] = []
+        given, work = iter(tensors), 0
         layers, inputs = array("q"), array("q")
         with torch.no_grad():
             for k, cell in enumerate(self._cells):
@@ -134,11 +138,11 @@ class Stream:
                 dummies = [x.new_zeros(batch, size) for size in self._sizes[k]]
                 described = kernel.described(
                     Shape(1, batch, False, False, None, None),
-                    lambda b, rows=rows, weights=parameters: _place(b, rows, weights),  # type: ignore[misc]
+                    lambda b, rows=rows, weights=parameters: place(b, [rows], weights),  # type: ignore[misc]
                     [State(d, d.unsqueeze(0)) for d in dummies],
                     parameters,
                 )
-                self._alive.append((described, parameters))
+                alive.append((described, parameters))
                 inputs.append(kernel.number(source) if source in kernel.buffers else -1)
                 layers.append(described.address.value or 0)
                 work += sum(w.numel() for w in parameters)
@@ -147,19 +151,7 @@ class Stream:
         call = [pointer_to(layers), pointer_to(inputs), len(layers), shared, states]
         self._call = array("q", [*call, 0, 0, *[0] * (2 * states)])
         self._address = ctypes.c_void_p(pointer_to(self._call))
-        self._alive += [layers, inputs]
+        self._alive = [*alive, layers, inputs]
 
 
-def _place(buffer: Buffer, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor | tuple[int, int]:
-    if buffer.kind == "sequence":
-        return rows
-    if buffer.kind == "vector":
-        return parameters[buffer.index].reshape(-1)
-    if buffer.kind == "state":
-        return BEFORE, buffer.index
-    if buffer.kind == "after":
-        return AFTER, buffer.index
-    return FIXED, 0
-
-
-__all__ = ["BuildError", "Stream", "Unsupported"]
+__all__ = ["Stream", "Unsupported"]

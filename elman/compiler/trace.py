@@ -88,7 +88,6 @@ class Loop:
     gradients: dict[int, int | None] = field(default_factory=dict)
 
 
-@torch.inference_mode(False)  # in which PyTorch records other operations
 def trace(
     cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], *, hoist: bool = True
 ) -> tuple[Hoisted, Loop]:
@@ -99,9 +98,22 @@ def trace(
     Raises:
         Unsupported: the step asks for a value of the data, or draws random numbers.
     """
+    # As if nothing surrounded it: what is found holds for every later call. In inference mode and
+    # under autocast PyTorch records other operations, and hooks would see what is not theirs.
+    with (
+        torch.inference_mode(False),
+        torch.autocast("cpu", enabled=False),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
+    ):
+        return _trace(cell, decompose, hoist)
+
+
+def _trace(
+    cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], hoist: bool
+) -> tuple[Hoisted, Loop]:
     dtype = torch.float32
-    weights = {name: torch.zeros(shape) for name, shape in cell.weight_shapes().items()}
-    constants = {name: torch.zeros(c.shape) for name, c in cell.named_buffers()}
+    weights = {k: torch.zeros(s, dtype=dtype) for k, s in cell.weight_shapes().items()}
+    constants = {k: torch.zeros(c.shape, dtype=dtype) for k, c in cell.named_buffers()}
     sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
     sizes |= {n for p in (*weights.values(), *constants.values()) for n in p.shape}
     batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)

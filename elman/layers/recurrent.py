@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.cells.contract import Cell
 from elman.compiler import engine, native
+from elman.compiler.build import BuildError
 from elman.compiler.call import Call
 from elman.compiler.products import is_transformed
 from elman.errors import InputError
@@ -245,7 +246,11 @@ class Recurrent(nn.Module):
         states = [state] if isinstance(state, Tensor) else state
         if not stream.fits(x, states):
             return None
-        made = stream.run(self, x, states)
+        try:
+            made = stream.run(self, x, states)
+        except BuildError:  # which forward warns of, and says why
+            streams.forget(self)
+            return None
         if made is None:
             return None
         y, new = made

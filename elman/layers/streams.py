@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from elman.compiler import engine
-from elman.compiler.stream import BuildError, Stream, Unsupported
+from elman.compiler.stream import Stream, Unsupported
 
 if TYPE_CHECKING:
     from elman.layers.recurrent import Recurrent
@@ -34,5 +34,10 @@ def _made(network: Recurrent) -> Stream | None:
         return None
     try:
         return Stream(cells, [network.weight_names(k) for k in range(len(cells))])
-    except (Unsupported, BuildError):
+    except Unsupported:
         return None  # forward, which also runs, warns and says why
+
+
+def forget(network: Recurrent) -> None:
+    """The network takes its steps cell by cell from now on: its stream cannot be built here."""
+    _streams[network] = None

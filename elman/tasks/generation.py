@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elman.data.normalization import normalized
 from elman.data.vocabulary import Vocabulary
-from elman.errors import InputError
+from elman.errors import ElmanError, InputError
 
 
 class Predictor(Protocol):
@@ -89,6 +89,11 @@ def _pieces(
             if k == 0:
                 whole, state = model(torch.tensor(ids, device=device))
                 logits = whole[-1]
+                if logits.isnan().any():
+                    raise ElmanError(
+                        "the model expects NaN of every token: its training diverged; train anew, "
+                        "with a smaller learning rate."
+                    )
             else:
                 logits, state = model.step(token.fill_(id), state)
             id = choose(allowed + logits.cpu(), temperature, top_k, top_p, next(noise))
@@ -175,8 +180,8 @@ def _check(
 ) -> None:
     if length < 1:
         raise InputError(f"length must be at least 1, received {length}.")
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature must be 0 or more, received {temperature}.")
+    if not 0 <= temperature <= 1e6:
+        raise InputError(f"temperature must lie between 0 and 1,000,000, received {temperature}.")
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k must be at least 1, received {top_k}.")
     if top_p is not None and not 0 < top_p <= 1:

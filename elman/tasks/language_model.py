@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding
+from torch.nn.functional import cross_entropy
 
 from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, blocks_of, split
 from elman.data.text import open_text
@@ -89,8 +89,6 @@ class LanguageModel(nn.Module):
         self.vocabulary_size, self.dropout = vocabulary_size, settings.dropout
         self.variational = settings.variational
         self.embedding = nn.Embedding(vocabulary_size, width) if width else None
-        one_hot = None if width else torch.eye(vocabulary_size)
-        self.register_buffer("one_hot", one_hot, persistent=False)
         self.recurrent = make_recurrent(settings, width or vocabulary_size)
         size = self.recurrent.output_size
         self.to_embedding = nn.Linear(size, width) if settings.tied and size != width else None
@@ -112,7 +110,9 @@ class LanguageModel(nn.Module):
 
     def _input(self, tokens: Tensor) -> Tensor:
         if self.embedding is None:
-            return embedding(tokens, self.one_hot)
+            like = self.output.weight
+            one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
+            return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
         return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
 
     def _logits(self, y: Tensor) -> Tensor:

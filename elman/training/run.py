@@ -129,6 +129,9 @@ class Run:
     def unlock(self) -> None:
         """Let others train this run again."""
         if self._unlock is not None:
+            # Not by closing alone: a forked process may have the folder open, too.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._unlock.peek()[2][0], fcntl.LOCK_UN)
             self._unlock()
         self._unlock = None
 

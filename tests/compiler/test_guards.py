@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 
@@ -11,7 +12,7 @@ from torch import nn, tanh
 
 import elman
 from elman import Cell, Linear, cells
-from elman.compiler import native, operator
+from elman.compiler import build, kernels, native, operator
 from elman.compiler.products import product
 
 pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
@@ -265,3 +266,103 @@ def test_a_step_leaves_nothing_to_the_garbage_collector(cell):
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+class Late(Cell):
+    """A second stage reads the map of x again, after the first has made something of it."""
+
+    z = Linear(of="x", bias=True)
+    u = Linear(of="h")
+    v = Linear(of="h")
+
+    def step(self, x, h):
+        z = self.z(x)
+        q = torch.sigmoid(z + self.u(h))
+        return tanh(self.v(q * h) + z)
+
+
+def against_reference(network, x, context=None):
+    wanted = [x, *network.parameters()]
+
+    def gradients():
+        with context or contextlib.nullcontext():
+            y = network(x)[0]
+        return torch.autograd.grad(y.square().sum(), wanted)
+
+    received = gradients()
+    with elman.engine("reference"):
+        context = None
+        expected = gradients()
+    for a, b in zip(received, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_a_map_that_is_read_again_later_is_not_written_over():
+    x = torch.randn(6, 3, 4, dtype=torch.float64, requires_grad=True)
+    against_reference(elman.Recurrent(Late(4, 5)).double(), x)
+
+
+@pytest.mark.parametrize("cell", [cells.LSTM, cells.GRUResetBefore])
+def test_saved_tensors_may_come_back_laid_out_otherwise(cell):
+    x = torch.randn(6, 3, 4, dtype=torch.float64, requires_grad=True)
+
+    def turned(t):
+        return t.mT.contiguous().mT if t.dim() > 1 else t
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(turned, turned)
+    against_reference(elman.Recurrent(cell(4, 5), 2).double(), x, hooks)
+
+
+def first_call(how):
+    """Which engine runs a cell whose first call is surrounded by something."""
+    network, x = elman.Recurrent(cells.GRUResetBefore(4, 5)), torch.randn(3, 2, 4)
+    if how == "checkpoint":
+        torch.utils.checkpoint.checkpoint(network, x, use_reentrant=False)[0].sum().backward()
+    elif how == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            network(x)
+    else:
+        torch.set_default_dtype(torch.float64)
+        network.float()(x)
+    return network.engine
+
+
+@pytest.mark.parametrize("how", ["checkpoint", "autocast", "default type"])
+def test_what_surrounds_the_first_call_decides_nothing(how, monkeypatch):
+    monkeypatch.setattr(native, "_known", {})
+    before = torch.get_default_dtype()
+    try:
+        assert first_call(how) == "native"
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_stream_that_was_interrupted_while_it_prepared_goes_on(network, x, monkeypatch):
+    with torch.no_grad():
+        _, state = network(x)
+        expected = network.step(x[0], state)[0]
+        network.weight_hh_l0.mul_(1.0)  # counts as a change
+        with monkeypatch.context() as broken:
+            broken.setattr(kernels.Kernel, "described", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                network.step(x[0], state)
+        assert torch.equal(network.step(x[0], state)[0], expected)
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_steps_are_taken_where_nothing_can_be_built(x, monkeypatch):
+    network = elman.Recurrent(Own(4, 5, k=3.5))
+    with torch.no_grad():
+        _, state = network(x)
+        expected = network.step(x[0], state)[0]
+
+        def unable(*_):
+            raise build.BuildError("no compiler")
+
+        monkeypatch.setattr(kernels.Compiled, "build", unable)
+        other = elman.Recurrent(Own(4, 5, k=3.5))
+        other.load_state_dict(network.state_dict())
+        torch.testing.assert_close(other.step(x[0], state)[0], expected)

@@ -4,13 +4,9 @@ import pytest
 import torch
 
 from elman.data.vocabulary import Vocabulary
-from elman.errors import InputError
-from elman.tasks.generation import choose, generate
+from elman.errors import ElmanError, InputError
+from elman.tasks.generation import _noise, choose, generate
 from elman.tasks.language_model import LanguageModel, LanguageModelSettings
-
-
-def gumbel(size, draw):
-    return -torch.empty(size).exponential_(generator=draw).log()
 
 
 @pytest.fixture
@@ -54,21 +50,19 @@ def test_draws_follow_the_probabilities():
     scores = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
     draw = torch.Generator().manual_seed(0)
     for temperature in (0.5, 1.0, 2.0):
-        counts = torch.zeros(4)
+        counts, noise = torch.zeros(4), _noise(4, draw)
         for _ in range(4000):
-            counts[choose(scores, temperature, None, None, gumbel(4, draw))] += 1
+            counts[choose(scores, temperature, None, None, next(noise))] += 1
         assert torch.allclose(counts / 4000, (scores / temperature).softmax(-1), atol=0.03)
 
 
 def test_top_k_and_top_p_cut_the_tail():
     scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    draw = torch.Generator().manual_seed(0)
+    noise = _noise(4, torch.Generator().manual_seed(0))
 
     def drawn(**how):
         how = {"top_k": None, "top_p": None} | how
-        return {
-            choose(scores, 1.0, how["top_k"], how["top_p"], gumbel(4, draw)) for _ in range(400)
-        }
+        return {choose(scores, 1.0, how["top_k"], how["top_p"], next(noise)) for _ in range(400)}
 
     assert drawn() == {0, 1, 2, 3}
     assert drawn(top_k=2) == {0, 1}
@@ -113,8 +107,11 @@ def test_prompts_are_normalised_like_the_text(writer):
     [
         ({"prompt": "aéb界é"}, "never seen: 'é', '界'; leave"),
         ({"length": 0}, "length must be at least 1, received 0"),
-        ({"temperature": -1}, "temperature must be 0 or more, received -1"),
-        ({"temperature": float("nan")}, "temperature must be 0 or more, received nan"),
+        ({"temperature": -1}, "temperature must lie between 0 and 1,000,000, received -1"),
+        (
+            {"temperature": float("nan")},
+            "temperature must lie between 0 and 1,000,000, received nan",
+        ),
         ({"top_k": 0}, "top_k must be at least 1, received 0"),
         ({"top_p": 0.0}, r"top_p must lie in \(0, 1\], received 0"),
         ({"stop": ""}, "stop must be a text"),
@@ -124,3 +121,11 @@ def test_what_cannot_be_written(writer, how, words):
     given = {"prompt": "a", "length": 3} | how
     with pytest.raises(InputError, match=words):
         generate(*writer, given.pop("prompt"), given.pop("length"), **given)
+
+
+def test_a_model_that_has_diverged_writes_nothing(writer):
+    model, _ = writer
+    with torch.no_grad():
+        model.output.bias.fill_(torch.nan)
+    with pytest.raises(ElmanError, match="diverged"):
+        next(generate(*writer, "a", 5))

@@ -1,4 +1,4 @@
-// What runs at every step, as the Python side hands it over (elman/compiler/native_call.py has
+// What runs at every step, as the Python side hands it over (elman/compiler/kernels.py has
 // the same layouts). Sizes are in elements.
 #pragma once
 #include "vector.hpp"
@@ -79,7 +79,9 @@ struct Stack {
   long count, threads, states;
   real* x;  // (B, M)
   real* y;  // (B, S) out: the last layer's first state
-  real* at[];  // before and after of each state
+
+  // Before and after of each state: they follow.
+  real* const* at() const { return reinterpret_cast<real* const*>(this + 1); }
 
   void connect() const {
     for (long i = 0; i < count; ++i) {
@@ -87,8 +89,8 @@ struct Stack {
       if (inputs[i] >= 0) p.buffers[inputs[i]].data = i ? layers[i - 1]->states[0].history : x;
       for (long s = 0; s < states; ++s) {
         const long past = i * p.batch * p.states[s].width;
-        p.states[s].first = at[2 * s] + past;
-        p.states[s].history = at[2 * s + 1] + past;
+        p.states[s].first = at()[2 * s] + past;
+        p.states[s].history = at()[2 * s + 1] + past;
       }
     }
     layers[count - 1]->states[0].last = y;
