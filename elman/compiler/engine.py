@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
@@ -87,6 +88,9 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     """
     if call.x.shape[0] == 0:
         return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
+    if weights and torch.is_autocast_enabled(call.x.device.type):
+        # A state may come back in autocast's type; what it is computed with is the weights'.
+        call = call.cast(next(iter(weights.values())).dtype)
     wanted = forced()
     why: str | None = None
     for name in [wanted] if wanted else _preferred(cell):

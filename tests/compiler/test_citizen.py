@@ -54,6 +54,15 @@ def test_autocast_computes_in_single_precision(network, x):
     assert torch.equal(low, y)
 
 
+def test_a_state_in_the_type_of_autocast_is_taken(network, x):
+    y, state = network(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        received, _ = network(x, tuple(s.bfloat16() for s in state))
+    assert received.dtype == torch.float32
+    torch.testing.assert_close(received, network(x, state)[0], rtol=0.02, atol=0.02)
+
+
 def test_input_may_be_laid_out_in_any_way(network, x):
     y, _ = network(x)
     other = x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
