@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, render, style
 from elman.training import storage
@@ -42,10 +44,22 @@ def compare_models(
     labels = [" ".join(str(value) for value in variant.values()) for variant in variants]
     if len(set(labels)) < len(labels):
         raise InputError(f"each model can be compared once, received {', '.join(labels)}.")
+    # All take their first step before any is trained, so that one that cannot costs no time.
+    trainers: list[Trainer] = []
+    randomness = []
+    try:
+        for label, its in zip(labels, chosen, strict=True):
+            path = folder / label.replace(" ", "-").replace("/", "_")
+            trainers.append(start(task, data, its, path))
+            randomness.append(torch.get_rng_state())
+    except BaseException:
+        for trainer in trainers:
+            trainer.run.remove()
+        raise
     rows, curves = [], []
-    for variant, label, its in zip(variants, labels, chosen, strict=True):
-        trainer = start(task, data, its, folder / label.replace(" ", "-").replace("/", "_"))
+    for variant, label, trainer, state in zip(variants, labels, trainers, randomness, strict=True):
         job, run = trainer.task, trainer.run
+        torch.set_rng_state(state)
         trainer.report.say(f"{label}: {job.describe_model()}")
         row = {**variant, "parameters": job.parameters()}
         try:
