@@ -22,7 +22,7 @@ from record import machine
 
 import elman
 from elman.cells import make
-from elman.cli import _keep_freed_memory
+from elman.allocation import keep_freed_memory
 from elman.compiler.scan import Course, scan
 
 CELLS = "sru,qrnn,mingru,minlstm,lru"
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row, at least")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     print(machine(), f"{options.threads} threads\n")
     print("| cell | steps, batch, units | scan ms | native loop | eager loop |")
     print("|---|---|---|---|---|")

@@ -55,7 +55,7 @@ def test_autocast_computes_in_single_precision(network, x):
 
 
 def test_a_state_in_the_type_of_autocast_is_taken(network, x):
-    y, state = network(x)
+    _, state = network(x)
     with torch.autocast("cpu", dtype=torch.bfloat16), warnings.catch_warnings():
         warnings.simplefilter("error")
         received, _ = network(x, tuple(s.bfloat16() for s in state))
