@@ -21,8 +21,8 @@ import torch
 from record import machine
 
 import elman
-from elman.cells import make
 from elman.allocation import keep_freed_memory
+from elman.cells import make
 from elman.compiler.scan import Course, scan
 
 CELLS = "sru,qrnn,mingru,minlstm,lru"

@@ -189,6 +189,7 @@ class Learning(Power):
         goal: at what the training ends: some way past ``reach``, because checks scatter.
         reach: what the figure must reach.
         higher: whether a higher figure is better.
+        shortest: the least length T.
     """
 
     inputs: ClassVar[int]
@@ -197,11 +198,17 @@ class Learning(Power):
     goal: ClassVar[float]
     reach: ClassVar[float]
     higher: ClassVar[bool] = False
+    shortest: ClassVar[int] = 1
     Settings = LearningSettings
     settings: LearningSettings
 
     def __init__(self, settings: LearningSettings):
         super().__init__(settings)
+        if settings.length < self.shortest:
+            raise InputError(
+                f"{self.name} needs sequences of {self.shortest} steps at least, received "
+                f"--length {settings.length}."
+            )
         self._interrupt = Interrupt()
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:

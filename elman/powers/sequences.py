@@ -35,6 +35,7 @@ class _Marked(_Regression):
 
     inputs = 2
     reach = 1e-4
+    shortest = 2
     Settings = LearningSettings.with_defaults(
         length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
     )
@@ -116,6 +117,7 @@ class TemporalOrder(_Classification):
     source = "Hochreiter & Schmidhuber, 1997, experiment 6a"
     inputs, outputs = 8, 4
     reach = 0.995
+    shortest = 8  # E, a symbol, the other symbol, B
     Settings = LearningSettings.with_defaults(length=100, hidden=32, updates=4000, memory=100)
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:

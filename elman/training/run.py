@@ -234,7 +234,7 @@ def refuse_existing(path: Path) -> None:
     """Raise an error where a new run's folder is there already."""
     if path.exists():
         raise ElmanError(
-            f"{path} is there already: go on with --resume {path}, "
+            f"{path} is there already: elman train can go on with --resume {path}; "
             "or name another folder with --run."
         )
 

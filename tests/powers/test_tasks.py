@@ -304,3 +304,11 @@ def test_pixel_mnist_learns_and_judges(plain, tmp_path, monkeypatch):
     assert row["figure"] == 1.0 and row["reached"] and power.network.training
     with pytest.raises(InputError, match="leave nothing of 31 pixels"):
         PixelMNIST(PixelMNIST.Settings(layers=2, strides=[8, 4], length=31))
+
+
+@pytest.mark.parametrize(("name", "length"), [("adding", 1), ("temporal-order", 7)])
+def test_sequences_that_are_too_short_are_refused(name, length):
+    power = POWERS[name]
+    with pytest.raises(InputError, match=f"at least, received --length {length}"):
+        power(power.Settings(length=length))
+    power(power.Settings(length=length + 1)).batch(torch.Generator(), 3, length + 1)
