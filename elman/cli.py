@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -109,14 +110,26 @@ class _Told(logging.Handler):
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tell what takes long, as compiling does; where elman is a library, its user decides."""
+    """Tell what takes long, as compiling does, and what runs slower than it might.
+
+    Where elman is a library, its user decides.
+    """
     logger, handler = logging.getLogger("elman"), _Told()
-    before = logger.level
+    before, show = logger.level, warnings.showwarning
+
+    def tell(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        if category.__name__ == "EngineWarning":  # one sentence; the line is nobody's here
+            print(f"elman: {message}", file=sys.stderr)
+        else:
+            show(message, category, *where, **more)
+
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    warnings.showwarning = tell
     try:
         yield
     finally:
+        warnings.showwarning = show
         logger.removeHandler(handler)
         logger.setLevel(before)
 

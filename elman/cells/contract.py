@@ -350,6 +350,11 @@ class Cell(nn.Module):
                 f"{label}.state_sizes has {len(self.state_sizes)} values; expected "
                 f"{len(self.state)}, one for each of {', '.join(self.state)}."
             )
+        if cls.step is Cell.step:
+            raise InputError(
+                f"{label} has no step: write def step(self, x, {', '.join(self.state)}), which "
+                "returns the next of each state."
+            )
         parameters = list(inspect.signature(cls.step).parameters.values())[1:]
         if not parameters or parameters[0].name not in ("x", "z"):
             received = parameters[0].name if parameters else "nothing"

@@ -164,8 +164,21 @@ def find(name: str) -> Entry:
 
 
 def make(name: str, input_size: int, hidden_size: int, **options: Any) -> Cell:
-    """A new cell by name, as :func:`find` knows it; a projection takes half of its units."""
+    """A new cell by name, as :func:`find` knows it; a projection takes half of its units.
+
+    Raises:
+        InputError: it cannot be made with the options that every cell has.
+    """
     entry = find(name)
+    if name not in CELLS:
+        try:
+            inspect.signature(entry.make).bind(input_size, hidden_size, **options)
+        except TypeError as why:
+            raise InputError(
+                f"{name} cannot be made with two sizes and {', '.join(options) or 'no option'} "
+                f"({why}): expected def __init__(self, input_size, hidden_size, **options), which "
+                "hands the options on to super().__init__, and defaults for options of its own."
+            ) from None
     if entry.cell is ProjectedLSTM:
         options.setdefault("proj_size", max(1, hidden_size // 2))
     return entry.make(input_size, hidden_size, **options)

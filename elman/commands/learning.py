@@ -47,6 +47,10 @@ def compare_learning(
         print(json.dumps(compared, ensure_ascii=False))
     else:
         print_rules(compared)
-        print(f"\nCurves are in {folder}: comparison.png, comparison.svg, comparison.json.")
+        kinds = ("png", "svg", "json")
+        made = [n for n in (f"comparison.{k}" for k in kinds) if (folder / n).exists()]
+        print(f"\nFigures and curves are in {folder}: {', '.join(made)}.")
     if compared["interrupted"]:
         raise ElmanError(f"interrupted: what was learned until then is in {folder}.")
+    if not any("error" in row for row in compared["rows"]):
+        raise ElmanError("none of the rules could learn; the reasons are above.")

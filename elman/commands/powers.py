@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.commands.options import with_settings
+from elman.errors import ElmanError
 from elman.powers import POWERS, Power
 from elman.training.tables import print_rows
 
@@ -63,7 +64,7 @@ def _command(power: type[Power]) -> Any:
         folder.mkdir(parents=True)
         found = {
             "power": power.name, "settings": settings.to_json(), "rows": outcome.rows,
-            **outcome.details,
+            "interrupted": task.interrupted, **outcome.details,
         }  # fmt: skip
         storage.write_json(folder / "power.json", found)
         for kind in ("png", "svg"):
@@ -72,7 +73,9 @@ def _command(power: type[Power]) -> Any:
             print(json.dumps({**found, "folder": str(folder)}, ensure_ascii=False))
         else:
             _print_rows(outcome.rows)
-            print(f"\nThe plot is in {folder}: power.png, power.svg, power.json.")
+            print(f"\nFigures and plot are in {folder}: power.json, power.png, power.svg.")
+        if task.interrupted:
+            raise ElmanError(f"interrupted: what was found until then is in {folder}.")
 
     command.__doc__ = f"{power.title[0].upper()}{power.title[1:]} ({power.source})."
     return command

@@ -117,6 +117,7 @@ class Dynamics(Learning):
                 freely = self._freely(self._fitted(self.network), self.held_out[1])
                 size = sum(p.numel() for p in self.network.parameters())
                 rows.append(self._row(its.cell, row["seed"], size, row["cpu"], freely))
+        self.interrupted = self._interrupt.asked
         for k in range(len(curves)):
             torch.manual_seed(its.seed + k)
             began = time.process_time()

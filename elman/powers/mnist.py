@@ -132,7 +132,7 @@ class PixelMNIST(Learning):
     source = "Le, Jaitly & Hinton, 2015"
     inputs, outputs = 1, 10
     measure = "share right"
-    goal, reach = 1.0, 0.95
+    goal, reach = 1.0, 0.99  # 0.95 in a random order
     higher = True
     Settings = PixelSettings.with_defaults(
         cell="lru", memory=10, hidden=64, length=784, updates=20000, batch=32,
@@ -152,6 +152,7 @@ class PixelMNIST(Learning):
             )
         order = torch.arange(784)
         if settings.permuted:
+            self.reach = 0.95
             order = torch.randperm(784, generator=torch.Generator().manual_seed(92))
         self.images, self.labels = read("train", order)
         self.tested = read("t10k", order)
@@ -176,6 +177,13 @@ class PixelMNIST(Learning):
             return make_cell(replace(its, hidden=hidden), inputs)
 
         return Pyramid(cell, self.inputs, self.outputs, sizes, its.strides, its.dropout)
+
+    def widths(self) -> str:
+        """See :meth:`Learning.widths`."""
+        its = self.settings
+        sizes = its.hidden_sizes or [its.hidden] * its.layers
+        order = "permuted" if its.permuted else "in order"
+        return f"{', '.join(map(str, sizes))} units{', plain' if its.plain else ''}, {order}"
 
     def check(self, network: nn.Module, draw: torch.Generator) -> float:
         """The share right of the images held out."""

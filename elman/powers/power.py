@@ -46,12 +46,14 @@ class Power:
         title: one line.
         source: where it comes from.
         Settings: what it can be told.
+        interrupted: whether somebody ended it early.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     source: ClassVar[str]
     Settings: ClassVar[type[Settings]]
+    interrupted = False
 
     def __init__(self, settings: Any):
         self.settings = settings
@@ -196,7 +198,7 @@ class Learning(Power):
     outputs: ClassVar[int]
     measure: ClassVar[str]
     goal: ClassVar[float]
-    reach: ClassVar[float]
+    reach: float
     higher: ClassVar[bool] = False
     shortest: ClassVar[int] = 1
     Settings = LearningSettings
@@ -251,13 +253,17 @@ class Learning(Power):
                 curves.append(curve)
                 if self._interrupt.asked:
                     break
+        self.interrupted = self._interrupt.asked
         return Outcome(rows, {"measure": self.measure, "reach": self.reach, "curves": curves})
 
     def draw(self, outcome: Outcome, path: Path) -> None:
         """The figure by update, a line for each seed."""
-        its = self.settings
-        title = f"{self.name}: {its.cell}, {its.hidden} units, T = {its.length}"
+        title = f"{self.name}: {self.settings.cell}, {self.widths()}, T = {self.settings.length}"
         pictures.draw_learning(outcome.rows, outcome.details, title, path)
+
+    def widths(self) -> str:
+        """How large the network is, for the plot's title."""
+        return f"{self.settings.hidden} units"
 
     def learn(self, seed: int, k: int, report: Report) -> tuple[dict[str, Any], list[Any]]:
         """Train one network; a row of the table, and (update, loss, figure) of every check."""

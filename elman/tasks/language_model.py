@@ -282,7 +282,7 @@ class LanguageModeling(Task):
 
     def describe(self, loss: float) -> dict[str, float]:
         """Perplexity, exp of the mean loss."""
-        return {"perplexity": math.exp(min(loss, 700.0))}
+        return {"perplexity": _perplexity(loss)}
 
     def validate(self) -> float | None:
         """The mean of −log P over the held-out parts."""
@@ -344,7 +344,7 @@ class LanguageModeling(Task):
     def _measures(nats: float, tokens: int, characters: int) -> dict[str, Any]:
         mean = nats / max(1, tokens)
         return {
-            "perplexity": math.exp(min(mean, 700.0)),
+            "perplexity": _perplexity(mean),
             "nats_per_token": mean,
             "bits_per_character": nats / math.log(2) / max(1, characters),
             "tokens": tokens,
@@ -388,6 +388,10 @@ class LanguageModeling(Task):
             )
             written.append(prompt + "".join(more))
         return "\n\n".join(written)
+
+
+def _perplexity(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf  # beyond, no float64 holds it
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -401,3 +401,12 @@ def test_weights_that_are_not_declared(cell, words):
     with pytest.raises(elman.InputError) as error:
         elman.Recurrent(cell(3, 3))
     says(error, cell.__name__, *words)
+
+
+def test_a_cell_without_a_step_is_told_so():
+    class Nothing(Cell):
+        def stepp(self, x, h):
+            return h
+
+    with pytest.raises(elman.InputError, match=r"Nothing has no step: write def step\(self, x, h\)"):
+        Nothing(2, 3)

@@ -124,3 +124,14 @@ def test_a_fault_is_told_as_one(elman, monkeypatch):
     assert "Traceback" not in errors
     monkeypatch.setenv("ELMAN_DEBUG", "1")
     assert "Traceback" in elman("doctor")[2]
+
+
+def test_a_cell_that_hands_no_options_on_is_told_how(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(
+        "import elman\n\n\nclass Own(elman.Cell):\n"
+        "    def __init__(self, input_size, hidden_size):\n"
+        "        super().__init__(input_size, hidden_size)\n\n"
+        "    def step(self, x, h):\n        return h\n"
+    )
+    assert cli.run(["cells", f"{tmp_path / 'own.py'}:Own"]) == 2
+    assert "hands the options on" in capsys.readouterr().err
