@@ -151,9 +151,9 @@ class RTRL(Forward):
     Where no unit of the network's one layer reads the states of another, as in diagonal and
     element-wise recurrences, J has one entry for each parameter and state of a unit, and exact
     RTRL takes memory and time O(P) (Mozer, 1989; Zucchet et al., 2023). That is looked for, and
-    used where it is so; ``rule.influence`` tells. Where a state is not one number a unit, full RTRL
-    is used all the same: in :class:`elman.cells.LRU`, whose memory is in pairs, and in
-    :class:`elman.cells.QRNN`, beside whose memory stands a window of inputs.
+    used where it is so; ``rule.influence`` tells. States that no next step reads, as the output of
+    :class:`elman.cells.LRU`, or that no parameter changes, as the window of inputs of
+    :class:`elman.cells.QRNN`, do not count; a unit may have several numbers, as a complex one has.
     """
 
     def __init__(self, network: Recurrent, loss: Loss):

@@ -15,7 +15,8 @@ All are pure, so that a step's ``advance`` can be traced into a graph of plain t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -211,11 +212,15 @@ class Full(Influence):
 
 
 class ByUnit(Influence):
-    """∂s_i/∂θ_p for the one unit i that θ_p belongs to, (B, k, P) for k states a unit.
+    """∂s_i/∂θ_p for the one unit i that θ_p belongs to, (B, k, P) for k numbers of state a unit.
 
-    e_t = D_t e_{t−1} + ∂s_t/∂θ_p, with D_t (k × k) the Jacobian of the states of unit i with
+    e_t = D_t e_{t−1} + ∂s_t/∂θ_p, with D_t (k × k) the Jacobian of the numbers of unit i with
     respect to themselves. Memory O(k P), time O(k² P) a step. In a layer whose units do not read
     each other's states, this is all there is; elsewhere it is made so by cutting its maps.
+
+    Only states count that the parameters change and that a next step reads: not the output of a
+    linear recurrent unit, which is made of its memory anew, nor a window of inputs. A state of m·H
+    numbers, as a complex memory in real parts and imaginary ones, has m of each unit.
 
     Args:
         network: in one direction.
@@ -230,13 +235,11 @@ class ByUnit(Influence):
 
     def __init__(self, network: Recurrent, keep: str = "all"):
         super().__init__(Step(network, keep))
-        self.states = len(self.step.sizes)
         self.owner = self._owner()
-        name = type(network.cells[0]).__name__
-        if any(cell.state_sizes != (cell.hidden_size,) * self.states for cell in network.cells):
-            raise InputError(f"the states of {name} are not one number a unit.")
+        self.places = self._places()
         if not self._apart():
             where = "" if keep == "all" else " outside its linear maps"
+            name = type(network.cells[0]).__name__
             raise InputError(f"the units of {name} read each other's states{where}.")
 
     def start(self, weights: Weights, batch: int) -> Tensor:
@@ -254,14 +257,14 @@ class ByUnit(Influence):
         return (self._of_owner(by_state) * influence).sum((0, 1))
 
     def _of_owner(self, by_state: Tensor) -> Tensor:
-        """From (…, n), a number for each unit in each of its states, to (…, k, P)."""
-        return by_state.unflatten(-1, (self.states, -1))[..., self.owner]
+        """From (…, n), a number for each place in the states, to (…, k, P)."""
+        return by_state[..., self.places][..., self.owner]
 
     def _rows(self, weights: Weights) -> Tensor:
-        """Sums over units, (k, n), one for each state: where units are apart, each has one term."""
+        """Sums over units, (k, n): where units are apart, each has one term."""
         like = next(iter(weights.values()))
-        units = like.new_ones(self.step.width // self.states)
-        return torch.kron(torch.eye(self.states, dtype=like.dtype, device=like.device), units)
+        rows = like.new_zeros(len(self.places), self.step.width)
+        return rows.scatter(1, self.places, 1.0)
 
     def _owner(self) -> Tensor:
         """The unit, counted through all layers, that each parameter (P) belongs to.
@@ -279,26 +282,64 @@ class ByUnit(Influence):
             first += cell.hidden_size
         return torch.cat(list(owners.values())).to(next(network.parameters()).device)
 
-    def _apart(self) -> bool:
-        """Whether every sum over units has one term, for weights and states drawn at random.
+    def _places(self) -> Tensor:
+        """Where in s the k numbers of each unit, counted through all layers, lie: (k, units)."""
+        cells = self.step.network.cells
+        sizes = [size for column in self.step.sizes for size in column]  # by state, by layer
+        ends = list(itertools.accumulate(sizes))
+        parts = [torch.arange(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        of_layer: list[list[Tensor]] = [[] for _ in cells]
+        for k, counts in enumerate(self._that_count(parts)):
+            layer = k % len(cells)
+            name, units = type(cells[layer]).__name__, cells[layer].hidden_size
+            if counts and len(parts[k]) % units:
+                raise InputError(f"the states of {name} are not whole numbers a unit.")
+            of_layer[layer] += parts[k].split(units) if counts else []
+        if len({len(places) for places in of_layer}) > 1:
+            raise InputError("the layers have different numbers of state a unit.")
+        return torch.cat([torch.stack(places) for places in of_layer], 1).to(self.owner.device)
 
-        Then, and only then, a sum in which unit i counts u_i times is u_i times that one term.
-        """
+    def _that_count(self, parts: Sequence[Tensor]) -> list[bool]:
+        """Which parts of s depend on the parameters and are read by the next step; all, if none."""
+        changed, reads = torch.zeros(len(parts)), torch.zeros(len(parts), len(parts))
+        for weights, x, s, draw in self._draws():
+            rows = s.new_zeros(len(parts), len(s))
+            for row, part in zip(rows, parts, strict=True):
+                row[part] = draw(len(part))
+            by_weights, by_state = self._pull(weights, x, s, rows)
+            changed += by_weights.any(1).cpu()
+            reads += torch.stack([by_state[:, part].any(1) for part in parts], 1).cpu()
+        for _ in parts:  # what reads what has changed has changed, too
+            changed += reads @ (changed > 0).float()
+        counts = ((changed > 0) & reads.any(0)).tolist()
+        return counts if any(counts) else [True] * len(parts)
+
+    def _draws(self) -> Iterator[tuple[Weights, Tensor, Tensor, Callable[..., Tensor]]]:
+        """Weights, x and s at random, and where from: a unit shut off in one is not in the next."""
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int) -> Tensor:
             drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
             return drawn.to(self.owner.device)
 
-        for _ in range(3):  # a unit that is shut off in one draw is not in the next
+        for _ in range(3):
             weights = {name: draw(*p.shape) for name, p in self.step.named_parameters()}
-            x, s = draw(self.step.network.input_size), draw(self.step.width)
-            rows, count = self._rows(weights), draw(self.step.width // self.states).abs() + 0.5
+            yield weights, draw(self.step.network.input_size), draw(self.step.width), draw
+
+    def _apart(self) -> bool:
+        """Whether every sum over units has one term, for weights and states drawn at random.
+
+        Then, and only then, a sum in which unit i counts u_i times is u_i times that one term.
+        """
+        for weights, x, s, draw in self._draws():
+            rows, count = self._rows(weights), draw(self.places.shape[1]).abs() + 0.5
+            known = self.places.flatten()  # what stands elsewhere depends on no parameter
+            each = torch.zeros_like(s).scatter(0, known, count.repeat(len(rows)))
             once, again = self._pull(weights, x, s, rows)
-            counted, counted_again = self._pull(weights, x, s, rows * count.repeat(self.states))
+            counted, counted_again = self._pull(weights, x, s, rows * each)
             if not torch.allclose(counted, once * count[self.owner], 1e-9, 1e-12):
                 return False
-            if not torch.allclose(counted_again, again * count.repeat(self.states), 1e-9, 1e-12):
+            if not torch.allclose(counted_again[:, known], (again * each)[:, known], 1e-9, 1e-12):
                 return False
         return True
 

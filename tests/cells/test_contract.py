@@ -408,5 +408,7 @@ def test_a_cell_without_a_step_is_told_so():
         def stepp(self, x, h):
             return h
 
-    with pytest.raises(elman.InputError, match=r"Nothing has no step: write def step\(self, x, h\)"):
+    with pytest.raises(
+        elman.InputError, match=r"Nothing has no step: write def step\(self, x, h\)"
+    ):
         Nothing(2, 3)
