@@ -139,6 +139,7 @@ def products(network: nn.Module, work: str = "forward") -> int:
     if work == "train":
         return 3 * once
     if work == "fit":
+        assert isinstance(network, Recurrent)
         first = network.cells[0]
         columns = products(first) // (first.input_size + first.hidden_size)
         return 3 * once - columns * first.input_size

@@ -343,7 +343,7 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, sizes: Any, rest: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs = (name, *_grouped(tensors, sizes), *rest)
+        inputs: Any = (name, *_grouped(tensors, sizes), *rest)
         out = _loop(*inputs, reuse=True)
         _set_up(ctx, inputs, out)
         ctx.direct = True

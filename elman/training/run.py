@@ -34,7 +34,7 @@ class Run:
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path, self.config = path, config
         self._made: list[Path] = []  # the folders that were made for it, the innermost first
-        self._unlock: Callable[[], Any] | None = None
+        self._locked: tuple[int, Callable[[], Any]] | None = None  # the folder, and to close it
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Run:
@@ -112,7 +112,7 @@ class Run:
         Raises:
             ElmanError: it is being trained already.
         """
-        if self._unlock is not None:
+        if self._locked is not None:
             return
         folder = os.open(self.path, os.O_RDONLY)
         try:
@@ -124,16 +124,17 @@ class Run:
             ) from None
         except OSError:  # a file system without locks
             pass
-        self._unlock = weakref.finalize(self, os.close, folder)
+        self._locked = folder, weakref.finalize(self, os.close, folder)
 
     def unlock(self) -> None:
         """Let others train this run again."""
-        if self._unlock is not None:
+        if self._locked is not None:
+            folder, close = self._locked
             # Not by closing alone: a forked process may have the folder open, too.
             with contextlib.suppress(OSError):
-                fcntl.flock(self._unlock.peek()[2][0], fcntl.LOCK_UN)
-            self._unlock()
-        self._unlock = None
+                fcntl.flock(folder, fcntl.LOCK_UN)
+            close()
+        self._locked = None
 
     # -- weights and checkpoints --------------------------------------------------------------
 
