@@ -81,6 +81,7 @@ def _loop(
     reverse: bool,
     keep: bool,
     train: bool,
+    *,
     reuse: bool = False,
 ) -> list[Tensor]:
     """With ``reuse``, what is saved may take the place of the sequences that nobody else reads."""
@@ -343,7 +344,7 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, sizes: Any, rest: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs: Any = (name, *_grouped(tensors, sizes), *rest)
+        inputs = (name, *_grouped(tensors, sizes), *rest)
         out = _loop(*inputs, reuse=True)
         _set_up(ctx, inputs, out)
         ctx.direct = True
