@@ -24,6 +24,12 @@ def profiled(name: str) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def under_autocast(device: torch.device) -> bool:
+    """Whether autocast is on for a device; some, as ``meta``, have none."""
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 class Call(NamedTuple):
     """A padded batch of sequences to run one cell over.
 

@@ -118,39 +118,30 @@ def in_place(plan: Plan, owned: Sequence[int]) -> dict[Buffer, tuple[int, int]]:
     """
     free = set(owned) - set(plan.kept)
     reads = [
-        (function, function.slots[slot], leaf.width)
+        (function, *function.slots[slot], leaf.width)
         for function in plan.train.functions
         for leaf, slot in function.loads.items()
         if function.slots[slot][0].kind == "sequence"
     ]
+    alone = []
+    for function, sequence, offset, width in reads:
+        overlap = (s == sequence and o < offset + width and offset < o + w for _, s, o, w in reads)
+        if sequence.index in free and sum(overlap) == 1:
+            alone.append((function, (sequence.index, offset), width))
     places: dict[Buffer, tuple[int, int]] = {}
     for function in plan.train.functions:
         for slot, _, _ in function.stores:
-            buffer, width = function.slots[slot][0], function.width
-            if buffer not in plan.saved or buffer.width != width:
+            buffer = function.slots[slot][0]
+            if buffer not in plan.saved or buffer.width != function.width:
                 continue
-            for reader, (sequence, offset), size in reads:
-                place = (sequence.index, offset)
-                readers = [
-                    reading
-                    for reading in reads
-                    if reading[1][0] == sequence
-                    and reading[1][1] < offset + width
-                    and offset < reading[1][1] + reading[2]
-                ]
-                if (
-                    reader is function
-                    and size == width
-                    and sequence.index in free
-                    and place not in places.values()
-                    and len(readers) == 1
-                ):
+            for reader, place, width in alone:
+                if reader is function and width == buffer.width and place not in places.values():
                     places[buffer] = place
                     break
     filled = Counter[int]()
     for buffer, (number, _) in places.items():
         filled[number] += buffer.width
-    widths = {buffer.index: buffer.width for _, (buffer, _), _ in reads}
+    widths = {sequence.index: sequence.width for _, sequence, _, _ in reads}
     return {b: place for b, place in places.items() if filled[place[0]] == widths[place[0]]}
 
 

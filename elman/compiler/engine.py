@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.compiler import native, parallel, reference, torch_kernels
-from elman.compiler.call import Call, Result, constant_while_compiling
+from elman.compiler.call import Call, Result, constant_while_compiling, under_autocast
 from elman.errors import InputError
 
 ENGINES: dict[str, ModuleType] = {
@@ -88,7 +87,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     """
     if call.x.shape[0] == 0:
         return reference.run(cell, weights, call)  # nothing to compute, so nothing is slower
-    if weights and torch.is_autocast_enabled(call.x.device.type):
+    if weights and under_autocast(call.x.device):
         # A state may come back in autocast's type; what it is computed with is the weights'.
         call = call.cast(next(iter(weights.values())).dtype)
     wanted = forced()

@@ -20,7 +20,7 @@ from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.compiler import reference
-from elman.compiler.call import Call, Result
+from elman.compiler.call import Call, Result, under_autocast
 from elman.compiler.products import affine
 from elman.compiler.scan import Course, has_kernel, inside, previous, scan
 from elman.errors import InputError
@@ -55,7 +55,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     if call.x.shape[0] == 0 or call.x.shape[1] == 0:
         return reference.run(cell, weights, call)
     real, kind = next(iter(weights.values())).dtype, call.x.device.type
-    cast = torch.is_autocast_enabled(kind)
+    cast = under_autocast(call.x.device)
     if cast:  # the cell computes in its weights' type, as on the native engine
         call = call.cast(real)
     call.check_types(real)

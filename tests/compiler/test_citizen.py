@@ -63,6 +63,14 @@ def test_a_state_in_the_type_of_autocast_is_taken(network, x):
     torch.testing.assert_close(received, network(x, state)[0], rtol=0.02, atol=0.02)
 
 
+@pytest.mark.filterwarnings("ignore::elman.EngineWarning")
+@pytest.mark.parametrize("cell", [OwnCell, elman.cells.LSTM, elman.cells.LRU])
+def test_shapes_alone_are_computed_on_the_meta_device(cell):
+    network = elman.Recurrent(cell(4, 6)).to("meta")
+    y, _ = network(torch.zeros(5, 2, 4, device="meta"))
+    assert y.shape == (5, 2, 6)
+
+
 def test_input_may_be_laid_out_in_any_way(network, x):
     y, _ = network(x)
     other = x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
