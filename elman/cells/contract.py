@@ -36,7 +36,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from elman.cells.lines import at, changed_at, returned_at, step_line
+from elman.cells.lines import at, attribute_set_at, changed_at, returned_at, step_line
 from elman.cells.maps import Affine, Constant, Map
 from elman.errors import ElmanError, InputError
 
@@ -184,6 +184,7 @@ class Cell(nn.Module):
             return self(x, *states)
         given = dict(zip(("x", *self.state), (x, *states), strict=True))
         versions = [0 if t.is_inference() else t._version for t in given.values()]
+        attributes = dict(vars(self))
         try:
             new = self(x, *states)
         except (ElmanError, MemoryError):
@@ -204,6 +205,7 @@ class Cell(nn.Module):
                     f"{name} in place; expected a new tensor, such as {name} = {name} + 1 in place "
                     f"of {name} += 1."
                 )
+        self.check_attributes(attributes, x, states)
         self.check_step(x, states, new)
         return new
 
@@ -290,6 +292,18 @@ class Cell(nn.Module):
                 what = "module" if inside else "parameter"
                 raise InputError(
                     f"{label} holds the {what} {holder!r}, which nothing declares: {declare}."
+                )
+
+    def check_attributes(
+        self, before: Mapping[str, Any], x: Tensor, states: Sequence[Tensor]
+    ) -> None:
+        """Raise where a step has set an attribute of the cell, which were ``before``."""
+        for name, value in vars(self).items():
+            if name not in before or before[name] is not value:
+                raise InputError(
+                    f"{type(self).__name__}.step{at(attribute_set_at(self, name, x, states))} sets "
+                    f"self.{name}, which no other step would see; expected a step that changes "
+                    "nothing: what is kept from step to step is a state."
                 )
 
     def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:

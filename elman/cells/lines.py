@@ -22,6 +22,12 @@ def at(line: str) -> str:
     return f" ({line})" if line else ""
 
 
+def step_at(cell: object) -> str:
+    """``file:line`` at which the cell's step begins, or nothing."""
+    code = getattr(getattr(type(cell), "step", None), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+
+
 def running_line(of: frozenset[CodeType]) -> str:
     """``file:line`` of the innermost of these codes that is running, or nothing."""
     frame: FrameType | None = sys._getframe(1)
@@ -76,3 +82,34 @@ def changed_at(cell: Callable[..., Any], x: Tensor, states: Sequence[Tensor]) ->
     with Watch() as watch:
         cell(x.clone(), *(s.clone() for s in states))
     return watch.line
+
+
+def attribute_set_at(
+    cell: Callable[..., Any], name: str, x: Tensor, states: Sequence[Tensor]
+) -> str:
+    """``file:line`` at which the cell's step sets its attribute: it is run once more."""
+    of, line = codes(cell), ""
+    present = vars(cell).get(name)
+
+    def watch(frame: FrameType, event: str, value: Any) -> Any:
+        nonlocal line
+        if frame.f_code not in of:
+            return None
+        if not line and vars(cell).get(name) is not present:
+            line = f"{frame.f_code.co_filename}:{last}"
+        remember(frame.f_lineno)
+        return watch
+
+    last = 0
+
+    def remember(number: int) -> None:
+        nonlocal last
+        last = number
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        cell(x, *states)
+    finally:
+        sys.settrace(before)
+    return line

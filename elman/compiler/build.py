@@ -257,6 +257,23 @@ def _load(path: Path) -> ctypes.CDLL | None:
         return None
 
 
+def is_marked(name: str) -> bool:
+    """Whether :func:`mark` was called with this name, in this process or in one of before."""
+    try:
+        return name in _marks or (cache_folder() / f"{name}.checked").exists()
+    except OSError:
+        return False
+
+
+def mark(name: str) -> None:
+    """Remember a name beside the libraries, so that what has been checked is not checked again."""
+    _marks.add(name)
+    with contextlib.suppress(OSError):
+        (cache_folder() / f"{name}.checked").touch()
+
+
+_marks: set[str] = set()
+
 _DIGEST = hashlib.sha256().digest_size
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
@@ -68,13 +69,13 @@ class engine:
             self._before.pop()
 
 
-def usual(cell: Cell) -> str:
-    """The engine that runs ``cell`` where nothing stands in its way."""
+def usual(cell: Cell, real: torch.dtype) -> str:
+    """The engine that runs ``cell`` on numbers of a type where nothing stands in its way."""
     if _forced.get():
         return str(_forced.get())
     if parallel.knows(cell):
         return "scan"
-    if native.knows(cell):
+    if native.knows(cell, real):
         return "native"
     return "torch" if torch_kernels.knows(cell) else "reference"
 

@@ -9,9 +9,23 @@ one, so that the nodes never multiply.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+
+FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "neg": torch.neg,
+    "abs": torch.abs, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "exp": torch.exp,
+    "expm1": torch.expm1, "log": torch.log, "log1p": torch.log1p, "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt, "reciprocal": torch.reciprocal, "relu": torch.relu, "sin": torch.sin,
+    "cos": torch.cos, "erf": torch.erf, "sign": torch.sign, "floor": torch.floor,
+    "atan": torch.atan, "maximum": torch.maximum, "minimum": torch.minimum, "lt": torch.lt,
+    "le": torch.le, "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne,
+    "both": torch.logical_and, "either": torch.logical_or, "negate": torch.logical_not,
+}  # fmt: skip
+"""PyTorch's functions, by which a function of constants alone becomes one."""
 
 MASKS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "both", "either", "neither", "negate"})
 """Nodes whose lanes are true or false."""
@@ -111,6 +125,9 @@ class Graph:
         same = _simplified(name, args)
         if same is not None:
             return same
+        if name in FUNCTIONS and all(a.op == "constant" for a in args):
+            numbers = [torch.tensor(a.attribute, dtype=torch.float64) for a in args]
+            return self.constant(FUNCTIONS[name](*numbers).item())
         return self._node(name, args, max(a.width for a in args), None)
 
     def reduce(self, name: str, arg: Node) -> Node:
@@ -143,6 +160,8 @@ def _simplified(name: str, args: tuple[Node, ...]) -> Node | None:
     def is_constant(node: Node, value: float) -> bool:
         return node.op == "constant" and node.attribute == value
 
+    if name == "where" and args[0].op == "constant":
+        return args[1] if args[0].attribute else args[2]
     if name == "add" and is_constant(args[0], 0.0):
         return args[1]
     if name in ("add", "sub") and is_constant(args[1], 0.0):

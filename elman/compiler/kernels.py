@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.cells.contract import Cell
 from elman.compiler.build import build, engine
 from elman.compiler.call import profiled
 from elman.compiler.differentiate import Plan, in_place, plan
@@ -238,10 +239,11 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
 
 
 class Compiled:
-    """A cell of certain sizes: its plan, its source and its kernels for each type of number."""
+    """A cell of certain sizes and type of numbers: its plan, its source and its kernels."""
 
-    def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
-        self.hoisted = hoisted
+    def __init__(self, hoisted: Hoisted, loop: Loop, *, cell: Cell, only_forward: bool = False):
+        self.hoisted, self.cell = hoisted, cell
+        self.checked = False  # whether its numbers have been compared with the reference engine's
         self.plan: Plan = plan(Lowering(loop))
         owned = [k for k in range(len(hoisted.sequences)) if hoisted.owns(k)]
         self.places = in_place(self.plan, owned)

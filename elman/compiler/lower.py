@@ -42,12 +42,17 @@ class Step:
 def decompose(function: Any) -> Callable[..., Any] | None:
     """How PyTorch writes an operation without a kernel in simpler ones, or None."""
     name = function.name().split("::")[1].split(".")[0]
-    if name in POINTWISE or hasattr(Lowering, f"_{name}_") or name == "detach":
+    if name in POINTWISE or hasattr(Lowering, rule_of(name)) or name == "detach":
         return None
     from torch._decomp import decomposition_table
 
     found: Callable[..., Any] | None = decomposition_table.get(function)
     return found
+
+
+def rule_of(name: str) -> str:
+    """The name of the method for an operation of aten's."""
+    return f"_{name.lstrip('_')}_"
 
 
 class Lowering(Rules):
@@ -124,7 +129,7 @@ class Lowering(Rules):
     def _run(self, operation: Operation) -> None:
         name = operation.function.name().split("::")[1].split(".")[0]
         args, kwargs = operation.args, operation.kwargs
-        rule: Callable[..., Any] | None = getattr(self, f"_{name}_", None)
+        rule: Callable[..., Any] | None = getattr(self, rule_of(name), None)
         if rule is not None:
             out = rule(operation, *args, **kwargs)
         elif name in POINTWISE:
@@ -200,10 +205,14 @@ class Lowering(Rules):
                 return value
             if not before or (before[-1] == 1 and value.width == 1):
                 return Rows(((value.pieces[0][0], after[-1] if after else 1),), value.summed)
-        raise Unsupported(f"{operation.function.name()} from {before} to {after} has no kernel")
+        shapes = " to ".join(
+            "(" + ", ".join("B" if n == self.loop.batch else str(n) for n in s) + ")"
+            for s in (before, after)
+        )
+        raise Unsupported(f"{operation.function.name()} from {shapes} has no kernel")
 
     _view_ = _unsqueeze_ = _squeeze_ = _expand_ = _alias_ = _clone_ = _same
-    _contiguous_ = __unsafe_view_ = _same
+    _contiguous_ = _unsafe_view_ = _same
 
     def _turn(self, operation: Operation, of: Ref, *args: Any) -> Any:
         value = self._value(of)

@@ -7,6 +7,7 @@ import uuid
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from elman.cells.lines import at, step_line
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
 from elman.compiler.call import Call, Result, constant_while_compiling
+from elman.compiler.check import check, fingerprint
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
 from elman.compiler.products import is_transformed
@@ -27,21 +29,32 @@ from elman.errors import InputError
 
 _known: dict[Any, str] = {}
 """The name of a compiled cell, or why there is none (after a question mark)."""
-_by_object: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()
+_by_object: weakref.WeakKeyDictionary[Cell, dict[Any, str]] = weakref.WeakKeyDictionary()
+"""The same by cell, and by the types of its numbers and of those that PyTorch makes by default."""
 _naming = threading.RLock()
 """Held while a cell gets its name: two threads may bring cells at once."""
 
 
-def knows(cell: Cell) -> bool:
-    """Whether this engine usually runs ``cell``."""
-    return _name(cell)[0] not in "?!"
+def knows(cell: Cell, real: torch.dtype | None = None) -> bool:
+    """Whether this engine usually runs ``cell``, with numbers of a type or of its weights'."""
+    return _name(cell, real or _type(cell))[0] not in "?!"
+
+
+def runs(cell: Cell, real: torch.dtype) -> bool:
+    """Whether this engine has kernels for ``cell`` that give the reference engine's numbers."""
+    return _ready(cell, real)[0] not in "?!"
+
+
+def _type(cell: Cell) -> torch.dtype:
+    like = next(cell.parameters(), None)
+    return torch.float32 if like is None else like.dtype
 
 
 def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     real = call.state[0].dtype
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = tagged_name(cell.tag)
+        name = tagged_name(cell.tag, real)
         return name[1:] if name.startswith("?") else None
     if is_transformed():
         return "it does not run inside torch.func or in forward mode"
@@ -49,16 +62,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
         return f"the native engine runs on the CPU, not on {call.x.device}"
     if real not in REALS:
         return f"the native engine computes in float32 and float64, not in {real}"
-    name = _name(cell)
-    if name.startswith("?"):
-        return name[1:]
-    if name == "!":
-        return None
-    try:
-        operator.COMPILED[name].build(real)
-    except build.BuildError as why:
-        return str(why)
-    return None
+    name = _ready(cell, real)
+    return name[1:] if name.startswith("?") else None
 
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
@@ -66,14 +71,21 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     steps, batch = call.x.shape[:2]
     if steps == 0 or batch == 0:
         return reference.run(cell, weights, call)
+    real = next(iter(weights.values())).dtype
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = tagged_name(cell.tag)
+        name = tagged_name(cell.tag, real)
     else:
-        name = _name(cell)
+        name = _name(cell, real)
     if name == "!":
         return reference.run(cell, weights, call)
-    compiled = operator.COMPILED[name]
+    return steps_of(name, weights, call)
+
+
+def steps_of(name: str, weights: Mapping[str, Tensor], call: Call) -> Result:
+    """Run the kernels of that name."""
+    steps, batch = call.x.shape[:2]
     real = next(iter(weights.values())).dtype
+    compiled = operator.COMPILED[name]
     _check_alike(weights, call)
     if not torch.is_autocast_enabled("cpu"):
         call.check_types(real)
@@ -142,21 +154,21 @@ _tagged: dict[str, Cell] = {}
 
 
 @constant_while_compiling
-def tagged_name(tag: str) -> str:
+def tagged_name(tag: str, real: torch.dtype) -> str:
     """The name of the kernels of the cell with this tag, while PyTorch compiles."""
     if tag not in _tagged:  # pickled in another process
         return "?run the network once before compiling it"
-    return _name(_tagged[tag])
+    return _ready(_tagged[tag], real)
 
 
-def know_all(cells: Iterable[Cell]) -> None:
+def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
     """Name the kernels of all cells before the first runs.
 
     PyTorch's compiler keeps the dictionary of kernels as it first sees it.
     """
     for cell in cells:
         if hasattr(cell, "tag"):
-            tagged_name(cell.tag)
+            tagged_name(cell.tag, real)
 
 
 def source(cell: Cell) -> str:
@@ -165,27 +177,38 @@ def source(cell: Cell) -> str:
     Raises:
         InputError: the native engine has no kernel for it.
     """
-    name = _name(cell)
+    return compiled(cell).source
+
+
+def compiled(cell: Cell, real: torch.dtype | None = None) -> Compiled:
+    """The kernels of ``cell`` for numbers of a type, or of its weights'.
+
+    Raises:
+        InputError: the native engine has none for it.
+    """
+    name = _name(cell, real or _type(cell))
     if name[0] in "?!":
         raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
-    return operator.COMPILED[name].source
+    return operator.COMPILED[name]
 
 
-def _name(cell: Cell) -> str:
+def _name(cell: Cell, real: torch.dtype) -> str:
     """The name under which ``cell``'s kernels are known, compiled on first use."""
-    if cell in _by_object:
-        return _by_object[cell]
+    kind = (real, torch.get_default_dtype())  # of what a step makes without saying its type
+    names = _by_object.setdefault(cell, {})
+    if kind in names:
+        return names[kind]
     with _naming:
         if getattr(cell, "tag", None) not in _tagged:
             tagged(cell)
         key = _key(cell)
-        if key is None or key not in _known:
-            name = _compile(cell)
+        if key is None or (key, kind) not in _known:
+            name = _compile(cell, real)
             if key is not None:
-                _known[key] = name
+                _known[key, kind] = name
         else:
-            name = _known[key]
-        _by_object[cell] = name
+            name = _known[key, kind]
+        names[kind] = name
     return name
 
 
@@ -204,11 +227,37 @@ def _key(cell: Cell) -> Any:
     return type(cell), tuple(sorted(plain)), tuple(cell.weight_shapes().items())
 
 
-def _compile(cell: Cell) -> str:
+def _ready(cell: Cell, real: torch.dtype) -> str:
+    """As :func:`_name`, once its kernels are built and have been compared with the reference."""
+    name = _name(cell, real)
+    if name[0] in "?!" or operator.COMPILED[name].checked:
+        return name
+    compiled = operator.COMPILED[name]
+    with _naming, _disable_current_modes():
+        try:
+            compiled.build(real)
+            mark = fingerprint(cell, compiled.hoisted, compiled.source, real)
+            if not build.is_marked(mark):
+                check(cell, compiled.hoisted, partial(steps_of, name), real)
+                build.mark(mark)
+            compiled.checked = True
+            return name
+        except InputError:
+            why = "!"
+        except (Unsupported, build.BuildError) as error:
+            why = f"?{error}"
+        for names in (_known, *_by_object.values()):
+            names.update({k: why for k, n in names.items() if n == name})
+    return why
+
+
+def _compile(cell: Cell, real: torch.dtype) -> str:
+    if real not in REALS:
+        return f"?the native engine computes in float32 and float64, not in {real}"
     try:
         build.compiler()
         with _disable_current_modes():  # of a compiler of PyTorch's that runs this with fakes
-            compiled = Compiled(*trace(cell, decompose))
+            compiled = Compiled(*trace(cell, decompose, real), cell=cell.bind({}))
     except (Unsupported, build.BuildError) as why:
         return f"?{why}"
     except InputError:

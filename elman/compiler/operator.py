@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.compiler import reference
+from elman.compiler.call import Call
 from elman.compiler.differentiate import Pair
-from elman.compiler.evaluate import evaluate
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
 from elman.compiler.products import column_sums, is_batched, is_traced, product
@@ -316,9 +317,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     layout = ctx.layout
     given = [*gradients[: layout.histories], *gradients[layout.last]]
     if torch.is_grad_enabled() or is_batched(given):
-        return _differentiable_backward(
-            ctx, given, origin, parameters, states, starts, resets, lengths
-        )
+        return _differentiable_backward(ctx, given, origin, states, starts, resets, lengths)
     plan = COMPILED[ctx.name].plan
     held = dict(zip(plan.kept, kept, strict=True))
     # A sequence that the backward pass does not read is represented by an empty shell.
@@ -384,38 +383,52 @@ def _differentiable_backward(
     ctx: Any,
     gradients: Sequence[Tensor | None],
     origin: Sequence[Tensor],
-    parameters: Sequence[Tensor],
     states: Sequence[Tensor],
     starts: Sequence[Tensor],
     resets: Tensor | None,
     lengths: Tensor | None,
 ) -> tuple[Any, ...]:
-    """The gradient as a function that has a gradient: the loop is run again by PyTorch."""
-    cell = COMPILED[ctx.name]
-    with torch.enable_grad():
-        x, *weights = origin
-        noise = None if cell.hoisted.noise is None else weights.pop(0)
-        named = dict(zip(cell.hoisted.weights, weights, strict=True))
-        flat, _ = cell.hoisted.run(x, named, noise)
+    """The gradient as a function that has a gradient: the reference engine runs the cell again.
+
+    The gradient goes straight to input and weights, past the loop's sequences and parameters.
+    """
+    cell, shape = COMPILED[ctx.name], ctx.sequence_shapes[0][:2]
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # In the graph of what the loop was given, but apart from its other uses.
-        sequences = [s.view(shape) for s, shape in zip(flat, ctx.sequence_shapes, strict=True)]
-        inputs = [t.view_as(t) for t in (*sequences, *parameters, *states, *starts)]
-        for t in inputs:
-            if not t.requires_grad:
-                t.requires_grad_()
-        counts = [len(part) for part in (sequences, parameters, states, starts)]
-        parts = _grouped(inputs, counts)
-        histories, last = evaluate(
-            cell.plan.step, parts[0], parts[1], parts[2], parts[3], resets, lengths, ctx.reverse
-        )
-        pairs = [
-            (o, g) for o, g in zip([*histories, *last], gradients, strict=True) if g is not None
-        ]
-        found = torch.autograd.grad(
-            [o for o, _ in pairs], inputs, [g for _, g in pairs], create_graph=True,
-            allow_unused=True,
+        origin, states, starts = ([_apart(t) for t in p] for p in (origin, states, starts))
+        x, *weights = (origin[0], *origin[-len(cell.hoisted.weights) :])
+        noise = None if cell.hoisted.noise is None else origin[1].view(*shape, -1)
+        if resets is not None and ctx.reverse:  # as they were given, see native.steps_of
+            resets = torch.cat([torch.zeros_like(resets[:1]), resets[:-1]])
+        call = Call(
+            x.view(*shape, -1), tuple(states), tuple(starts), ctx.reverse, lengths, resets, True,
+            noise,
         )  # fmt: skip
-    return (None, [None] * len(origin), *_grouped(found, counts), None, None, None, None, None)
+        named = dict(zip(cell.hoisted.weights, weights, strict=True))
+        _, last, histories = reference.run(cell.cell, named, call)
+        outputs = [*(histories or ())[: ctx.layout.histories], *last]
+        pairs = [
+            (o, g)
+            for o, g in zip(outputs, gradients, strict=True)
+            if g is not None and o.requires_grad
+        ]
+        inputs = [*origin, *states, *starts]
+        wanted = [t for t in inputs if t.requires_grad]
+        found: Any = [None] * len(wanted)
+        if pairs:
+            found = torch.autograd.grad(
+                [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True,
+                allow_unused=True,
+            )  # fmt: skip
+    given = iter(found)
+    each = [next(given) if t.requires_grad else None for t in inputs]
+    for_origin, for_states, for_starts = _grouped(each, [len(origin), len(states), len(starts)])
+    between = [None] * len(ctx.sequence_shapes), [None] * ctx.sizes[2]
+    return (None, for_origin, *between, for_states, for_starts, None, None, None, None, None)
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor) if tensor.is_floating_point() else tensor
 
 
 _library.impl("loop", _loop, "CPU")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -22,7 +23,6 @@ VIEWS = frozenset(
         aten.permute.default, aten.transpose.int, aten.view.default, aten.unsqueeze.default,
         aten.squeeze.dim, aten.expand.default, aten.alias.default,
         aten._unsafe_view.default, aten.unbind.int, aten.select.int, aten.narrow.default,
-        aten.to.dtype,  # of the type that it has: otherwise it has no kernel
     }
 )  # fmt: skip
 """Operations that move no data: the loop reads through them, so they are never hoisted."""
@@ -42,6 +42,12 @@ SHAPED = frozenset(
 """Operations whose numbers are sizes, the batch's among them."""
 
 
+FILLS = frozenset(
+    {aten.full.default, aten.zeros.default, aten.ones.default, aten.scalar_tensor.default}
+)
+"""Operations that make one number out of nothing: the loop has it as a constant."""
+
+
 class Unsupported(Exception):
     """The step does something that the native engine has no kernel for; the message says what."""
 
@@ -53,12 +59,37 @@ class Ref:
     number: int
 
 
+@dataclass(frozen=True, eq=False)
+class Literal:
+    """A tensor that a step made from Python numbers, as an argument of an operation."""
+
+    tensor: Tensor
+
+    def __repr__(self) -> str:
+        return f"{self.tensor.dtype}{tuple(self.tensor.shape)}{self.tensor.tolist()}"
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+def literal(value: Literal) -> Tensor:
+    """The tensor itself, as the function of an operation."""
+    return value.tensor
+
+
 @dataclass
 class Operation:
     """One aten operation.
 
-    Its function, its arguments with :class:`Ref` for tensors, its values, and the line of the
-    step that it is from, as ``file:line``.
+    Attributes:
+        function, args, kwargs: with :class:`Ref` for tensors.
+        results: the numbers of its values.
+        line: of the step that it is from, as ``file:line``.
+        learns: whether a gradient goes through it. Not so where the step had switched gradients
+            off, as under ``torch.no_grad()`` or by ``detach()``.
     """
 
     function: Any
@@ -66,14 +97,11 @@ class Operation:
     kwargs: dict[str, Any]
     results: list[int]
     line: str = ""
+    learns: bool = True
 
     def refs(self) -> list[int]:
         """The numbers of the values that it reads."""
-        found: list[int] = []
-        mapped(
-            lambda v: found.append(v.number) if isinstance(v, Ref) else v, (self.args, self.kwargs)
-        )
-        return found
+        return tensors_of((self.args, self.kwargs))
 
     def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
         """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
@@ -81,7 +109,10 @@ class Operation:
         sizes = batch if batch and self.function in SHAPED else (None, None)
         args = [_filled(v, values, sizes) for v in self.args]
         kwargs = {name: _filled(v, values, sizes) for name, v in self.kwargs.items()}
-        out = self.function(*args, **kwargs)
+        if getattr(self.function, "sized", False):  # it has operations of its own
+            kwargs["batch"] = batch
+        with nullcontext() if self.learns else torch.no_grad():
+            out = self.function(*args, **kwargs)
         return list(out) if isinstance(out, (tuple, list)) else [out]
 
 
@@ -99,9 +130,10 @@ def _filled(argument: Any, values: Mapping[int, Any], sizes: tuple[Any, Any]) ->
 class Recorder(TorchDispatchMode):
     """Writes down the operations that run under it.
 
-    ``decompose`` gives the operations that are to be replaced by simpler ones. With ``pure``,
-    an operation that changes a tensor is refused. ``steps`` are the codes whose lines are noted
-    down; without them, all operations have the line that ``line`` holds.
+    ``decompose`` gives the operations that are to be replaced by simpler ones. With ``pure``, a
+    change in place is written down as a new value, and is refused where it would reach what the
+    step was given. ``steps`` are the codes whose lines are noted down; without them, all
+    operations have the line that ``line`` holds.
     """
 
     def __init__(
@@ -115,9 +147,13 @@ class Recorder(TorchDispatchMode):
         self._pure, self._steps, self.line = pure, steps, ""
         self.operations: list[Operation] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
-        self.masks: set[int] = set()  # what is true or false
+        self.types: dict[int, torch.dtype] = {}
         self.loop: set[int] = set()  # what changes from step to step with the states
+        self.graph: dict[tuple[Any, int], int] = {}  # where values stand in autograd's graph
         self._numbers: dict[Any, int] = {}
+        self._storages: dict[int, set[Any]] = {}  # the values that lie in a storage
+        self._given: set[int] = set()  # storages that the step was given
+        self.changed = ""  # the first line that changes a tensor in place
         self._alive: list[Tensor] = []
         self._decompose = decompose
 
@@ -128,28 +164,39 @@ class Recorder(TorchDispatchMode):
     def number(self, tensor: Tensor, new: bool = False) -> int:
         """The number of a value; a tensor that was not computed here gets a new one."""
         # Autograd hands a tensor back as another object on the same memory, so memory it is.
-        key: Any = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if tensor.numel() == 0:
-            key = id(tensor)
+        key = self._key(tensor)
         if new or key not in self._numbers:
             self._numbers[key] = len(self.shapes)
             self.shapes[self._numbers[key]] = tuple(tensor.shape)
-            if tensor.dtype == torch.bool:
-                self.masks.add(self._numbers[key])
+            self.types[self._numbers[key]] = tensor.dtype
+            self._storages.setdefault(tensor.untyped_storage().data_ptr(), set()).add(key)
             self._alive.append(tensor)
         return self._numbers[key]
+
+    def given(self, tensor: Tensor) -> int:
+        """The number of a value that the step is given, which it may not change."""
+        self._given.add(tensor.untyped_storage().data_ptr())
+        return self.number(tensor, new=True)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._pure and func._schema.is_mutable:
+        if draws(func):
             raise Unsupported(
-                f"its step changes a tensor in place ({func.name()}): compute a new one"
+                f"its step draws random numbers ({func.name()}): noise that a network draws is "
+                "made by zoneout or recurrent_dropout of elman.cells"
             )
-        if self._pure and func is aten._to_copy.default and "dtype" in kwargs:
-            raise Unsupported(f"its step turns a value into {kwargs['dtype']}")
-        simpler = None if func in WHOLE and self._is_hoisted(args) else self._decompose(func)
+        if self._pure and func._schema.is_mutable:
+            return self._changed(func, args, kwargs)
+        if func is aten.lift_fresh.default and self._key(args[0]) not in self._numbers:
+            out = func(*args, **kwargs)
+            self._write(literal, (Literal(out.detach().clone()),), {}, [self.number(out, new=True)])
+            return out
+        read = self._refs(args, kwargs)
+        # What reads nothing is a constant, which PyTorch makes before the loop.
+        whole = (func in WHOLE and self._is_hoisted(args)) or (self._steps and not tensors_of(read))
+        simpler = None if whole else self._decompose(func)
         if simpler is not None:
             # PyTorch's own way of writing an operation may change what it has just made.
             pure, self._pure = self._pure, False
@@ -164,7 +211,6 @@ class Recorder(TorchDispatchMode):
                 return out
         if self._steps and func.namespace == "prims":  # a decomposition without a gradient
             raise Unsupported(f"{func.name()} has no kernel")
-        refs = mapped(lambda v: Ref(self.number(v)) if isinstance(v, Tensor) else v, (args, kwargs))
         out = func(*args, **kwargs)
         results = out if isinstance(out, (tuple, list)) else [out]
         if not all(isinstance(r, Tensor) or r is None for r in results):
@@ -172,15 +218,68 @@ class Recorder(TorchDispatchMode):
                 f"its step asks for a value of the data ({func.name()}): choose with torch.where"
             )
         if func is aten.detach.default:
-            return out  # autograd's own, to save a value; a step's own is caught by NoDetach
+            return out  # autograd's own, to save a value; a step's own is caught by Stops
         numbers = [-1 if r is None else self.number(r, new=func not in VIEWS) for r in results]
+        self._write(func, read[0], read[1], numbers)
+        return out
+
+    def see(self, tensor: Tensor) -> int:
+        """The number of a value, whose place in autograd's graph is noted."""
+        number = self.number(tensor)
+        if tensor.grad_fn is not None:
+            self.graph.setdefault((tensor.grad_fn, tensor.output_nr), number)
+        return number
+
+    @contextmanager
+    def aside(self) -> Iterator[list[Operation]]:
+        """Operations that are written down in a list of their own."""
+        before, steps = self.operations, self._steps
+        pure, self.operations, self._pure, self._steps = self._pure, [], False, frozenset()
+        try:
+            with self:
+                yield self.operations
+        finally:
+            self.operations, self._steps, self._pure = before, steps, pure
+
+    def _refs(self, args: Any, kwargs: Any) -> Any:
+        return mapped(lambda v: Ref(self.see(v)) if isinstance(v, Tensor) else v, (args, kwargs))
+
+    def _write(self, func: Any, args: Any, kwargs: Any, numbers: list[int]) -> None:
         line = running_line(self._steps) if self._steps else self.line
-        operation = Operation(func, refs[0], refs[1], numbers, line)
+        operation = Operation(func, args, kwargs, numbers, line, torch.is_grad_enabled())
         if self.loop.intersection(operation.refs()):
             self.loop.update(numbers)
         if func not in VIEWS or operation.refs() != numbers:  # a view may be all of its source
             self.operations.append(operation)
+
+    def _changed(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operation in place, written down as the one that makes a new value."""
+        packet = getattr(aten, func._schema.name.split("::")[1].removesuffix("_"), None)
+        pure = getattr(packet, func._overloadname, None)
+        changed = args[0] if args and isinstance(args[0], Tensor) else None
+        remedy = "compute a new one, such as z = z * 0.5 in place of z *= 0.5"
+        if pure is None or pure._schema.is_mutable or changed is None:
+            raise Unsupported(f"its step changes a tensor in place ({func.name()}): {remedy}")
+        storage = changed.untyped_storage().data_ptr()
+        if storage in self._given or len(self._storages.get(storage, ())) != 1:
+            raise Unsupported(
+                f"its step changes in place ({func.name()}) a tensor that shares its memory with "
+                f"another: {remedy}"
+            )
+        simpler = self._decompose(pure)
+        if simpler is not None:
+            raise Unsupported(f"{func.name()} has no kernel: {remedy}")
+        self.changed = self.changed or running_line(self._steps)
+        read = self._refs(args, kwargs)
+        out = func(*args, **kwargs)
+        self._write(pure, read[0], read[1], [self.number(out, new=True)])
         return out
+
+    @staticmethod
+    def _key(tensor: Tensor) -> Any:
+        if tensor.numel() == 0:
+            return id(tensor)
+        return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
     def _is_hoisted(self, args: Any) -> bool:
         return bool(self.loop) and not any(
@@ -188,14 +287,34 @@ class Recorder(TorchDispatchMode):
         )
 
 
-class NoDetach(TorchFunctionMode):
-    """A gradient that a step stops on purpose would be lost among autograd's own detaching."""
+def tensors_of(arguments: Any) -> list[int]:
+    """The numbers of the values among an operation's arguments."""
+    found: list[int] = []
+    mapped(lambda v: found.append(v.number) if isinstance(v, Ref) else v, arguments)
+    return found
+
+
+def draws(func: Any) -> bool:
+    """Whether an operation draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in func.tags or any(
+        argument.name == "generator" for argument in func._schema.arguments
+    )
+
+
+class Stops(TorchFunctionMode):
+    """A gradient that a step stops on purpose, told from autograd's own detaching."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (Tensor.detach, torch.detach, Tensor.detach_):
-            raise Unsupported("its step detaches a value")
+        name = getattr(func, "__name__", "")
+        data = name == "__get__" and getattr(func, "__self__", None) is Tensor.data
+        if data or func in (Tensor.detach, torch.detach):
+            # A copy: what is no longer the same value to autograd must not share its memory.
+            with torch.no_grad():
+                return args[0].clone()
+        if name in ("detach_", "requires_grad_", "register_hook", "retain_grad", "__set__"):
+            raise Unsupported(f"its step changes how a gradient is taken ({name})")
         return func(*args, **(kwargs or {}))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from elman.compiler.ir import Buffer, Graph, Rows, pointwise
 from elman.compiler.record import Operation, Ref, Unsupported
@@ -49,6 +52,10 @@ POINTWISE = {
     "bitwise_not": "negate", "floor": "floor", "atan": "atan",
 }  # fmt: skip
 """aten's name of a pointwise function, and the compiler's."""
+
+
+MOST_FACTORS = 64
+"""Whole powers up to this one are products."""
 
 
 class Rules:
@@ -104,7 +111,7 @@ class Rules:
     def _row_sum(self, rows: Rows) -> Rows:
         total = self.graph.constant(0.0)
         for node, width in rows.pieces:
-            if node.width <= 1 and width > 1:
+            if node.op == "constant" or (node.width <= 1 and width > 1):
                 part = self.graph.op("mul", node, self.graph.constant(width))
             else:
                 part = self.graph.reduce("sum", node)
@@ -114,6 +121,9 @@ class Rules:
     def _mean_(
         self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False, **_: Any
     ) -> Rows:
+        shape = self.loop.shapes[of.number]
+        if {d % len(shape) for d in dims} != {len(shape) - 1} and len(shape) > 1:
+            raise Unsupported("a mean over the batch has no kernel")
         total = self._sum_(operation, of, dims, keep)
         count = self._constant(1.0 / self.loop.shapes[of.number][-1])
         return pointwise(self.graph, "mul", [total, count], total.summed)
@@ -125,8 +135,9 @@ class Rules:
         if not keep:
             raise Unsupported("a maximum that drops the units' axis has no kernel: keep it")
         best = None
-        for node, _ in rows.pieces:
-            one = self.graph.reduce("max", node)
+        for node, width in rows.pieces:
+            same = node.op == "constant" or (node.width <= 1 and width > 1)
+            one = node if same else self.graph.reduce("max", node)
             best = one if best is None else self.graph.op("maximum", best, one)
         assert best is not None
         return Rows(((best, 1),))
@@ -147,7 +158,8 @@ class Rules:
         mean = self._mean_(operation, of, dims or (), keepdim)
         off = self._pointwise("sub", self._rows(of), mean)
         squares = self._row_sum(self._pointwise("mul", off, off))
-        scale = self._constant(1.0 / max(1, size - (1 if correction is None else correction)))
+        count = size - (1 if correction is None else correction)
+        scale = self._constant(1.0 / count if count > 0 else math.inf)  # as PyTorch divides by 0
         return [self._pointwise("mul", squares, scale), mean]
 
     # -- pointwise functions that are more than one node -----------------------------------------
@@ -162,13 +174,23 @@ class Rules:
         return self._pointwise("sub", b, a if alpha == 1 else self._pointwise("mul", a, alpha))
 
     def _pow_(self, operation: Operation, a: Any, b: Any) -> Any:
-        if not isinstance(b, (int, float)) or b not in (0.5, 1, 2, 3, -1, -0.5):
-            raise Unsupported("a power other than −1, −½, ½, 1, 2, 3 has no kernel")
+        if isinstance(a, (int, float)) and a > 0 and isinstance(b, Ref):
+            return self._pointwise("exp", self._pointwise("mul", b, math.log(a)))
+        if not isinstance(b, (int, float)):
+            raise Unsupported("a power whose exponent is no number has no kernel")
         if b in (0.5, -0.5, -1):
             return self._pointwise({0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}[b], a)
-        power = self._value(a)
-        for _ in range(int(b) - 1):
-            power = self._pointwise("mul", power, a)
+        if b != int(b) or abs(b) > MOST_FACTORS:
+            if b == int(b):
+                raise Unsupported(f"a power of more than {MOST_FACTORS} has no kernel")
+            power = self._pointwise("mul", self._pointwise("log", a), b)  # of less than 0: NaN
+            return self._pointwise("exp", power)
+        if b < 0:
+            return self._pointwise("reciprocal", self._pow_(operation, a, -b))
+        power = self._constant(1.0)
+        for digit in f"{int(b):b}":
+            power = self._pointwise("mul", power, power)
+            power = self._pointwise("mul", power, a) if digit == "1" else power
         return power
 
     def _clamp_(self, operation: Operation, a: Any, low: Any = None, high: Any = None) -> Any:
@@ -212,7 +234,20 @@ class Rules:
         return self._filled(operation, value)
 
     def _scalar_tensor_(self, operation: Operation, value: float, **_: Any) -> Rows:
-        return self._constant(value)
+        return self._filled(operation, value)
+
+    def _to_copy_(self, operation: Operation, of: Ref, **_: Any) -> Any:
+        """Another type, where that changes no number."""
+        before, after = (self.loop.types[n] for n in (of.number, operation.results[0]))
+        if before == after or (not before.is_floating_point and before != torch.bool):
+            return self._value(of)
+        if after == torch.float64 and before != torch.bool:
+            return self._value(of)
+        if after == torch.bool:
+            return self._pointwise("ne", of, 0.0)
+        if before == torch.bool:
+            return self._pointwise("where", of, 1.0, 0.0)
+        raise Unsupported(f"its step turns a value from {before} into {after}")
 
     def _new_zeros_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
         return self._filled(operation, 0.0)
@@ -239,8 +274,10 @@ class Rules:
         return Rows(((self.graph.constant(value), 1),))
 
     def _filled(self, operation: Operation, value: float) -> Rows:
-        shape = self.loop.shapes[operation.results[0]]
-        return Rows(((self.graph.constant(value), shape[-1] if shape else 1),))
+        number = operation.results[0]
+        shape, kind = self.loop.shapes[number], self.loop.types[number]
+        exact = torch.tensor(value, dtype=kind).item()  # as PyTorch fills it, in its own type
+        return Rows(((self.graph.constant(float(exact)), shape[-1] if shape else 1),))
 
     def _value(self, a: Any) -> Any:
         if isinstance(a, Ref):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.cells.contract import Cell
-from elman.compiler.build import REALS, engine
+from elman.compiler.build import engine
 from elman.compiler.kernels import (
     SHARED_FROM,
     Compiled,
@@ -38,17 +38,22 @@ class Stream:
     Args:
         cells: the cell of each layer.
         names: for each layer, the owner's name of each weight, by the cell's name.
+        real: the type of the numbers.
 
     Raises:
         Unsupported: a cell has no kernel.
     """
 
-    def __init__(self, cells: Sequence[Cell], names: Sequence[Mapping[str, str]]):
+    def __init__(
+        self, cells: Sequence[Cell], names: Sequence[Mapping[str, str]], real: torch.dtype
+    ):
         self._names = names
         self._flat = [name for layer in names for name in layer.values()]
         self._cells = [
-            Compiled(*trace(cell, decompose, hoist=False), only_forward=True) for cell in cells
+            Compiled(*trace(cell, decompose, real, hoist=False), cell=cell, only_forward=True)
+            for cell in cells
         ]
+        self._real = real
         self._sizes = [cell.state_sizes for cell in cells]
         self._width = cells[0].input_size
         self._tensors: list[Tensor] = []
@@ -59,7 +64,7 @@ class Stream:
     def fits(self, x: Tensor, states: Sequence[Tensor]) -> bool:
         """Whether x is (B, M) or (M), and the states are those of all layers, as they should be."""
         shape, real = x.shape, x.dtype
-        if len(shape) not in (1, 2) or shape[-1] != self._width or real not in REALS:
+        if len(shape) not in (1, 2) or shape[-1] != self._width or real != self._real:
             return False
         if not x.is_cpu or 0 in shape:
             return False

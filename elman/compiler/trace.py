@@ -10,9 +10,11 @@ the hoisted values and the states; it is run a second time together with its gra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +22,21 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.cells.lines import at, codes, step_line
 from elman.compiler.products import affine
-from elman.compiler.record import VIEWS, NoDetach, Operation, Recorder, Ref, Unsupported, mapped
+from elman.compiler.record import (
+    FILLS,
+    VIEWS,
+    Operation,
+    Recorder,
+    Ref,
+    Stops,
+    Unsupported,
+    mapped,
+)  # fmt: skip
+from elman.compiler.surrogate import attach
 
 aten = torch.ops.aten
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -37,6 +51,8 @@ class Hoisted:
         sequences: the numbers of what the loop reads at every step.
         parameters: the numbers of the weights that the loop reads.
         batch: the batch size that the step was traced with.
+        changed: the first line of the step that changes a tensor in place, if one does.
+        recording: what the step was recorded as, by which another recording is compared.
     """
 
     x: int
@@ -46,6 +62,8 @@ class Hoisted:
     sequences: list[int]
     parameters: list[int]
     batch: int
+    changed: str = ""
+    recording: list[str] = field(default_factory=list)
 
     def run(
         self, x: Tensor, weights: Mapping[str, Tensor], noise: Tensor | None = None
@@ -79,6 +97,7 @@ class Loop:
 
     operations: list[Operation]
     shapes: dict[int, tuple[int, ...]]
+    types: dict[int, torch.dtype]
     batch: int
     sequences: list[int]
     parameters: list[int]
@@ -89,84 +108,171 @@ class Loop:
 
 
 def trace(
-    cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], *, hoist: bool = True
+    cell: Cell,
+    decompose: Callable[[Any], Callable[..., Any] | None],
+    real: torch.dtype,
+    *,
+    hoist: bool = True,
 ) -> tuple[Hoisted, Loop]:
-    """Run ``cell`` once and split it into what is hoisted and the loop.
+    """Run ``cell`` once, with numbers of the type ``real``, and split it at the loop.
 
     Without ``hoist``, what depends on the input is a part of the loop, whose one sequence is x.
 
     Raises:
-        Unsupported: the step asks for a value of the data, or draws random numbers.
+        Unsupported: the step asks for a value of the data, draws random numbers, or does what has
+            no kernel.
     """
-    # As if nothing surrounded it: what is found holds for every later call. In inference mode and
-    # under autocast PyTorch records other operations, and hooks would see what is not theirs.
+    return undisturbed(
+        lambda: _divided(cell, record(cell, decompose, real, hoist=hoist), decompose, real, hoist)
+    )
+
+
+def undisturbed(function: Callable[[], _T]) -> _T:
+    """``function()`` as if nothing surrounded it: what is found holds for every later call.
+
+    In inference mode and under autocast PyTorch records other operations, and hooks would see what
+    is not theirs.
+    """
+    if torch._C._get_tracing_state() is not None:  # torch.jit.trace looks at this thread alone
+        with ThreadPoolExecutor(1) as elsewhere:
+            return elsewhere.submit(lambda: undisturbed(function)).result()
     with (
+        torch.device("cpu"),
         torch.inference_mode(False),
+        torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
-        torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: (t, t._version), _unchanged),
     ):
-        return _trace(cell, decompose, hoist)
+        return function()
 
 
-def _trace(
-    cell: Cell, decompose: Callable[[Any], Callable[..., Any] | None], hoist: bool
-) -> tuple[Hoisted, Loop]:
-    dtype = torch.float32
-    weights = {k: torch.zeros(s, dtype=dtype) for k, s in cell.weight_shapes().items()}
-    constants = {k: torch.zeros(c.shape, dtype=dtype) for k, c in cell.named_buffers()}
+def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
+    """What was saved for a gradient; hooks take the place of PyTorch's own test of this."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace "
+            "operation"
+        )
+    return tensor
+
+
+@dataclass
+class Recorded:
+    """What one run of a step was made of: the numbers of what it read and gave."""
+
+    recorder: Recorder
+    weights: dict[str, int]
+    x: int
+    noise: int
+    states: list[int]
+    new: list[int]
+    batch: int
+
+    @property
+    def texts(self) -> list[str]:
+        """Each operation, and what was given in the end, as texts: in them NaN equals itself."""
+        return [
+            *(f"{o.function} {o.args} {o.kwargs} {o.results} {o.learns}" for o in self.operations),
+            str(self.new),
+        ]
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What was done, in this order."""
+        return self.recorder.operations
+
+
+def record(
+    cell: Cell,
+    decompose: Callable[[Any], Callable[..., Any] | None],
+    real: torch.dtype,
+    *,
+    hoist: bool = True,
+) -> Recorded:
+    """Run ``cell`` once on small tensors and write down what it does; for the rest :func:`trace`.
+
+    Raises:
+        Unsupported: as in :func:`trace`.
+        InputError: the step does not keep to its contract.
+    """
+    weights = {k: torch.zeros(s, dtype=real) for k, s in cell.weight_shapes().items()}
+    constants = {
+        k: torch.zeros(c.shape, dtype=real if c.is_floating_point() else c.dtype)
+        for k, c in cell.named_buffers()
+    }
     sizes = {cell.input_size, cell.input_size + cell.noise_size, *cell.state_sizes}
     sizes |= {n for p in (*weights.values(), *constants.values()) for n in p.shape}
     batch = next(n for n in (97, 101, 103, 107, 109, 113, 127, 131) if n not in sizes)
-    x = torch.zeros(batch, cell.input_size, dtype=dtype)
-    noise = torch.zeros(batch, cell.noise_size, dtype=dtype)
-    states = [torch.zeros(batch, size, dtype=dtype) for size in cell.state_sizes]
+    x = torch.zeros(batch, cell.input_size, dtype=real)
+    noise = torch.zeros(batch, cell.noise_size, dtype=real)
+    states = [torch.zeros(batch, size, dtype=real) for size in cell.state_sizes]
 
     bound = cell.bind(weights | constants)
+    before = dict(vars(bound))
     recorder = Recorder(decompose, pure=True, steps=codes(cell))
-    numbers = {k: recorder.number(w, new=True) for k, w in (weights | constants).items()}
-    x_number, noise_number = recorder.number(x, new=True), recorder.number(noise, new=True)
-    state_numbers = [recorder.number(s, new=True) for s in states]
+    numbers = {k: recorder.given(w) for k, w in (weights | constants).items()}
+    x_number, noise_number = recorder.given(x), recorder.given(noise)
+    state_numbers = [recorder.given(s) for s in states]
     recorder.loop = set(state_numbers if hoist else [*state_numbers, x_number])
-    with torch.enable_grad():
-        for leaf in (x, *states, *weights.values()):
-            leaf.requires_grad_()
-        try:
-            with recorder, NoDetach():
-                new = bound(torch.cat([x, noise], -1) if cell.noise_size else x, *states)
-        except Unsupported as why:
-            raise Unsupported(f"{why}{at(step_line(cell, why))}") from None
+    for leaf in (x, *states, *weights.values()):
+        leaf.requires_grad_()
+    try:
+        with recorder, Stops():
+            new = bound(torch.cat([x, noise], -1) if cell.noise_size else x, *states)
+    except Unsupported as why:
+        # The made-up number of rows is nobody's business.
+        said = re.sub(rf"\b{batch}\b", "B", str(why))
+        raise Unsupported(f"{said}{at(step_line(cell, why))}") from None
+    bound.check_attributes(before, x, states)
     bound.check_step(x, states, new)
-    new_numbers = [recorder.number(n) for n in new]
+    new_numbers = [recorder.see(n) for n in new]
+    attach(new, recorder)
     known = {*numbers.values(), x_number, noise_number, *state_numbers}
     computed = {n for o in recorder.operations for n in o.results}
     _check_sources(recorder.operations, known | computed)
+    return Recorded(recorder, numbers, x_number, noise_number, state_numbers, new_numbers, batch)
 
+
+def _divided(
+    cell: Cell,
+    recorded: Recorded,
+    decompose: Callable[[Any], Callable[..., Any] | None],
+    real: torch.dtype,
+    hoist: bool,
+) -> tuple[Hoisted, Loop]:
+    recorder, numbers, x_number = recorded.recorder, recorded.weights, recorded.x
+    noise_number, state_numbers, batch = recorded.noise, recorded.states, recorded.batch
     operations = recorder.operations
     if cell.noise_size:
         operations = _apart(operations, x_number, noise_number, cell.input_size, recorder.shapes)
-    operations = _merge_biases(operations, recorder.shapes)
+    operations = _merge_biases(operations, recorder)
     hoisted, loop, inputs = _split(
         operations,
         {x_number, noise_number},
         state_numbers if hoist else [*state_numbers, x_number],
-        new_numbers,
-        recorder.masks,
+        recorded.new,
+        recorder,
+        real,
     )
     moving = [n for n in inputs if n in hoisted.moving] if hoist else []
     sequences = moving or [x_number]  # read or not, it says how many steps there are
     parameters = [n for n in inputs if n not in hoisted.moving]
     needed = [_affine(operation, recorder.shapes) for operation in hoisted.needed(inputs)]
     drawn = noise_number if cell.noise_size else None
-    before = Hoisted(x_number, drawn, numbers, needed, sequences, parameters, batch)
+    before = Hoisted(
+        x_number, drawn, numbers, needed, sequences, parameters, batch, recorder.changed,
+        recorded.texts,
+    )  # fmt: skip
     if hoist:
-        _check_rows(before, recorder.shapes)
-    fixed = {noise_number, *(numbers[name] for name in constants)}
+        _check_rows(before, recorder)
+    fixed = {noise_number, *(numbers[name] for name, _ in cell.named_buffers())}
     for operation in operations:
         if fixed.issuperset(operation.refs()):
             fixed.update(operation.results)
     return before, _differentiate(
-        loop, decompose, recorder.shapes, dtype, batch, sequences, parameters, state_numbers,
-        new_numbers, fixed,
+        loop, decompose, recorder.shapes, real, batch, sequences, parameters, state_numbers,
+        recorded.new, fixed,
     )  # fmt: skip
 
 
@@ -187,12 +293,14 @@ def _is_map(operation: Operation | None, shapes: Mapping[int, tuple[int, ...]]) 
     return shapes[bias.number] == shapes[weight.number][1:]
 
 
-def _check_rows(hoisted: Hoisted, shapes: Mapping[int, tuple[int, ...]]) -> None:
+def _check_rows(hoisted: Hoisted, recorder: Recorder) -> None:
     """That what runs before the loop treats every row alone: it will have those of all steps."""
     draw = torch.Generator().manual_seed(0)
 
     def some(number: int) -> Tensor:
-        return torch.rand(shapes[number], generator=draw) - 0.5
+        drawn = torch.rand(recorder.shapes[number], generator=draw, dtype=torch.float64) - 0.5
+        real = recorder.types[number]
+        return drawn.to(real) if real.is_floating_point else (drawn > 0).to(real)
 
     with torch.no_grad():
         x, weights = some(hoisted.x), {name: some(n) for name, n in hoisted.weights.items()}
@@ -247,15 +355,9 @@ def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:
         for number in operation.refs():
             if number not in known:
                 raise Unsupported(
-                    "its step uses a tensor that is not one of its declared weights"
-                    f"{at(operation.line)}"
+                    "its step reads a tensor that is none of its declared weights"
+                    f"{at(operation.line)}: declare what nobody learns as a Constant"
                 )
-        if "generator" in str(operation.function._schema) or torch.Tag.nondeterministic_seeded in (
-            operation.function.tags
-        ):
-            raise Unsupported(
-                f"its step draws random numbers ({operation.function.name()}){at(operation.line)}"
-            )
 
 
 @dataclass
@@ -277,9 +379,11 @@ def _split(
     read: set[int],
     states: Sequence[int],
     new: Sequence[int],
-    masks: set[int],
+    recorder: Recorder,
+    real: torch.dtype,
 ) -> tuple[_Before, list[Operation], list[int]]:
     """Which operations are hoisted, which are the loop's, and what the loop reads of the former."""
+    types = recorder.types
     in_loop, moving = set(states), set(read)
     before, loop, repeated = [], [], {}
     for operation in operations:
@@ -291,23 +395,27 @@ def _split(
         if moving.intersection(refs):
             moving.update(operation.results)
         before.append(operation)
-        if operation.function in VIEWS or masks.intersection(operation.results):
+        masks = refs and all(types[n] == torch.bool for n in operation.results)
+        if operation.function in VIEWS or masks or operation.function in FILLS:
             repeated.update(dict.fromkeys(operation.results, operation))
-    constants = {n for o in before if not o.refs() for n in o.results}
     # The loop repeats views and constants, because reading through them costs it nothing, and
     # comparisons, because it reads numbers only.
     inputs: list[int] = []
     again: dict[int, Operation] = {}
 
     def need(number: int) -> None:
+        if number in in_loop or number in again or number in inputs:
+            return
         operation = repeated.get(number)
-        if number in in_loop or number in again:
+        if operation is None and types[number] == real:
+            inputs.append(number)
             return
-        if operation is None and number not in constants:
-            if number not in inputs:
-                inputs.append(number)
-            return
-        operation = operation or next(o for o in before if number in o.results)
+        if operation is None:
+            # The loop reads numbers of its own type: any other becomes one before it.
+            inputs.append(_converted(number, before, moving, recorder, real))
+            kind = aten.ne.Scalar if types[number] == torch.bool else aten.alias.default
+            zero = (0,) if types[number] == torch.bool else ()
+            operation = Operation(kind, (Ref(inputs[-1]), *zero), {}, [number])
         for ref in operation.refs():
             need(ref)
         again.update(dict.fromkeys(operation.results, operation))
@@ -315,13 +423,40 @@ def _split(
     for number in [*(r for o in loop for r in o.refs()), *new]:
         need(number)
     first = list({id(o): o for o in again.values()}.values())
+    for operation in first + loop:
+        _check_types(operation, types, real)
     return _Before(before, moving), first + loop, inputs
 
 
-def _merge_biases(
-    operations: Sequence[Operation], shapes: dict[int, tuple[int, ...]]
-) -> list[Operation]:
+def _check_types(operation: Operation, types: Mapping[int, torch.dtype], real: torch.dtype) -> None:
+    """That the loop computes in its own type: only 0 and 1, and constants, are alike in all."""
+    exact = operation.function in FILLS | VIEWS or (
+        operation.function is aten._to_copy.default
+        and types[operation.args[0].number] == torch.bool
+    )
+    for number in operation.results:
+        if not exact and types.get(number, real) not in (real, torch.bool):
+            raise Unsupported(
+                f"its step turns a value into {types[number]}, where its weights are {real}"
+                f"{at(operation.line)}"
+            )
+
+
+def _converted(
+    number: int, before: list[Operation], moving: set[int], recorder: Recorder, real: torch.dtype
+) -> int:
+    """The number of the same value as numbers of the loop's type, made before the loop."""
+    made = len(recorder.shapes)
+    recorder.shapes[made], recorder.types[made] = recorder.shapes[number], real
+    before.append(Operation(aten._to_copy.default, (Ref(number),), {"dtype": real}, [made]))
+    if number in moving:
+        moving.add(made)
+    return made
+
+
+def _merge_biases(operations: Sequence[Operation], recorder: Recorder) -> list[Operation]:
     """(W x + b) + (U h + b') as (W x + (b + b')) + U h, so that no bias is added in the loop."""
+    shapes, types = recorder.shapes, recorder.types
     uses: dict[int, int] = {}
     maker: dict[int, Operation] = {}
     for operation in operations:
@@ -337,8 +472,11 @@ def _merge_biases(
             continue
         first, second = pair[0], pair[1]
         assert first is not None and second is not None
-        both = max(shapes) + 1
-        shapes[both] = shapes[first.args[0].number]
+        if not (operation.learns and first.learns and second.learns):
+            continue
+        both = len(shapes)
+        bias = first.args[0].number
+        shapes[both], types[both] = shapes[bias], types[bias]
         added = Operation(aten.add.Tensor, (first.args[0], second.args[0]), {}, [both])
         merged.insert(merged.index(first), added)
         merged[merged.index(first)] = Operation(
@@ -395,7 +533,7 @@ def _differentiate(
         given_cotangents = [recorder.number(c, new=True) for c in cotangents]
         with recorder:
             for operation in loop:
-                recorder.line = operation.line
+                recorder.line = operation.line  # of the step, for messages
                 values.update(zip(operation.results, operation.run(values), strict=True))
             recorder.line = ""  # a gradient's operations stand in nobody's step
             outputs = [values[n] for n in new]
@@ -413,6 +551,7 @@ def _differentiate(
     return Loop(
         recorder.operations,
         recorder.shapes,
+        recorder.types,
         batch,
         [given[n] for n in sequences],
         [given[n] for n in parameters],

@@ -165,7 +165,7 @@ class Recurrent(nn.Module):
         )
         batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
         if torch.compiler.is_compiling():
-            native.know_all([*self._cells, *self._rested])
+            native.know_all([*self._cells, *self._rested], next(self.parameters()).dtype)
         start = self._start(batch.size)
         before = start if state is None else self._before(state, batch)
         y, finals, histories = batch.x, [], []
@@ -240,7 +240,7 @@ class Recurrent(nn.Module):
             return None
         if self.training and self.dropout:
             return None
-        stream = streams.of(self)
+        stream = streams.of(self, x.dtype)
         if stream is None:
             return None
         states = [state] if isinstance(state, Tensor) else state
@@ -267,7 +267,7 @@ class Recurrent(nn.Module):
     @property
     def engine(self) -> str:
         """The name of the engine that runs this network where nothing stands in its way."""
-        return engine.usual(self._cells[0])
+        return engine.usual(self._cells[0], next(self.parameters()).dtype)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

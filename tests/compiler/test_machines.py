@@ -170,9 +170,9 @@ class Recording:
 
 
 def compiled_of(cell: Cell):
-    from elman.compiler import native, operator
+    from elman.compiler import native
 
-    return operator.COMPILED[native._name(cell)]
+    return native.compiled(cell)
 
 
 def whole(t: Tensor) -> Tensor:

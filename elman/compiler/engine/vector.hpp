@@ -77,7 +77,8 @@ ELMAN_BOTH(<) ELMAN_BOTH(<=) ELMAN_BOTH(>) ELMAN_BOTH(>=) ELMAN_BOTH(==) ELMAN_B
 #undef ELMAN_BOTH
 #define ELMAN_BOTH(OP)                                                                    \
   ELMAN_INLINE IPair operator OP(IPair x, IPair y) { return {x.a OP y.a, x.b OP y.b}; }   \
-  ELMAN_INLINE IPair operator OP(IPair x, I y) { return {x.a OP y, x.b OP y}; }
+  ELMAN_INLINE IPair operator OP(IPair x, I y) { return {x.a OP y, x.b OP y}; }           \
+  ELMAN_INLINE IPair operator OP(I x, IPair y) { return {x OP y.a, x OP y.b}; }
 ELMAN_BOTH(&) ELMAN_BOTH(|) ELMAN_BOTH(^) ELMAN_BOTH(+) ELMAN_BOTH(-)
 #undef ELMAN_BOTH
 ELMAN_INLINE IPair operator+(IPair x, integer y) { return {x.a + y, x.b + y}; }
@@ -100,9 +101,9 @@ template <class Y>
 ELMAN_INLINE Pair where(IPair mask, real x, Y y) {
   return where(mask, splat(x), y);
 }
-ELMAN_INLINE Pair where(I mask, Pair x, Pair y) {
-  return {where(mask, x.a, y.a), where(mask, x.b, y.b)};
-}
+ELMAN_INLINE Pair where(I mask, Pair x, Pair y) { return where(IPair{mask, mask}, x, y); }
+ELMAN_INLINE Pair where(I mask, Pair x, V y) { return where(IPair{mask, mask}, x, y); }
+ELMAN_INLINE Pair where(I mask, V x, Pair y) { return where(IPair{mask, mask}, x, y); }
 
 // Two vectors of units, at `j`.
 struct Double {

@@ -1,0 +1,165 @@
+"""A cell's kernels beside the reference engine, once, before anybody relies on them.
+
+Tracing sees PyTorch's operations, not the Python between them. What acts above them (a counter, a
+hook on a gradient, a step that looks at the clock) could be lost without a word; here it is seen,
+because the numbers differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import elman
+from elman.cells.contract import Cell
+from elman.cells.lines import at, codes, step_at
+from elman.compiler import reference
+from elman.compiler.call import Call, Result
+from elman.compiler.lower import decompose
+from elman.compiler.record import Unsupported
+from elman.compiler.trace import Hoisted, record, undisturbed
+from elman.errors import ElmanError
+
+Run = Callable[[Mapping[str, Tensor], Call], Result]
+
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Of the largest number of a tensor. Faults of this kind are of the size of the numbers."""
+
+DRAWS = 3
+"""A step with thresholds may differ in one draw by rounding alone, but not in every one."""
+
+
+def check(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype) -> None:
+    """Compare a cell's kernels with the reference engine on random numbers.
+
+    Outputs, states of every step, and the gradients of input, weights and states, for sequences of
+    different lengths with a reset, are compared. Before, the step is recorded a second time.
+
+    Args:
+        cell: the cell.
+        hoisted: from its trace.
+        run: runs the kernels with given weights.
+        real: the type of the numbers.
+
+    Raises:
+        Unsupported: they differ; the message says in what.
+    """
+    undisturbed(lambda: _check_twice(cell, hoisted, real))
+    for seed in range(DRAWS):
+        wrong = undisturbed(lambda seed=seed: _difference(cell, hoisted, run, real, seed))  # type: ignore[misc]
+        if wrong is None:
+            return
+    raise Unsupported(
+        f"its kernels give another {wrong} than its step does{at(step_at(cell))}: the step does "
+        "something that PyTorch's operations alone do not show"
+    )
+
+
+def _check_twice(cell: Cell, hoisted: Hoisted, real: torch.dtype) -> None:
+    again = record(cell, decompose, real)
+    if again.texts == hoisted.recording:
+        return
+    pairs = zip(again.texts, hoisted.recording, strict=False)
+    first = next((k for k, (a, b) in enumerate(pairs) if a != b), -1)
+    line = again.operations[first].line if 0 <= first < len(again.operations) else ""
+    raise Unsupported(
+        "its step does not do the same twice: it depends on something that changes outside of its "
+        f"arguments{at(line or step_at(cell))}"
+    )
+
+
+def _difference(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype, seed: int) -> str | None:
+    """What differs, for one draw of the numbers."""
+    weights, call = _drawn(cell, real, seed)
+    try:
+        expected = _results(lambda w, c: reference.run(cell, w, c), weights, call)
+    except ElmanError:
+        raise
+    except RuntimeError as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise Unsupported(
+            f"PyTorch itself cannot differentiate its step{at(hoisted.changed or step_at(cell))} "
+            f"({said})"
+        ) from None
+    received = _results(run, weights, call)
+    for name, right in expected.items():
+        found = received[name]
+        finite = right.isfinite()
+        limit = TOLERANCE[real] * (1 + right[finite].abs().max()) if finite.any() else 0.0
+        if not bool(((found - right)[finite].abs() <= limit).all()):
+            return name
+    return None
+
+
+def _drawn(cell: Cell, real: torch.dtype, seed: int) -> tuple[dict[str, Tensor], Call]:
+    draw = torch.Generator().manual_seed(seed)
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64).to(real).requires_grad_()
+
+    steps, batch = 4, 3
+    weights = {name: some(*shape) for name, shape in cell.weight_shapes().items()}
+    weights |= {
+        name: c.to(real) if c.is_floating_point() else c for name, c in cell.named_buffers()
+    }
+    resets = torch.zeros(steps, batch, dtype=torch.bool)
+    resets[1, 1] = resets[2, 0] = True
+    call = Call(
+        some(steps, batch, cell.input_size),
+        tuple(some(batch, size) for size in cell.state_sizes),
+        tuple(some(batch, size) for size in cell.state_sizes),
+        lengths=torch.tensor([steps, steps - 1, 0]),
+        resets=resets,
+        every_state=True,
+        noise=some(steps, batch, cell.noise_size).detach() if cell.noise_size else None,
+    )
+    return weights, call
+
+
+def _results(run: Run, weights: Mapping[str, Tensor], call: Call) -> dict[str, Tensor]:
+    """Outputs and gradients by what they are called in a message."""
+    with torch.no_grad():
+        found = {"output without a gradient": run(weights, call).y}
+    y, last, every = run(weights, call)
+    found["output"] = y.detach()
+    found |= {f"last state {k}": s.detach() for k, s in enumerate(last)}
+    found |= {f"history of state {k}": s.detach() for k, s in enumerate(every or ())}
+    learned = {f"gradient of {name}": w for name, w in weights.items() if w.requires_grad}
+    learned |= {f"gradient of state {k}": s for k, s in enumerate(call.state)}
+    learned |= {f"gradient of start {k}": s for k, s in enumerate(call.start)}
+    learned["gradient of the input"] = call.x
+    outputs = [t for t in (y, *last, *(every or ())) if t.requires_grad]
+    gradients: Any = [None] * len(learned)
+    if outputs:
+        # Of a sum: given slopes, torch.autograd.grad imports PyTorch's symbolic shapes, a second.
+        slopes = [torch.linspace(-1, 1, t.numel(), dtype=t.dtype).view_as(t) for t in outputs]
+        parts = [(t * slope).sum() for t, slope in zip(outputs, slopes, strict=True)]
+        total = torch.stack(parts).sum()
+        gradients = torch.autograd.grad(total, list(learned.values()), allow_unused=True)
+    for (name, tensor), gradient in zip(learned.items(), gradients, strict=True):
+        found[name] = torch.zeros_like(tensor) if gradient is None else gradient
+    return found
+
+
+def fingerprint(cell: Cell, hoisted: Hoisted, source: str, real: torch.dtype) -> str:
+    """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again."""
+    steps = sorted(f"{code.co_code.hex()} {code.co_names}" for code in codes(cell))
+    parts = [source, str(real), *hoisted.recording, str(hoisted.operations), *steps, _of_elman()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+@cache
+def _of_elman() -> str:
+    """What elman itself is: all that has a part in the outcome."""
+    folder = Path(elman.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted((*folder.glob("compiler/**/*"), *folder.glob("cells/*.py"))):
+        if path.suffix in (".py", ".hpp", ".cpp"):
+            found.update(path.read_bytes())
+    return found.hexdigest()
