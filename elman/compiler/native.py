@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 import weakref
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
-from elman.cells.lines import at, step_line
+from elman.cells.lines import at, step_at, step_line
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
 from elman.compiler.call import Call, Result, constant_while_compiling
@@ -258,7 +259,10 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         build.compiler()
         with _disable_current_modes():  # of a compiler of PyTorch's that runs this with fakes
             compiled = Compiled(*trace(cell, decompose, real), cell=cell.bind({}))
-    except (Unsupported, build.BuildError) as why:
+    except Unsupported as why:
+        named = re.search(r":\d+\)", str(why))
+        return f"?{why}" if named else f"?{why}{at(step_at(cell))}"
+    except build.BuildError as why:
         return f"?{why}"
     except InputError:
         return "!"  # the cell does not keep to its contract: the reference engine says how
