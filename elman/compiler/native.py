@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
 from elman.cells.lines import at, step_line
+from elman.cells.options import Reading, is_mutable
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
 from elman.compiler.call import Call, Result, constant_while_compiling
@@ -25,9 +27,12 @@ from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
 from elman.errors import InputError
 
-_known: dict[Any, str] = {}
-"""The name of a compiled cell, or why there is none (after a question mark)."""
-_by_object: weakref.WeakKeyDictionary[Cell, str] = weakref.WeakKeyDictionary()
+KEPT = 64
+"""Kernels of a class of cells that are kept while no network uses them: a next one may."""
+_known: weakref.WeakKeyDictionary[type[Cell], dict[Any, tuple[str, operator.Held | None]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The name of a compiled cell, or why there is none (after a question mark), by what it reads."""
 _naming = threading.RLock()
 """Held while a cell gets its name: two threads may bring cells at once."""
 
@@ -41,7 +46,7 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     real = call.state[0].dtype
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = tagged_name(cell.tag)
+        name = _tagged_name(cell)
         return name[1:] if name.startswith("?") else None
     if is_transformed():
         return "it does not run inside torch.func or in forward mode"
@@ -67,7 +72,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     if steps == 0 or batch == 0:
         return reference.run(cell, weights, call)
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = tagged_name(cell.tag)
+        name = _tagged_name(cell)
     else:
         name = _name(cell)
     if name == "!":
@@ -127,26 +132,62 @@ def _check_alike(weights: Mapping[str, Tensor], call: Call) -> None:
 
 def tagged(cell: Cell) -> Cell:
     """``cell``, with a name by which a compiler that traces Python can speak of it."""
-    key = _key(cell) or id(cell)
     with _naming:
-        if key not in _tags:
-            _tags[key] = f"{_process}-{len(_tags)}"
-            _tagged[_tags[key]] = cell
-        cell.__dict__["tag"] = _tags[key]
+        tag = f"{_process}-{next(_count)}"
+        _tagged[tag] = cell
+        cell.__dict__["tag"] = tag
+        cell.__dict__["_mutable"] = tuple(n for n, v in vars(cell).items() if is_mutable(n, v))
     return cell
 
 
 _process = uuid.uuid4().hex
-_tags: dict[Any, str] = {}
-_tagged: dict[str, Cell] = {}
+_count = itertools.count()
+_tagged: weakref.WeakValueDictionary[str, Cell] = weakref.WeakValueDictionary()
+
+
+def _tagged_name(cell: Cell) -> str:
+    """The name of the kernels of a cell, while PyTorch compiles what reads its tag."""
+    for name in cell.__dict__[
+        "_mutable"
+    ]:  # compared here, so that the compiled code is for these values
+        if not _alike(getattr(cell, name), _tagged_option(cell.tag, name)):
+            return f"?its option {name} has changed while it was compiled"
+    return tagged_name(cell.tag, cell.training)
+
+
+def _alike(value: Any, known: Any) -> bool:
+    if known is None:
+        return False
+    if isinstance(value, (list, tuple)):
+        return len(value) == len(known) and all(map(_alike, value, known))
+    if isinstance(value, dict):
+        return _alike(list(value), known[0]) and _alike(list(value.values()), known[1])
+    return bool(value == known)
 
 
 @constant_while_compiling
-def tagged_name(tag: str) -> str:
-    """The name of the kernels of the cell with this tag, while PyTorch compiles."""
-    if tag not in _tagged:  # pickled in another process
+def _tagged_option(tag: str, name: str) -> Any:
+    """An option of the cell with this tag, in lists: of a dictionary, its keys and its values."""
+    cell = _tagged.get(tag.partition(".")[0])
+    return None if cell is None else _in_lists(getattr(cell, name))
+
+
+def _in_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [list(value), _in_lists(list(value.values()))]
+    return [_in_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+@constant_while_compiling
+def tagged_name(tag: str, mode: bool) -> str:
+    """The name of the kernels of the cell with this tag, which is in this mode."""
+    cell = _tagged.get(tag.partition(".")[0])
+    if cell is None:
         return "?run the network once before compiling it"
-    return _name(_tagged[tag])
+    name = _name(cell)
+    if name[0] not in "?!":
+        operator.hold(name, for_good=True)  # the compiled code will speak of it
+    return name
 
 
 def know_all(cells: Iterable[Cell]) -> None:
@@ -156,7 +197,7 @@ def know_all(cells: Iterable[Cell]) -> None:
     """
     for cell in cells:
         if hasattr(cell, "tag"):
-            tagged_name(cell.tag)
+            _tagged_name(cell)
 
 
 def source(cell: Cell) -> str:
@@ -172,36 +213,52 @@ def source(cell: Cell) -> str:
 
 
 def _name(cell: Cell) -> str:
-    """The name under which ``cell``'s kernels are known, compiled on first use."""
-    if cell in _by_object:
-        return _by_object[cell]
+    """The name under which ``cell``'s kernels are known, compiled on first use.
+
+    They are those of what its step reads today: options that have changed get kernels of their own.
+    """
+    memos: dict[bool, _Memo] = vars(cell).get("_memo") or {}
+    memo = memos.get(vars(cell)["training"])
+    if memo is not None and memo.reading.holds(cell):
+        return memo.name
     with _naming:
-        if getattr(cell, "tag", None) not in _tagged:
-            tagged(cell)
-        key = _key(cell)
-        if key is None or key not in _known:
-            name = _compile(cell)
-            if key is not None:
-                _known[key] = name
-        else:
-            name = _known[key]
-        _by_object[cell] = name
-    return name
+        # What is read is written down first: a change in the meantime will be seen.
+        reading = Reading(cell, Cell)
+        memo = _remembered(cell, reading)
+        vars(cell)["_memo"][vars(cell)["training"]] = memo
+    return memo.name
 
 
-_NOT_OF_THE_STEP = frozenset(vars(torch.nn.Module())) | {"_options", "tag"}
+class _Memo(NamedTuple):
+    """The kernels of a cell as it was, in one mode."""
+
+    name: str
+    reading: Reading
+    held: operator.Held | None
 
 
-def _key(cell: Cell) -> Any:
-    """What decides the kernels of a cell, or None where that cannot be told."""
-    plain = []
-    for name, value in vars(cell).items():
-        if name in _NOT_OF_THE_STEP:
-            continue
-        if not isinstance(value, (int, float, str, bool, tuple, type(None))):
-            return None
-        plain.append((name, value))
-    return type(cell), tuple(sorted(plain)), tuple(cell.weight_shapes().items())
+def _remembered(cell: Cell, reading: Reading) -> _Memo:
+    """The kernels of a cell that reads this: those of another such cell, or new ones."""
+    if hooked := [k for k in ("_forward_hooks", "_forward_pre_hooks") if vars(cell)[k]]:
+        return _Memo(f"?it has {hooked[0][1:]}, which are called at every step", reading, None)
+    known = _known.setdefault(type(cell), {})
+    mode, key = vars(cell)["training"], None
+    if reading.key is not None:
+        key = reading.key, tuple(cell.weight_shapes().items())
+        for which in (None, mode):  # None: the step does not ask for its mode
+            if (key, which) in known:
+                name, held = known[key, which]
+                return _Memo(name, reading, held)
+    read: list[bool] = []
+    watched = cell.bind({})
+    watched.__dict__["_mode_read"] = read
+    name = _compile(watched)
+    held = None if name[0] in "?!" else operator.hold(name)
+    if key is not None:
+        while len(known) >= KEPT:
+            known.pop(next(iter(known)))
+        known[key, mode if read else None] = name, held
+    return _Memo(name, reading, held)
 
 
 def _compile(cell: Cell) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,29 @@ from elman.compiler.products import column_sums, is_batched, is_traced, product
 
 COMPILED: dict[str, Compiled] = {}
 """What the operators run, by the name that they are given."""
+
+
+class Held:
+    """Keeps the kernels of that name: when the last holder of it is gone, they go."""
+
+    def __init__(self, name: str):
+        self.name = name
+        weakref.finalize(self, COMPILED.pop, name, None)
+
+
+_held: weakref.WeakValueDictionary[str, Held] = weakref.WeakValueDictionary()
+_for_good: dict[str, Held] = {}
+
+
+def hold(name: str, *, for_good: bool = False) -> Held:
+    """A holder of the kernels of that name; ``for_good`` where a graph of others speaks of it."""
+    held = _held.get(name)
+    if held is None:
+        held = _held[name] = Held(name)
+    if for_good:
+        _for_good[name] = held
+    return held
+
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
@@ -305,6 +329,7 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
         len(origin), len(kept), len(parameters), len(states), len(starts), layout.histories
     )  # fmt: skip
     ctx.name, ctx.reverse, ctx.layout = name, reverse, layout
+    ctx.held = hold(name)
     ctx.sequence_shapes = [s.shape for s in sequences]
     ctx.direct = False
 
@@ -368,6 +393,8 @@ def loop(
     """``elman::loop`` by the shortest way: its histories and last states; more may follow."""
     groups = (origin, sequences, parameters, states, starts)
     if is_traced(t for group in groups for t in group):
+        if not torch.compiler.is_compiling():  # otherwise whoever asked for the name did so
+            hold(name, for_good=True)
         return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
     if not rest[-1]:  # no gradient is wanted
         return _loop(name, *groups, *rest)
