@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from elman.cells.contract import Cell
 from elman.compiler import reference
 from elman.compiler.call import Call
 from elman.compiler.differentiate import Pair
@@ -18,6 +20,33 @@ from elman.compiler.products import column_sums, is_batched, is_traced, product
 
 COMPILED: dict[str, Compiled] = {}
 """What the operators run, by the name that they are given."""
+
+
+class Held:
+    """Keeps the kernels of that name: when the last holder of it is gone, they go."""
+
+    def __init__(self, name: str):
+        self.name = name
+        weakref.finalize(self, COMPILED.pop, name, None)
+
+
+_held: weakref.WeakValueDictionary[str, Held] = weakref.WeakValueDictionary()
+_for_good: dict[str, tuple[Held, Cell]] = {}
+
+
+def hold(name: str, *, for_good: Cell | None = None) -> Held:
+    """A holder of the kernels of that name.
+
+    Where a graph of others speaks of them, they are held ``for_good``, with the cell that they
+    were made for.
+    """
+    held = _held.get(name)
+    if held is None:
+        held = _held[name] = Held(name)
+    if for_good is not None:
+        _for_good[name] = held, for_good
+    return held
+
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
@@ -306,8 +335,9 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
         len(origin), len(kept), len(parameters), len(states), len(starts), layout.histories
     )  # fmt: skip
     ctx.name, ctx.reverse, ctx.layout = name, reverse, layout
+    ctx.held = hold(name)
     ctx.sequence_shapes = [s.shape for s in sequences]
-    ctx.direct = False
+    ctx.direct, ctx.cell = False, None
 
 
 def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
@@ -330,7 +360,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         ctx.reverse,
     )  # fmt: skip
     if ctx.direct:
-        first = 3 + len(origin) + len(sequences)
+        first = 4 + len(origin) + len(sequences)
         out = _loop_backward(*inputs, ctx.needs_input_grad[first : first + len(parameters)])
     else:
         out = torch.ops.elman.loop_backward(*inputs)
@@ -342,17 +372,19 @@ class _Loop(torch.autograd.Function):
     """``elman::loop`` without the dispatch of operators, which takes a third of a millisecond."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, sizes: Any, rest: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, name: str, cell: Cell, sizes: Any, rest: Any, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         inputs = (name, *_grouped(tensors, sizes), *rest)
         out = _loop(*inputs, reuse=True)
         _set_up(ctx, inputs, out)
-        ctx.direct = True
+        ctx.direct, ctx.cell = True, cell
         return tuple(out[: ctx.layout.last.stop])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         _, *groups = _backward(ctx, gradients)[:6]
-        return (None, None, None, *(gradient for group in groups for gradient in group))
+        return (None, None, None, None, *(gradient for group in groups for gradient in group))
 
 
 def loop(
@@ -363,14 +395,22 @@ def loop(
     states: Sequence[Tensor],
     starts: Sequence[Tensor],
     *rest: Any,
+    cell: Cell | None,
 ) -> Sequence[Tensor]:
-    """``elman::loop`` by the shortest way: its histories and last states; more may follow."""
+    """``elman::loop`` by the shortest way: its histories and last states; more may follow.
+
+    Derivatives of derivatives run ``cell``, which the kernels were made for. It may be left out
+    where these are held for good.
+    """
     groups = (origin, sequences, parameters, states, starts)
     if is_traced(t for group in groups for t in group):
+        if cell is not None:
+            hold(name, for_good=cell)
         return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
     if not rest[-1]:  # no gradient is wanted
         return _loop(name, *groups, *rest)
-    return _Loop.apply(name, [len(g) for g in groups], rest, *(t for g in groups for t in g))
+    sizes = [len(g) for g in groups]
+    return _Loop.apply(name, cell, sizes, rest, *(t for g in groups for t in g))
 
 
 def _grouped(tensors: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:
@@ -392,20 +432,21 @@ def _differentiable_backward(
 
     The gradient goes straight to input and weights, past the loop's sequences and parameters.
     """
-    cell, shape = COMPILED[ctx.name], ctx.sequence_shapes[0][:2]
+    hoisted, shape = COMPILED[ctx.name].hoisted, ctx.sequence_shapes[0][:2]
+    cell = ctx.cell or _for_good[ctx.name][1]
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # In the graph of what the loop was given, but apart from its other uses.
         origin, states, starts = ([_apart(t) for t in p] for p in (origin, states, starts))
-        x, *weights = (origin[0], *origin[-len(cell.hoisted.weights) :])
-        noise = None if cell.hoisted.noise is None else origin[1].view(*shape, -1)
+        x, *weights = (origin[0], *origin[-len(hoisted.weights) :])
+        noise = None if hoisted.noise is None else origin[1].view(*shape, -1)
         if resets is not None and ctx.reverse:  # as they were given, see native.steps_of
             resets = torch.cat([torch.zeros_like(resets[:1]), resets[:-1]])
         call = Call(
             x.view(*shape, -1), tuple(states), tuple(starts), ctx.reverse, lengths, resets, True,
             noise,
         )  # fmt: skip
-        named = dict(zip(cell.hoisted.weights, weights, strict=True))
-        _, last, histories = reference.run(cell.cell, named, call)
+        named = dict(zip(hoisted.weights, weights, strict=True))
+        _, last, histories = reference.run(cell, named, call)
         outputs = [*(histories or ())[: ctx.layout.histories], *last]
         pairs = [
             (o, g)

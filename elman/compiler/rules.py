@@ -109,7 +109,7 @@ class Rules:
         raise Unsupported("a sum that drops the units' axis has no kernel: keep it (keepdim=True)")
 
     def _row_sum(self, rows: Rows) -> Rows:
-        total = self.graph.constant(0.0)
+        total = self.graph.constant(-0.0)
         for node, width in rows.pieces:
             if width == 1:
                 part = node

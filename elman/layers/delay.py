@@ -197,7 +197,7 @@ class NARX(Recurrent):
         before = States(self._cells).split(state, x.shape[1])[0]
         inputs = _continued(before[1], x)
         outputs = _continued(before[2], targets)
-        y, _, _ = self.cells[0](x, targets, inputs[:-1], outputs[:-1])
+        y, _, _ = self._cells[0].bind(self.weights(0))(x, targets, inputs[:-1], outputs[:-1])
         last = targets[-1:] if len(targets) else before[0].unsqueeze(0)
         return y, (last, inputs[-1:], outputs[-1:])
 

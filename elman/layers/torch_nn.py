@@ -37,6 +37,8 @@ _SHARED = """
 class _Layer(Recurrent):
     """What the three have in common: from ``torch.nn``'s arguments to a cell and its stack."""
 
+    fixed = Recurrent.fixed | {"bias", "proj_size", "reset_after", "nonlinearity"}
+
     def __init__(
         self,
         cell: type[Cell],
