@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from elman.cells.lines import at
+from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
+from elman.compiler.gradient_decompositions import GRADIENTS
 from elman.compiler.ir import Buffer, Graph, Product, Rows
 from elman.compiler.record import VIEWS, Operation, Ref, Unsupported
 from elman.compiler.rules import POINTWISE, Matrix, Outer, Rules, Turned
@@ -40,13 +42,15 @@ class Step:
 
 
 def decompose(function: Any) -> Callable[..., Any] | None:
-    """How PyTorch writes an operation without a kernel in simpler ones, or None."""
+    """How an operation without a kernel is written in simpler ones, or None."""
     name = function.name().split("::")[1].split(".")[0]
     if name in POINTWISE or hasattr(Lowering, rule_of(name)) or name == "detach":
         return None
-    from torch._decomp import decomposition_table
+    found = DECOMPOSITIONS.get(function) or GRADIENTS.get(function)
+    if found is None and name not in WITHOUT_KERNEL:
+        from torch._decomp import decomposition_table  # the use of which imports for a second
 
-    found: Callable[..., Any] | None = decomposition_table.get(function)
+        found = decomposition_table.get(function)
     return found
 
 
