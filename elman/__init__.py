@@ -10,7 +10,7 @@ import os as _os
 # then spins on the very core that the one it waits for needs: a training step of a 2×256 LSTM runs
 # at a sixth of its rate beside one other busy process. Short spins cost nothing where the machine
 # is free. This has an effect only where torch is not yet imported, and yields to the user's choice.
-_os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+_os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 from elman import cells
 from elman.cells import Affine, Cell, Constant, Diagonal, Linear
