@@ -10,8 +10,6 @@ from typing import Any
 import torch
 
 from elman.cells.lines import at
-from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
-from elman.compiler.gradient_decompositions import GRADIENTS
 from elman.compiler.ir import Buffer, Graph, Product, Rows
 from elman.compiler.record import VIEWS, Operation, Ref, Unsupported
 from elman.compiler.rules import POINTWISE, Matrix, Outer, Rules, Turned
@@ -46,6 +44,10 @@ def decompose(function: Any) -> Callable[..., Any] | None:
     name = function.name().split("::")[1].split(".")[0]
     if name in POINTWISE or hasattr(Lowering, rule_of(name)) or name == "detach":
         return None
+    # Looked up in PyTorch one by one, the operators of these tables would slow elman's import.
+    from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
+    from elman.compiler.gradient_decompositions import GRADIENTS
+
     found = DECOMPOSITIONS.get(function) or GRADIENTS.get(function)
     if found is None and name not in WITHOUT_KERNEL:
         from torch._decomp import decomposition_table  # the use of which imports for a second
