@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, blocks_of, split
+from elman.data.streams import Stream, TokenFile, Tokens, Window, blocks_of, split
 from elman.data.text import open_text
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.errors import ElmanError, InputError
 from elman.layers.dropout import between_layers
-from elman.learning import detach
 from elman.lens import Activity
 from elman.lens.activations import of_steps
 from elman.lens.unrolled import unrolled
+from elman.tasks.evaluation import negative_log_likelihood
 from elman.tasks.generation import generate, prompt_ids
 from elman.tasks.network import NetworkSettings, make_recurrent
 from elman.training import storage
@@ -33,9 +33,6 @@ from elman.training.settings import TrainingSettings, option
 from elman.training.task import Task
 
 _ONE_HOT_UP_TO = 256
-# An evaluation's rows: long, so that few tokens lack their past, and many, so that it is quick.
-_TOKENS_A_ROW, _ROWS = 10_000, 32
-_EVALUATION_STEPS = 256
 
 
 @dataclass
@@ -100,13 +97,22 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
-        y, state = self.recurrent(self._input(tokens), state)
-        return self._logits(y), state
+        y, state = self.read(tokens, state)
+        return self.predict(y), state
+
+    def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Tokens (T, B) and a state to the network's outputs (T, B, S) and the state after them."""
+        return self.recurrent(self._input(tokens), state)
+
+    def predict(self, y: Tensor) -> Tensor:
+        """Outputs of the network (…, S) to logits (…, V)."""
+        y = between_layers(y, self.dropout, self.variational, self.training)
+        return self.output(y if self.to_embedding is None else self.to_embedding(y))
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One token (B), or a scalar, and a state to logits (B, V) or (V), and the new state."""
         y, state = self.recurrent.step(self._input(token), state)
-        return self._logits(y), state
+        return self.predict(y), state
 
     def _input(self, tokens: Tensor) -> Tensor:
         if self.embedding is None:
@@ -114,10 +120,6 @@ class LanguageModel(nn.Module):
             one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
             return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
         return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
-
-    def _logits(self, y: Tensor) -> Tensor:
-        y = between_layers(y, self.dropout, self.variational, self.training)
-        return self.output(y if self.to_embedding is None else self.to_embedding(y))
 
 
 class Source(NamedTuple):
@@ -289,6 +291,11 @@ class LanguageModeling(Task):
         parts = [self.negative_log_likelihood(s.held_out) for s in self._held_out()]
         return sum(n for n, _ in parts) / sum(c for _, c in parts) if parts else None
 
+    def rehearse_evaluation(self) -> None:
+        """See :meth:`Task.rehearse_evaluation`."""
+        for source in self._held_out()[:1]:
+            self.negative_log_likelihood(source.held_out, windows=1)
+
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """Perplexity, nats a token and bits a character, in all and for each source.
 
@@ -316,20 +323,13 @@ class LanguageModeling(Task):
         }
         return result
 
-    @torch.no_grad()
-    def negative_log_likelihood(self, tokens: Tokens) -> tuple[float, int]:
-        """The sum of −log P over all tokens but the first, in nats, and how many they are."""
-        rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
-        total, state = 0.0, None
+    def negative_log_likelihood(
+        self, tokens: Tokens, windows: int | None = None
+    ) -> tuple[float, int]:
+        """See :func:`elman.tasks.evaluation.negative_log_likelihood`."""
         self.model.eval()
-        device = self.model.output.weight.device
-        evaluation = Evaluation(tokens, rows, _EVALUATION_STEPS)
-        for window in evaluation:
-            logits, state = self.model(window.inputs.to(device), state)
-            targets = window.targets.to(device).flatten()
-            total += float(cross_entropy(logits.flatten(0, 1), targets, reduction="sum"))
-            state = detach(state)
-        return total, evaluation.targets
+        at_a_time = self.settings.batch * self.settings.steps
+        return negative_log_likelihood(self.model, tokens, at_a_time, windows)
 
     def _held_out(self) -> list[Source]:
         return [source for source in self.sources if len(source.held_out) > 1]

@@ -64,7 +64,7 @@ def compare_models(
         row = {**variant, "parameters": job.parameters()}
         try:
             trainer.train()
-            job.model.load_state_dict(run.load_model())
+            run.give_weights(job.model)
             row |= _figures(job, trainer)
         except ElmanError as error:
             trainer.report.say(f"{label}: {error}")
@@ -72,7 +72,7 @@ def compare_models(
         if trainer.interrupted:
             raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
         rows.append(row)
-        curves.append((label, run.metrics()))
+        curves.append((label, run.metrics("seconds", task.headline)))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
     title = f"{task.name}: {', '.join(Path(name).stem for name in data)}"
