@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from typing import Any
 
@@ -38,5 +39,6 @@ def brief(value: Any, width: int = 60) -> str:
 class _Brief(reprlib.Repr):
     def repr_int(self, value: int, level: int) -> str:
         # Python refuses to write out integers of more than some thousands of digits.
-        bits = value.bit_length()
-        return f"an integer of {bits:,} bits" if bits > 1000 else super().repr_int(value, level)
+        digits = round(value.bit_length() / math.log2(10))
+        long = digits > self.maxlong
+        return f"an integer of {digits:,} digits" if long else super().repr_int(value, level)

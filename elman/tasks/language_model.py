@@ -28,6 +28,7 @@ from elman.tasks.evaluation import negative_log_likelihood
 from elman.tasks.generation import generate, prompt_ids
 from elman.tasks.network import NetworkSettings, make_recurrent
 from elman.training import storage
+from elman.training.memory import if_it_fits
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings, option
 from elman.training.task import Task
@@ -52,13 +53,16 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
         0.1, "Share at the end of each source to hold out.", least=0, below=1
     )
     embedding: int | None = option(
-        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.", least=0
-    )
+        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
+        least=0, below=2**31,
+    )  # fmt: skip
     tied: bool = option(False, "Share the embedding's weights with the output's.")
-    batch: int = option(32, "Rows of text read side by side.", least=1)
-    steps: int = option(35, "Steps of a window, which the gradient reaches back.", least=1)
+    batch: int = option(32, "Rows of text read side by side.", least=1, below=2**31)
+    steps: int = option(
+        35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
+    )
     prompts: list[str] = option([], "What the samples begin with.")
-    sample_length: int = option(200, "Tokens of a sample.", least=1)
+    sample_length: int = option(200, "Tokens of a sample.", least=1, below=10**7)
     sample_temperature: float = option(
         0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
     )
@@ -145,7 +149,8 @@ class LanguageModeling(Task):
     ):
         self.data, self.settings = data, settings
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
-        self.model = LanguageModel(len(self.vocabulary), settings)
+        size = len(self.vocabulary)
+        self.model = if_it_fits(lambda: LanguageModel(size, settings))
         self._sources: list[Source] | None = None
         self._stream: Stream | None = None
 
@@ -170,7 +175,12 @@ class LanguageModeling(Task):
     @classmethod
     def restore(cls, run: Run) -> LanguageModeling:
         """The job of an earlier run; its texts are read when they are needed."""
-        vocabulary = Vocabulary.from_json(storage.read_json(run.path / "vocabulary.json"))
+        path = run.path / "vocabulary.json"
+        content = storage.read_json(path)
+        try:
+            vocabulary = Vocabulary.from_json(content)
+        except ElmanError as why:
+            raise ElmanError(f"{path} is damaged: {why}") from None
         with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
             task = cls(run.config["data"], cls.Settings.of(run.config["settings"]), vocabulary)
         task._checksums = run.config.get("checksums")

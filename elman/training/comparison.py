@@ -129,7 +129,7 @@ def _draw(
                 key = key if key in metrics[-1] else headline
                 axis.plot(
                     [m[by] for m in metrics],
-                    [m[key] for m in metrics],
+                    [m.get(key) for m in metrics],
                     **style(k, len(drawn), len(metrics)),
                     label=name,
                 )

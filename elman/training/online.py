@@ -36,15 +36,15 @@ class OnlineSettings(Settings):
     """What learning from a stream can be told."""
 
     cell: str = option("gru", "A name that elman cells lists, or path/to/file.py:ClassName.")
-    hidden: int = option(32, "Units of each layer.", least=1)
-    layers: int = option(1, "Layers.", least=1)
+    hidden: int = option(32, "Units of each layer.", least=1, below=2**31)
+    layers: int = option(1, "Layers.", least=1, below=10_000)
     batch: int = option(1, "Streams side by side.", least=1)
     steps: int = option(20_000, "Steps of the stream to learn from.", least=1)
     update: int = option(1, "Steps between two updates; tbptt's k1.", least=1)
     reach: int = option(20, "How many steps tbptt goes back: k2.", least=1)
     sequence: int = option(200, "Steps of bptt's sequences, with an update for each.", least=1)
     optimizer: str = option("adam", "How to update.", choices=tuple(OPTIMIZERS))
-    learning_rate: float = option(1e-3, "The optimiser's step size.", above=0)
+    learning_rate: float = option(1e-3, "The optimiser's step size.", above=0, below=1e31)
     clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
     seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import weakref
 from collections.abc import Callable, Sequence
@@ -126,9 +127,9 @@ class Run:
         if not isinstance(config, dict) or "format" not in config:
             raise ElmanError(f"{path / 'config.json'} is not that of a run: name another folder.")
         if type(config["format"]) is int and config["format"] != FORMAT:
+            version, format = config.get("elman"), brief(config["format"])
             raise ElmanError(
-                f"{path} was written by elman {brief(config.get('elman'))} in format "
-                f"{brief(config['format'])}; "
+                f"{path} was written by elman {one_line(version, 40)} in format {format}; "
                 f"this elman reads format {FORMAT}: use that version, or train anew."
             )
         try:
@@ -318,12 +319,13 @@ def refuse_existing(path: Path) -> None:
     """Raise an error where a new run's folder is there already."""
     if not path.exists():
         return
-    advice = f"elman train can go on with --resume {path}; or name another folder with --run"
-    if path.is_dir() and not (path / "checkpoint" / "state.safetensors").exists():
-        empty = not any(path.iterdir())
-        advice = f"{'delete it, which is empty, or' if empty else 'delete it, or'} name another "
-        advice += "folder with --run"
-    raise ElmanError(f"{path} is there already: {advice}.")
+    if (path / "checkpoint" / "state.safetensors").is_file():
+        first = f"go on with that run with `resume` {shlex.quote(str(path))}, or "
+    elif path.is_dir() and (not any(path.iterdir()) or (path / "checkpoint").is_dir()):
+        first = "nothing in it can be gone on with: delete it, or "
+    else:
+        first = ""
+    raise ElmanError(f"{path} is there already: {first}name another folder with `run`.")
 
 
 def free_folder(name: str, root: Path = Path("runs")) -> Path:
