@@ -13,6 +13,7 @@ from elman.learning import make_optimizer
 from elman.training import schema
 from elman.training.schema import Rule, number, optional, record, tensor, whole
 from elman.training.settings import TrainingSettings
+from elman.training.weights import unsaved_buffers
 
 
 def rule_of_checkpoint(
@@ -53,12 +54,6 @@ def rule_of_checkpoint(
             "buffers": record({}, {name: tensor(t) for name, t in unsaved_buffers(model).items()}),
         },
     )
-
-
-def unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """The buffers that are no part of a model's weights, and may change while it learns."""
-    kept = model.state_dict()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in kept}
 
 
 def _rule_of_averages(optimizer: optim.Optimizer, settings: TrainingSettings) -> Rule:

@@ -21,7 +21,7 @@ from elman.learning import (
     detach,
     make_optimizer,
 )
-from elman.training.checkpoint import rule_of_checkpoint, unsaved_buffers
+from elman.training.checkpoint import rule_of_checkpoint
 from elman.training.curves import draw_curves
 from elman.training.device import pick
 from elman.training.interrupt import Interrupt
@@ -32,6 +32,7 @@ from elman.training.schema import Mismatch
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
 from elman.training.watch import Watch
+from elman.training.weights import give_buffers, make_room, unsaved_buffers
 
 
 @dataclass
@@ -284,15 +285,15 @@ class Trainer:
         run, model = self.run, self.task.model
         run.clear_temporary()
         state = run.load_checkpoint()
+        for kept in ("model", "buffers"):
+            make_room(model, state[kept] if isinstance(state.get(kept), dict) else {})
         try:
             rule_of_checkpoint(Position, model, self.optimizer, self.settings)(state, "")
             self.position = Position(**state["position"])
             if self.position.window > self.task.windows(self.position.epoch):
                 raise Mismatch("'position.window' is beyond the text")
             model.load_state_dict(state["model"])
-            with torch.no_grad():
-                for name, buffer in unsaved_buffers(model).items():
-                    buffer.copy_(state.get("buffers", {}).get(name, buffer))
+            give_buffers(model, state.get("buffers", {}))
             self._load_optimizer(state["optimizer"]["state"])
             self.schedule.load_state_dict(state["schedule"])
             self.stopping.load_state_dict(state["stopping"])

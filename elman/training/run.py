@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from elman.errors import ElmanError, brief, one_line
 from elman.training import schema, storage
+from elman.training.weights import give_weights
 
 FORMAT = 1
 
@@ -200,21 +201,19 @@ class Run:
         return storage.read_tensors(self.path / "model.safetensors")[0]
 
     def give_weights(self, model: nn.Module) -> None:
-        """Give a model the kept weights, once each is seen to be one: its shape, finite numbers.
+        """Give a model the kept weights.
 
         Raises:
             ElmanError: they are missing, damaged or another model's.
         """
-        kept, wanted = self.load_model(), model.state_dict()
-        rule = schema.record({n: schema.tensor(like, cast=True) for n, like in wanted.items()})
+        kept = self.load_model()
         try:
-            rule(kept, "")
+            give_weights(model, kept)
         except schema.Mismatch as why:
             raise ElmanError(
                 f"{self.path / 'model.safetensors'} does not fit its config.json "
                 f"({one_line(why)}): restore it or train anew."
             ) from None
-        model.load_state_dict(kept)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Keep all that resuming needs: any nesting of numbers, texts and tensors."""
