@@ -32,18 +32,20 @@ def negative_log_likelihood(
     Args:
         model: in evaluation mode.
         tokens: the text.
-        at_a_time: how many tokens go through the layers together and become logits together, as
-            long as each row gets one: those of an update, which needs several times the memory.
+        at_a_time: how many tokens an update has. As many go through the layers together, or one of
+            each row where these are more, and half as many become logits together: an update needs
+            twice the memory for a logit, its gradient among it, and does not leave gaps in it.
         windows: read only so many windows of the text.
     """
     rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
     steps = max(1, min(_STEPS, at_a_time // rows))
+    some = max(1, at_a_time // 2)
     evaluation = Evaluation(tokens, rows, steps)
     total, state, device = 0.0, None, model.output.weight.device
     for window in islice(evaluation, windows):
         y, state = model.read(window.inputs.to(device), state)
         targets = window.targets.to(device).flatten()
-        parts = zip(y.flatten(0, 1).split(at_a_time), targets.split(at_a_time), strict=True)
+        parts = zip(y.flatten(0, 1).split(some), targets.split(some), strict=True)
         for outputs, targeted in parts:
             nats = cross_entropy(model.predict(outputs), targeted, reduction="none")
             total += float(nats.sum(dtype=torch.float64))
