@@ -33,8 +33,8 @@ def negative_log_likelihood(
         model: in evaluation mode.
         tokens: the text.
         at_a_time: how many tokens an update has. As many go through the layers together, or one of
-            each row where these are more, and half as many become logits together: an update needs
-            twice the memory for a logit, its gradient among it, and does not leave gaps in it.
+            each row where these are more. Half as many become logits together, because what the
+            allocator keeps between two windows counts, too.
         windows: read only so many windows of the text.
     """
     rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))

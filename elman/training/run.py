@@ -77,6 +77,8 @@ class Run:
         aside = _aside(path)
         run = cls(aside, {"format": FORMAT, "elman": __version__, **config})
         run._made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        if aside.is_symlink():
+            raise ElmanError(f"{aside} is a link: delete it, or name another folder with `run`.")
         try:
             aside.mkdir(parents=True, exist_ok=True)
             run.lock()

@@ -145,7 +145,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         try:
             return float(value)
         except OverflowError:  # of more digits than any float has
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     expected = f"a list of {args[0].__name__}" if origin is list else kind.__name__

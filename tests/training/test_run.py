@@ -73,3 +73,94 @@ def test_forgetting_what_comes_after_the_checkpoint(tmp_path):
     samples = (run.path / "samples.txt").read_text()
     assert samples.count("== epoch") == 2
     assert samples.count("more") == 2
+
+
+CONFIG = {"task": "x", "data": ["y"], "settings": {}, "checksums": [1]}
+
+
+def test_a_run_is_made_aside_and_moved_to_its_place(tmp_path):
+    run = Run.begin(tmp_path / "made" / "for" / "run", CONFIG)
+    run.save_model({"w": torch.ones(1)})
+    assert not run.place.exists()
+    assert run.place == tmp_path / "made" / "for" / "run"
+    run.settle()
+    assert run.path == run.place
+    assert os.listdir(run.path.parent) == ["run"]
+    assert Run.open(run.path).load_model()["w"] == 1
+    # It is locked all the time.
+    with pytest.raises(ElmanError, match="run is being trained already"):
+        Run.open(run.path).lock()
+
+
+def test_what_a_killed_process_was_making_is_made_again(tmp_path):
+    killed = Run.begin(tmp_path / "run", CONFIG)
+    killed.save_checkpoint({"a": 1})
+    aside = killed.path
+    (aside / ".config.json.abcdefgh").write_text("{")
+    with pytest.raises(ElmanError, match="run is being made already"):
+        Run.begin(tmp_path / "run", CONFIG)
+    assert free_folder("run", tmp_path) == tmp_path / "run-2"
+    assert killed.checkpoint.exists()
+    killed.unlock()  # as the system does
+    assert free_folder("run", tmp_path) == tmp_path / "run"
+    run = Run.begin(tmp_path / "run", CONFIG)
+    assert sorted(os.listdir(aside)) == ["checkpoint", "config.json"]
+    assert os.listdir(aside / "checkpoint") == []
+    run.settle()
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_folder_that_came_meanwhile_is_not_touched(tmp_path):
+    run = Run.begin(tmp_path / "run", CONFIG)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    with pytest.raises(ElmanError, match="run is there already"):
+        run.settle()
+    run.remove()
+    assert os.listdir(tmp_path) == ["run"]
+    assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+
+
+def test_a_link_in_the_place_aside_is_not_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("mine")
+    (tmp_path / ".run.making").symlink_to("mine")
+    with pytest.raises(ElmanError, match=r"\.run\.making is a link: delete it"):
+        Run.begin(tmp_path / "run", CONFIG)
+    assert os.listdir(tmp_path / "mine") == ["a.txt"]
+
+
+def test_a_folder_that_moved_is_not_cleared(tmp_path, monkeypatch):
+    """One process opens the place aside, another moves its run from there and ends."""
+    other = Run.begin(tmp_path / "run", CONFIG)
+    real = os.open
+
+    def slow(path, *flags):
+        folder = real(path, *flags)
+        monkeypatch.setattr(os, "open", real)
+        other.settle()
+        other.unlock()
+        return folder
+
+    monkeypatch.setattr(os, "open", slow)
+    monkeypatch.setattr("elman.training.run.refuse_existing", lambda path: None)
+    with pytest.raises(ElmanError, match="is being made already"):
+        Run.begin(tmp_path / "run", CONFIG)
+    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoint", "config.json"]
+
+
+def test_what_can_be_done_with_a_folder_that_is_there_is_said(tmp_path):
+    path = tmp_path / "my run"
+    path.mkdir()
+    with pytest.raises(ElmanError, match="nothing in it can be gone on with: delete it, or name"):
+        Run.begin(path, CONFIG)
+    (path / "a.txt").write_text("mine")
+    with pytest.raises(ElmanError, match="is there already: name another folder"):
+        Run.begin(path, CONFIG)
+    # As versions of elman left it that were killed while they made it.
+    (path / "checkpoint").mkdir()
+    with pytest.raises(ElmanError, match="nothing in it can be gone on with: delete it, or name"):
+        Run.begin(path, CONFIG)
+    (path / "checkpoint" / "state.safetensors").write_text("")
+    with pytest.raises(ElmanError, match=r"go on with that run with `resume` '.*my run', or name"):
+        Run.begin(path, CONFIG)
