@@ -39,7 +39,9 @@ def compare_models(
         ``rows``, a row of figures for each model, and ``folder``.
     """
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+        raise ElmanError(
+            f"{folder} is there already: delete it, or name another folder with `run`."
+        )
     chosen = [replace(settings, **variant) for variant in variants]
     labels = [" ".join(str(value) for value in variant.values()) for variant in variants]
     if len(set(labels)) < len(labels):

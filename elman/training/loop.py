@@ -297,9 +297,7 @@ class Trainer:
             self._load_optimizer(state["optimizer"]["state"])
             self.schedule.load_state_dict(state["schedule"])
             self.stopping.load_state_dict(state["stopping"])
-            torch.set_rng_state(state["random"])
-            if "random_cuda" in state and self.fabric.device.type == "cuda":
-                torch.cuda.set_rng_state(state["random_cuda"], self.fabric.device)
+            self._set_draws(state)
             if self.position.window:
                 self.state = _to(state["state"], self.fabric.device)
                 self.rehearse()
@@ -312,6 +310,15 @@ class Trainer:
             self.report.say(fault)
         if self.watch is not None:
             self.watch.forget_after(self.position.update)
+
+    def _set_draws(self, state: dict[str, Any]) -> None:
+        device = self.fabric.device
+        try:
+            torch.set_rng_state(state["random"])
+            if "random_cuda" in state and device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_cuda"], device)
+        except RuntimeError as error:
+            raise Mismatch(f"'random' cannot be used: {error}") from None
 
     def _load_optimizer(self, averages: dict[int, Any]) -> None:
         """Go on with the kept averages, and with the options of the settings."""

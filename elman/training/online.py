@@ -174,7 +174,9 @@ def compare_rules(
     if len(set(names)) < len(names):
         raise InputError(f"each rule can be compared once, received {', '.join(names)}.")
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+        raise ElmanError(
+            f"{folder} is there already: delete it, or name another folder with `run`."
+        )
     stream = open_endless(data)
     _network(settings, stream)  # what is wrong with it, says so
     rows: list[dict[str, Any]] = []

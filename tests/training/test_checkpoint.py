@@ -124,6 +124,7 @@ DAMAGE = {
     "'state' is 'x'": _set("state", to="x"),
     "the state h must have the shape": _set("state", to=lambda t: t[:, :1]),
     "'random' is a tensor": _set("random", to=torch.zeros(4)),
+    "'random' cannot be used": _set("random", to=torch.zeros_like),
     "'random' is missing": _drop("random"),
 }
 
