@@ -33,8 +33,8 @@ class DynamicsSettings(LearningSettings):
     """What the prediction of a dynamical system can be told."""
 
     system: str = option("mackey-glass", "What to predict.", choices=tuple(HORIZONS))
-    reservoir: int = option(500, "Units of the echo-state network.", least=1)
-    order: int = option(50, "K, of the linear law.", least=1)
+    reservoir: int = option(500, "Units of the echo-state network.", least=1, below=30_000)
+    order: int = option(50, "K, of the linear law.", least=1, below=30_000)
 
 
 class Dynamics(Learning):

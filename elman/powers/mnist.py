@@ -105,8 +105,10 @@ class Pyramid(nn.Module):
 class PixelSettings(LearningSettings):
     """What reading digits pixel by pixel can be told."""
 
-    layers: int = option(5, "Layers.", least=1)
-    hidden_sizes: list[int] = option([], "Units layer by layer, in place of the two.", least=1)
+    layers: int = option(5, "Layers.", least=1, below=10_000)
+    hidden_sizes: list[int] = option(
+        [], "Units layer by layer, in place of the two.", least=1, below=2**31
+    )
     strides: list[int] = option(
         [4, 1, 7], "After layer 1, 2, …: only each so-many-th step goes on.", least=1
     )

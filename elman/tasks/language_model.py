@@ -16,26 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, blocks_of, split
+from elman.data.streams import Stream, TokenFile, Tokens, Window, blocks_of, split
 from elman.data.text import open_text
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.errors import ElmanError, InputError
 from elman.layers.dropout import between_layers
-from elman.learning import detach
 from elman.lens import Activity
 from elman.lens.activations import of_steps
 from elman.lens.unrolled import unrolled
+from elman.tasks.evaluation import negative_log_likelihood
 from elman.tasks.generation import generate, prompt_ids
 from elman.tasks.network import NetworkSettings, make_recurrent
 from elman.training import storage
+from elman.training.memory import if_it_fits
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings, option
 from elman.training.task import Task
 
 _ONE_HOT_UP_TO = 256
-# An evaluation's rows: long, so that few tokens lack their past, and many, so that it is quick.
-_TOKENS_A_ROW, _ROWS = 10_000, 32
-_EVALUATION_STEPS = 256
 
 
 @dataclass
@@ -55,13 +53,16 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
         0.1, "Share at the end of each source to hold out.", least=0, below=1
     )
     embedding: int | None = option(
-        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.", least=0
-    )
+        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
+        least=0, below=2**31,
+    )  # fmt: skip
     tied: bool = option(False, "Share the embedding's weights with the output's.")
-    batch: int = option(32, "Rows of text read side by side.", least=1)
-    steps: int = option(35, "Steps of a window, which the gradient reaches back.", least=1)
+    batch: int = option(32, "Rows of text read side by side.", least=1, below=2**31)
+    steps: int = option(
+        35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
+    )
     prompts: list[str] = option([], "What the samples begin with.")
-    sample_length: int = option(200, "Tokens of a sample.", least=1)
+    sample_length: int = option(200, "Tokens of a sample.", least=1, below=10**7)
     sample_temperature: float = option(
         0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
     )
@@ -100,13 +101,22 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
-        y, state = self.recurrent(self._input(tokens), state)
-        return self._logits(y), state
+        y, state = self.read(tokens, state)
+        return self.predict(y), state
+
+    def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Tokens (T, B) and a state to the network's outputs (T, B, S) and the state after them."""
+        return self.recurrent(self._input(tokens), state)
+
+    def predict(self, y: Tensor) -> Tensor:
+        """Outputs of the network (…, S) to logits (…, V)."""
+        y = between_layers(y, self.dropout, self.variational, self.training)
+        return self.output(y if self.to_embedding is None else self.to_embedding(y))
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One token (B), or a scalar, and a state to logits (B, V) or (V), and the new state."""
         y, state = self.recurrent.step(self._input(token), state)
-        return self._logits(y), state
+        return self.predict(y), state
 
     def _input(self, tokens: Tensor) -> Tensor:
         if self.embedding is None:
@@ -114,10 +124,6 @@ class LanguageModel(nn.Module):
             one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
             return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
         return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
-
-    def _logits(self, y: Tensor) -> Tensor:
-        y = between_layers(y, self.dropout, self.variational, self.training)
-        return self.output(y if self.to_embedding is None else self.to_embedding(y))
 
 
 class Source(NamedTuple):
@@ -143,7 +149,8 @@ class LanguageModeling(Task):
     ):
         self.data, self.settings = data, settings
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
-        self.model = LanguageModel(len(self.vocabulary), settings)
+        size = len(self.vocabulary)
+        self.model = if_it_fits(lambda: LanguageModel(size, settings))
         self._sources: list[Source] | None = None
         self._stream: Stream | None = None
 
@@ -168,7 +175,12 @@ class LanguageModeling(Task):
     @classmethod
     def restore(cls, run: Run) -> LanguageModeling:
         """The job of an earlier run; its texts are read when they are needed."""
-        vocabulary = Vocabulary.from_json(storage.read_json(run.path / "vocabulary.json"))
+        path = run.path / "vocabulary.json"
+        content = storage.read_json(path)
+        try:
+            vocabulary = Vocabulary.from_json(content)
+        except ElmanError as why:
+            raise ElmanError(f"{path} is damaged: {why}") from None
         with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
             task = cls(run.config["data"], cls.Settings.of(run.config["settings"]), vocabulary)
         task._checksums = run.config.get("checksums")
@@ -289,6 +301,11 @@ class LanguageModeling(Task):
         parts = [self.negative_log_likelihood(s.held_out) for s in self._held_out()]
         return sum(n for n, _ in parts) / sum(c for _, c in parts) if parts else None
 
+    def rehearse_evaluation(self) -> None:
+        """See :meth:`Task.rehearse_evaluation`."""
+        for source in self._held_out()[:1]:
+            self.negative_log_likelihood(source.held_out, windows=1)
+
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """Perplexity, nats a token and bits a character, in all and for each source.
 
@@ -316,20 +333,13 @@ class LanguageModeling(Task):
         }
         return result
 
-    @torch.no_grad()
-    def negative_log_likelihood(self, tokens: Tokens) -> tuple[float, int]:
-        """The sum of −log P over all tokens but the first, in nats, and how many they are."""
-        rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
-        total, state = 0.0, None
+    def negative_log_likelihood(
+        self, tokens: Tokens, windows: int | None = None
+    ) -> tuple[float, int]:
+        """See :func:`elman.tasks.evaluation.negative_log_likelihood`."""
         self.model.eval()
-        device = self.model.output.weight.device
-        evaluation = Evaluation(tokens, rows, _EVALUATION_STEPS)
-        for window in evaluation:
-            logits, state = self.model(window.inputs.to(device), state)
-            targets = window.targets.to(device).flatten()
-            total += float(cross_entropy(logits.flatten(0, 1), targets, reduction="sum"))
-            state = detach(state)
-        return total, evaluation.targets
+        at_a_time = self.settings.batch * self.settings.steps
+        return negative_log_likelihood(self.model, tokens, at_a_time, windows)
 
     def _held_out(self) -> list[Source]:
         return [source for source in self.sources if len(source.held_out) > 1]

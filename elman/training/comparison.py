@@ -39,7 +39,9 @@ def compare_models(
         ``rows``, a row of figures for each model, and ``folder``.
     """
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+        raise ElmanError(
+            f"{folder} is there already: delete it, or name another folder with `run`."
+        )
     chosen = [replace(settings, **variant) for variant in variants]
     labels = [" ".join(str(value) for value in variant.values()) for variant in variants]
     if len(set(labels)) < len(labels):
@@ -64,7 +66,7 @@ def compare_models(
         row = {**variant, "parameters": job.parameters()}
         try:
             trainer.train()
-            job.model.load_state_dict(run.load_model())
+            run.give_weights(job.model)
             row |= _figures(job, trainer)
         except ElmanError as error:
             trainer.report.say(f"{label}: {error}")
@@ -72,7 +74,7 @@ def compare_models(
         if trainer.interrupted:
             raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
         rows.append(row)
-        curves.append((label, run.metrics()))
+        curves.append((label, run.metrics("seconds", task.headline)))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
     title = f"{task.name}: {', '.join(Path(name).stem for name in data)}"
@@ -129,7 +131,7 @@ def _draw(
                 key = key if key in metrics[-1] else headline
                 axis.plot(
                     [m[by] for m in metrics],
-                    [m[key] for m in metrics],
+                    [m.get(key) for m in metrics],
                     **style(k, len(drawn), len(metrics)),
                     label=name,
                 )

@@ -128,3 +128,12 @@ def test_early_stopping():
     again.load_state_dict(stopping.state_dict())
     assert again.stop
     assert not EarlyStopping(None).stop
+
+
+def test_a_rate_that_was_divided_very_often_is_zero():
+    optimizer = make_optimizer("sgd", torch.nn.Linear(1, 1), 0.1)
+    schedule = Schedule(optimizer, "plateau", 0.1, division=1e300)
+    schedule.divisions = 1
+    assert schedule.rate(5) == pytest.approx(1e-301)
+    schedule.divisions = 2  # 10^600 is more than a float holds
+    assert schedule.rate(5) == 0.0
