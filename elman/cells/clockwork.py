@@ -40,10 +40,9 @@ class Clockwork(Cell):
         periods: Sequence[int] = (1, 2, 4, 8),
         **options: Any,
     ):
-        listed = isinstance(periods, Sequence) and len(periods) > 0
-        if not listed or not all(isinstance(p, int) and p > 0 for p in periods):
+        if not (isinstance(periods, Sequence) and len(periods) > 0):
             raise InputError(f"periods must be a list of positive integers, received {periods!r}.")
-        self.periods = tuple(sorted(periods))
+        self.periods = tuple(sorted(positive("each of periods", p) for p in periods))
         # A step counts t + 1/2, which is exact below 1/ε.
         most = int(1 / torch.finfo(options.get("dtype") or torch.get_default_dtype()).eps)
         if math.lcm(*self.periods) > most:

@@ -38,9 +38,7 @@ class RecurrentHighway(Cell):
         transform_bias: float = -2.0,
         **options: Any,
     ):
-        if not isinstance(depth, int) or depth < 1:
-            raise InputError(f"depth must be a positive integer, received {depth!r}.")
-        self.depth, self.transform_bias = depth, transform_bias
+        self.depth, self.transform_bias = positive("depth", depth), transform_bias
         super().__init__(input_size, hidden_size, **options)
 
     @property

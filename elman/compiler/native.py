@@ -18,7 +18,14 @@ from elman.cells.contract import Cell
 from elman.cells.lines import at, step_line
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
-from elman.compiler.call import Call, Result, constant_while_compiling
+from elman.compiler.call import (
+    Call,
+    Result,
+    constant_while_compiling,
+    in_onnx,
+    is_recorded,
+    unrecorded,
+)
 from elman.compiler.check import check, fingerprint
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
@@ -58,6 +65,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
         return name[1:] if name.startswith("?") else None
     if is_transformed():
         return "it does not run inside torch.func or in forward mode"
+    if in_onnx():
+        return "ONNX has no operator for its kernels"
     if call.x.device.type != "cpu":
         return f"the native engine runs on the CPU, not on {call.x.device}"
     if real not in REALS:
@@ -102,8 +111,10 @@ def steps_of(name: str, weights: Mapping[str, Tensor], call: Call) -> Result:
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
         states = [s.to(real) for s in call.state]
         starts = [s.to(real) for s in call.start] if resets is not None else []
-        train = torch.is_grad_enabled() and any(
-            t.requires_grad for t in (*sequences, *parameters, *states, *starts)
+        # Whoever runs a recorded program may ask it for a gradient.
+        train = is_recorded() or (
+            torch.is_grad_enabled()
+            and any(t.requires_grad for t in (*sequences, *parameters, *states, *starts))
         )
         drawn = [] if noise is None else [noise]
         origin = [flat, *drawn, *(weights[n] for n in compiled.hoisted.weights)]
@@ -203,7 +214,8 @@ def _name(cell: Cell, real: torch.dtype) -> str:
             tagged(cell)
         key = _key(cell)
         if key is None or (key, kind) not in _known:
-            name = _compile(cell, real)
+            with unrecorded():
+                name = _compile(cell, real)
             if key is not None:
                 _known[key, kind] = name
         else:
@@ -233,7 +245,7 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
     if name[0] in "?!" or operator.COMPILED[name].checked:
         return name
     compiled = operator.COMPILED[name]
-    with _naming, _disable_current_modes():
+    with _naming, _disable_current_modes(), unrecorded():
         try:
             compiled.build(real)
             mark = fingerprint(cell, compiled.hoisted, compiled.source, real)

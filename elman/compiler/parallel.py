@@ -20,7 +20,7 @@ from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.compiler import reference
-from elman.compiler.call import Call, Result, under_autocast
+from elman.compiler.call import Call, Result, in_onnx, under_autocast
 from elman.compiler.products import affine
 from elman.compiler.scan import Course, has_kernel, inside, previous, scan
 from elman.errors import InputError
@@ -41,6 +41,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     if not knows(cell):
         return "its memory is no linear recurrence"
+    if in_onnx():
+        return "ONNX has no operator for a scan"
     if not call.x.dtype.is_floating_point:
         return f"a scan is of real numbers, not of {call.x.dtype}"
     return None
