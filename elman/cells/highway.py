@@ -8,7 +8,7 @@ from torch import Tensor, sigmoid, tanh
 
 from elman.cells.contract import Cell
 from elman.cells.maps import Affine, Linear
-from elman.errors import InputError
+from elman.cells.sizes import positive
 
 
 class RecurrentHighway(Cell):

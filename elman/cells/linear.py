@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.maps import Diagonal, Linear, Owner
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells.contract import Cell
-from elman.cells.sizes import positive
 from elman.cells.maps import Affine, Blocks, Diagonal, Linear
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn, sigmoid
 
 from elman.cells.contract import Cell
-from elman.cells.sizes import positive
 from elman.cells.linear import LinearRecurrence
 from elman.cells.maps import Affine, Diagonal, Linear
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}

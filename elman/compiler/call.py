@@ -42,11 +42,12 @@ def in_onnx() -> bool:
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """A block that ``torch.jit.trace`` does not see: what it computes is no part of the program."""
+    """A block that no recorder of programs sees, ``torch.jit.trace`` or ``torch.export``."""
     state = torch._C._get_tracing_state()
     torch._C._set_tracing_state(None)
     try:
-        yield
+        with torch._C.DisableTorchFunction():  # export sees by a mode where autocast begins
+            yield
     finally:
         torch._C._set_tracing_state(state)
 

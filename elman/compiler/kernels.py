@@ -18,6 +18,7 @@ from elman.compiler.differentiate import Plan, in_place, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
 from elman.compiler.lower import Lowering
+from elman.compiler.naming import digest
 from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
 
@@ -243,6 +244,7 @@ class Compiled:
 
     def __init__(self, hoisted: Hoisted, loop: Loop, *, cell: Cell, only_forward: bool = False):
         self.hoisted, self.cell = hoisted, cell
+        self.digest = digest(hoisted, loop)
         self.checked = False  # whether its numbers have been compared with the reference engine's
         self.plan: Plan = plan(Lowering(loop))
         owned = [k for k in range(len(hoisted.sequences)) if hoisted.owns(k)]

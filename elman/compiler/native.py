@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 import weakref
@@ -29,6 +30,7 @@ from elman.compiler.call import (
 from elman.compiler.check import check, fingerprint
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
+from elman.compiler.naming import cell_of, name_of, unknown
 from elman.compiler.products import is_transformed
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
@@ -38,6 +40,7 @@ _known: dict[Any, str] = {}
 """The name of a compiled cell, or why there is none (after a question mark)."""
 _by_object: weakref.WeakKeyDictionary[Cell, dict[Any, str]] = weakref.WeakKeyDictionary()
 """The same by cell, and by the types of its numbers and of those that PyTorch makes by default."""
+_namesakes = itertools.count(2)
 _naming = threading.RLock()
 """Held while a cell gets its name: two threads may bring cells at once."""
 
@@ -278,6 +281,22 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         reason = str(error).splitlines() or [""]
         line = at(step_line(cell, error))
         return f"?its step cannot be traced{line} ({type(error).__name__}: {reason[0]})"
-    name = f"{type(cell).__name__}_{len(operator.COMPILED)}"
+    name = name_of(cell, real, compiled.digest)
+    held = operator.COMPILED.get(name)
+    if held is not None and type(held.cell) is not type(cell):  # two classes of one name
+        place, _, end = name.rpartition("#")
+        name = f"{place}~{next(_namesakes)}#{end}"
     operator.COMPILED[name] = compiled
     return name
+
+
+def revived(name: str) -> Compiled:
+    """The kernels that a program speaks of which another process recorded.
+
+    Raises:
+        InputError: no cell of this process computes the same.
+    """
+    real = next((r for r in REALS if f"#{str(r).removeprefix('torch.')}-" in name), None)
+    if real is None or _ready(cell_of(name), real) != name:
+        raise unknown(name)
+    return operator.COMPILED[name]

@@ -21,7 +21,7 @@ from elman.errors import InputError
 from elman.layers import streams, weights
 from elman.layers.dropout import between_layers
 from elman.layers.recording import is_symbol, leaf, recording, refuse_script
-from elman.layers.sequences import Sequences, check_dense, check_row, check_types
+from elman.layers.sequences import Sequences, check_resets, check_row, check_types
 from elman.layers.states import States
 
 LINKS = (None, "residual", "highway")
@@ -70,7 +70,7 @@ class Recurrent(nn.Module):
         forget_bias: float | None = None,
         return_states: str = "last",
     ):
-        nn.Module.__init__(self)  # a subclass may have torch.nn.RNNBase behind this class
+        super().__init__()
         if not isinstance(cell, Cell):
             raise InputError(
                 f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
@@ -127,9 +127,7 @@ class Recurrent(nn.Module):
             like = next(self.parameters())
             weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
             self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
-            self.register_parameter(
-                f"bias_highway_l{layer}", nn.Parameter(weight.new_empty(width))
-            )
+            self.register_parameter(f"bias_highway_l{layer}", nn.Parameter(weight.new_empty(width)))
             self._reset_link(layer)
 
     # -- running ------------------------------------------------------------------------------
@@ -282,11 +280,16 @@ class Recurrent(nn.Module):
         check_resets(resets, tuple(x.shape[:-1]))
         if state is None:
             return None
-        self._states.split(state, x.shape[0] if x.dim() == 2 else None)
+        rows = x.shape[0] if x.dim() == 2 else None
         again = resets.to(x.device).unsqueeze(-1)
-        if not self.learn_initial_state:
-            return States.map(lambda s: s.masked_fill(again, 0), state)
-        start = self.initial_state(x.shape[0] if x.dim() == 2 else None)
+        states = state if type(state) is tuple else (state,)
+        if not self.learn_initial_state and all(
+            isinstance(s, Tensor) and s.shape[1:-1] == resets.shape for s in states
+        ):  # the rest of their shapes is checked where they are read
+            filled = tuple([s.masked_fill(again, 0) for s in states])
+            return filled if state is states else filled[0]
+        self._states.split(state, rows)
+        start = self.initial_state(rows)
         return States.map(lambda s, first: torch.where(again, first, s), state, start)
 
     def initial_state(self, batch: int | None = None) -> Any:
@@ -361,7 +364,9 @@ class Recurrent(nn.Module):
         sizes = [c.hidden_size for c in self._cells[:: self.num_directions]]
         cell = type(self._cells[0]).__name__
         said = [f"{cell} {self.input_size} → {sizes}"]
-        said += [n for n in ("bidirectional", "batch_first", "learn_initial_state") if getattr(self, n)]
+        said += [
+            n for n in ("bidirectional", "batch_first", "learn_initial_state") if getattr(self, n)
+        ]
         said += [f"{n}={v!r}" for n in ("dropout", "skip") if (v := getattr(self, n))]
         return ", ".join([*said, f"engine={self.engine!r}"])
 

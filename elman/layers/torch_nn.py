@@ -43,22 +43,26 @@ _SHARED = """
 """
 
 
-class _Layer(Recurrent, nn.RNNBase):
-    """What the three have in common: from ``torch.nn``'s arguments to a cell and its stack.
+class _Kin(nn.RNNBase):
+    """``torch.nn.RNNBase`` as a plain module: what looks for recurrent layers finds them.
 
-    ``torch.nn.RNNBase`` stands behind it, so that programs that look for recurrent layers find it.
-    Nothing of that class runs but its tests of arguments: PyTorch's copies of the weights, which it
-    keeps beside them, are properties here.
+    That class keeps the weights a second time, in a list that must be made anew whenever they are
+    replaced; here the list is a property of the weights.
     """
 
-    mode: str
-    proj_size = 0
-
+    __init__ = nn.Module.__init__  # type: ignore[assignment]
     __setattr__ = nn.Module.__setattr__
     __getstate__ = object.__getstate__  # type: ignore[assignment]
     __setstate__ = nn.Module.__setstate__
     _apply = nn.Module._apply
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
+
+
+class _Layer(Recurrent, _Kin):
+    """What the three have in common: from ``torch.nn``'s arguments to a cell and its stack."""
+
+    mode: str
+    proj_size = 0
 
     def __init__(
         self,
