@@ -44,12 +44,12 @@ def in_onnx() -> bool:
 def unrecorded() -> Iterator[None]:
     """A block that no recorder of programs sees, ``torch.jit.trace`` or ``torch.export``."""
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         with torch._C.DisableTorchFunction():  # export sees by a mode where autocast begins
             yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def first_step(
@@ -62,10 +62,12 @@ def first_step(
     """
     bound = cell.bind(weights)
     if torch.compiler.is_compiling():
-        return bound(x, *states)  # type: ignore[no-any-return]
+        return bound(x, *states)
     try:
         return bound.checked(x, *states)
-    except InputError:
+    except InputError as error:
+        if is_recorded() and error.__cause__ is not None:  # what recording cannot do
+            raise error.__cause__ from None
         if why := _mismatch(weights, x, states):
             raise InputError(why) from None
         raise

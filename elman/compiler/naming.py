@@ -1,7 +1,7 @@
 """Names of compiled cells, which say what they compute: the same in every process.
 
-A program that PyTorch records, by ``torch.export`` for instance, speaks of a cell's kernels by their
-name, and may be opened where other cells, or the same ones in another order, were compiled.
+A program that PyTorch records, by ``torch.export`` for instance, speaks of a cell's kernels by
+their name, and may be opened where other cells, or the same in another order, were compiled.
 """
 
 from __future__ import annotations

@@ -192,9 +192,9 @@ class NARX(Recurrent):
         if given := [name for name, value in options.items() if value is not None]:
             raise InputError(f"{given[0]} cannot be given beside targets: leave one of them out.")
         width = self.output_size
-        for name, given in (("x", x), ("targets", targets)):
-            if not isinstance(given, Tensor):
-                raise InputError(f"{name} must be a tensor, received {type(given).__name__}.")
+        for name, value in (("x", x), ("targets", targets)):
+            if not isinstance(value, Tensor):
+                raise InputError(f"{name} must be a tensor, received {type(value).__name__}.")
         if x.dim() != 3 or x.shape[2] != self.input_size or targets.shape != (*x.shape[:2], width):
             raise InputError(
                 f"x and targets must be (T, B, {self.input_size}) and (T, B, {width}), "

@@ -26,7 +26,8 @@ def recording(cells: Iterable[Cell]) -> Iterator[None]:
     with unrecorded():
         native.know_all(cells)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module="elman")
+        for library in ("elman", "torch"):
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=library)
         yield
 
 

@@ -16,7 +16,7 @@ from elman.cells.sizes import positive
 from elman.compiler import engine, native
 from elman.compiler.build import BuildError
 from elman.compiler.call import Call, first_step, is_recorded
-from elman.compiler.products import is_transformed
+from elman.compiler.products import is_traced
 from elman.errors import InputError
 from elman.layers import streams, weights
 from elman.layers.dropout import between_layers
@@ -232,6 +232,13 @@ class Recurrent(nn.Module):
         streamed = self._streamed(x, state)
         if streamed is not None:
             return streamed
+        if is_recorded():
+            with recording(self._rested):
+                return self._stepped(x, state)
+        return self._stepped(x, state)
+
+    def _stepped(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """A step cell by cell."""
         if self.bidirectional:
             raise InputError(
                 "a bidirectional network cannot run step by step, because it reads the future: "
@@ -252,9 +259,7 @@ class Recurrent(nn.Module):
 
     def _streamed(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
         """A step in one call of the native engine, where no gradient is wanted and it can."""
-        if state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return None
-        if is_transformed():
+        if state is None or torch.is_grad_enabled() or is_traced((x,)):
             return None
         if self.training and self.dropout:
             return None

@@ -26,8 +26,9 @@ class States:
     def join(self, states: Sequence[Any]) -> Any:
         """From the states of each cell, ((T,) B, S), to what the user holds."""
         joined = []
-        for column in zip(*states, strict=True):
-            alike = len({s.shape[-1] for s in column}) == 1
+        for k, column in enumerate(zip(*states, strict=True)):
+            # By what the cells say: where a program is recorded, shapes are tensors.
+            alike = len({sizes[k] for sizes in self.sizes}) == 1
             # Copied, where nothing is stacked, too: a state shares no memory with the output.
             joined.append(
                 torch.stack(column, dim=-3) if alike else tuple(s.clone() for s in column)

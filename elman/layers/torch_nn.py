@@ -50,9 +50,9 @@ class _Kin(nn.RNNBase):
     replaced; here the list is a property of the weights.
     """
 
-    __init__ = nn.Module.__init__  # type: ignore[assignment]
-    __setattr__ = nn.Module.__setattr__
-    __getstate__ = object.__getstate__  # type: ignore[assignment]
+    __init__ = nn.Module.__init__
+    __setattr__ = nn.Module.__setattr__  # type: ignore[assignment]
+    __getstate__ = object.__getstate__
     __setstate__ = nn.Module.__setstate__
     _apply = nn.Module._apply
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
@@ -130,7 +130,7 @@ class _Layer(Recurrent, _Kin):
                     f"{label} has no option {name!r}: beside torch.nn's it takes {', '.join(OWN)}."
                 )
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         input: Any = None,
         hx: Any = None,
@@ -160,7 +160,7 @@ class _Layer(Recurrent, _Kin):
     # -- what torch.nn's layers show ------------------------------------------------------------
 
     @property
-    def _all_weights(self) -> list[list[str]]:
+    def _all_weights(self) -> list[list[str]]:  # type: ignore[override]
         """The weights' names, a list for each layer and direction."""
         return [
             [self.weight_names(k)[name] for name in cell.weight_shapes()]
@@ -173,15 +173,15 @@ class _Layer(Recurrent, _Kin):
         return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     @property
-    def _flat_weights_names(self) -> list[str]:
+    def _flat_weights_names(self) -> list[str]:  # type: ignore[override]
         return [name for names in self._all_weights for name in names]
 
     @property
-    def _flat_weights(self) -> list[Any]:
+    def _flat_weights(self) -> list[Any]:  # type: ignore[override]
         return [getattr(self, name) for name in self._flat_weights_names]
 
     @property
-    def _flat_weight_refs(self) -> list[Any]:
+    def _flat_weight_refs(self) -> list[Any]:  # type: ignore[override]
         return [weakref.ref(weight) for weight in self._flat_weights]
 
     def _init_flat_weights(self) -> None:
@@ -230,8 +230,8 @@ class LSTM(_Layer):
         self.proj_size = int(proj_size)
 
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
-    check_forward_args = nn.LSTM.check_forward_args
-    permute_hidden = nn.LSTM.permute_hidden
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
 
 class GRU(_Layer):
