@@ -108,8 +108,8 @@ def steps_of(name: str, weights: Mapping[str, Tensor], call: Call) -> Result:
     with (
         torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     ):
-        flat = call.x.to(real).reshape(steps * batch, -1)
-        noise = None if call.noise is None else call.noise.to(real).reshape(steps * batch, -1)
+        flat = call.x.to(real).flatten(0, 1)
+        noise = None if call.noise is None else call.noise.to(real).flatten(0, 1)
         sequences, parameters = compiled.hoisted.run(flat, weights, noise)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
         states = [s.to(real) for s in call.state]

@@ -312,8 +312,9 @@ class Recurrent(nn.Module):
         """
         for k, cell in enumerate(self._cells):
             weights.redraw(self, cell, self.weight_names(k), self.forget_bias)
-        for layer in range(self.num_layers):
-            self._reset_link(layer)
+            layer, direction = divmod(k, self.num_directions)
+            if direction == self.num_directions - 1:
+                self._reset_link(layer)
         if self.learn_initial_state:
             for start in (s for layer in self._start(1) for s in layer):
                 start.zero_()

@@ -18,7 +18,7 @@ from elman.cells.lstm import LSTM as LSTMCell
 from elman.cells.lstm import ProjectedLSTM
 from elman.cells.simple import Elman
 from elman.errors import InputError
-from elman.layers.recording import refuse_script
+from elman.layers.recording import is_symbol, refuse_script
 from elman.layers.recurrent import Recurrent
 
 OWN = (
@@ -134,7 +134,6 @@ class _Layer(Recurrent, _Kin):
         self,
         input: Any = None,
         hx: Any = None,
-        *,
         x: Any = None,
         state: Any = None,
         lengths: Any = None,
@@ -143,11 +142,13 @@ class _Layer(Recurrent, _Kin):
     ) -> Any:
         """As :meth:`elman.Recurrent.forward`; ``input`` and ``hx`` are ``torch.nn``'s names.
 
+        All but these two are to be given by name (the exporter to ONNX gives them by position).
+
         Raises:
             InputError: x or the state is given twice, or x is not, or does not fit.
         """
         for ours, theirs, one, other in (("x", "input", x, input), ("state", "hx", state, hx)):
-            if one is not None and other is not None:
+            if one is not None and other is not None and not is_symbol(one):
                 raise InputError(f"{ours} and {theirs} are two names for one thing: give one.")
         return super().forward(
             input if x is None else x,
