@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import _pop_mode, _push_mode
 
 from elman.errors import InputError
 
@@ -44,12 +45,15 @@ def in_onnx() -> bool:
 def unrecorded() -> Iterator[None]:
     """A block that no recorder of programs sees, ``torch.jit.trace`` or ``torch.export``."""
     state = torch._C._get_tracing_state()
+    # Export sees by a mode of functions where autocast begins; those that begin inside act.
+    modes = [_pop_mode() for _ in range(torch._C._len_torch_function_stack())]
     torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
-        with torch._C.DisableTorchFunction():  # export sees by a mode where autocast begins
-            yield
+        yield
     finally:
         torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+        for mode in reversed(modes):
+            _push_mode(mode)
 
 
 def first_step(
