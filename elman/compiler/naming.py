@@ -32,7 +32,8 @@ def name_of(cell: Cell, real: torch.dtype, digest: str) -> str:
     except TypeError:  # of an argument that no text can hold
         options = ""
     kind = type(cell)
-    return f"{kind.__module__}:{kind.__qualname__}{options}#{str(real).removeprefix("torch.")}-{digest}"
+    number = str(real).removeprefix("torch.")
+    return f"{kind.__module__}:{kind.__qualname__}{options}#{number}-{digest}"
 
 
 def digest(hoisted: Hoisted, loop: Loop) -> str:
@@ -90,6 +91,8 @@ def _plain(value: Any) -> Any:
         return [(_plain(k), _plain(v)) for k, v in value.items()]
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
+    if getattr(value, "sized", False):  # a function with operations of its own
+        return type(value).__qualname__, _plain(vars(value))
     if callable(value):
         overload = isinstance(value, torch._ops.OpOverload)
         return str(value) if overload else getattr(value, "__qualname__", type(value).__qualname__)

@@ -297,6 +297,10 @@ def revived(name: str) -> Compiled:
         InputError: no cell of this process computes the same.
     """
     real = next((r for r in REALS if f"#{str(r).removeprefix('torch.')}-" in name), None)
-    if real is None or _ready(cell_of(name), real) != name:
+    if real is None:
         raise unknown(name)
+    cell = cell_of(name)
+    with _naming, unrecorded():
+        if _compile(cell, real) != name or _ready(cell, real) != name:
+            raise unknown(name)
     return operator.COMPILED[name]

@@ -17,14 +17,14 @@ from elman.errors import InputError
 
 
 @contextmanager
-def recording(cells: Iterable[Cell]) -> Iterator[None]:
+def recording(cells: Iterable[Cell], real: torch.dtype) -> Iterator[None]:
     """A block that ``torch.jit.trace`` records: cells are compiled before, and no part of it.
 
     Where a shape decides what is said or computed, the engines see to it that the program is right
     for other shapes, or refuses them; so PyTorch's warnings of that are kept from the user.
     """
     with unrecorded():
-        native.know_all(cells)
+        native.know_all(cells, real)
     with warnings.catch_warnings():
         for library in ("elman", "torch"):
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=library)

@@ -166,7 +166,7 @@ class Recurrent(nn.Module):
             options = {"lengths": lengths, "resets": resets, "return_states": return_states}
             return leaf(self, x, state, options)
         if is_recorded():
-            with recording([*self._cells, *self._rested]):
+            with recording([*self._cells, *self._rested], self._like().dtype):
                 return self._run(x, state, lengths, resets, return_states)
         return self._run(x, state, lengths, resets, return_states)
 
@@ -233,7 +233,7 @@ class Recurrent(nn.Module):
         if streamed is not None:
             return streamed
         if is_recorded():
-            with recording(self._rested):
+            with recording(self._rested, self._like().dtype):
                 return self._stepped(x, state)
         return self._stepped(x, state)
 

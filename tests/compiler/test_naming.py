@@ -36,12 +36,13 @@ class Similar(Own):
 
 
 def name_of(cell):
-    return native._name(elman.Recurrent(cell)._cells[0])
+    return native._ready(elman.Recurrent(cell)._cells[0], torch.float32)
 
 
 def forget(monkeypatch):
     """As in a process that has compiled nothing yet."""
     monkeypatch.setattr(operator, "COMPILED", operator._Kernels())
+    monkeypatch.setattr(native, "_known", {})
 
 
 def test_what_computes_another_has_another_name():
@@ -82,14 +83,14 @@ def test_programs_say_which_cell_is_missing(monkeypatch):
 
 
 def name_of_fresh(cell):
-    return native._compile(copy.copy(elman.Recurrent(cell)._cells[0]))
+    return native._ready(copy.copy(elman.Recurrent(cell)._cells[0]), torch.float32)
 
 
 def test_nothing_is_imported_for_a_program(monkeypatch):
     forget(monkeypatch)
     for place in ("this:Zen", "os:system", "elman.cells.lstm:nothing", "elman.cells.lstm:json"):
         with pytest.raises(elman.InputError, match="holds the compiled cell"):
-            operator.COMPILED[f"{place}[[3,4],{{}}]#0123456789abcdef"]
+            operator.COMPILED[f"{place}[[3,4],{{}}]#float32-0123456789abcdef"]
 
 
 @pytest.mark.filterwarnings("ignore")
