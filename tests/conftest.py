@@ -153,3 +153,11 @@ def gradients() -> Callable[[Any, Sequence[Tensor]], list[Tensor]]:
 def _seeded() -> None:
     """Each test draws the same numbers, alone or among the others."""
     torch.manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests recorded as their ``summary``, from all processes."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(value)

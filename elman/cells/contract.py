@@ -36,8 +36,10 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from elman.cells.changes import changed_options, write
 from elman.cells.lines import at, attribute_set_at, changed_at, returned_at, step_line
 from elman.cells.maps import Affine, Constant, Map
+from elman.cells.options import INTERNAL, Memos
 from elman.cells.sizes import positive
 from elman.errors import ElmanError, InputError
 
@@ -98,6 +100,7 @@ class Cell(nn.Module):
             like = torch.empty(0, device=device, dtype=dtype)
             self.register_buffer(constant.parameter, constant.make(self).detach().to(like))
         self.reset_parameters()
+        self.__dict__["_made"] = True
 
     # -- what a subclass writes -------------------------------------------------------------
 
@@ -233,19 +236,65 @@ class Cell(nn.Module):
         bound.__dict__.update(self.__dict__)
         bound.__dict__["_parameters"] = {n: w for n, w in weights.items() if n not in constants}
         bound.__dict__["_buffers"] = {n: weights.get(n, c) for n, c in constants.items()}
+        bound.__dict__["_bound"] = True
+        bound.__dict__["_memo"] = Memos()
         return bound
+
+    # -- options that change ------------------------------------------------------------------
+
+    @property
+    def training(self) -> bool:
+        """The mode; a step that reads it has a kernel for each."""
+        own = self.__dict__
+        if "_mode_read" in own:
+            own["_mode_read"].append(True)
+        return bool(own["training"])
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.__dict__["training"] = mode
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an option, also of the networks that were made from this cell.
+
+        Raises:
+            InputError: it decides how many weights there are, or a constant was made from it; or it
+                is a weight, and those of a network are its own.
+        """
+        write(self, name, lambda cell: nn.Module.__setattr__(cell, name, value))
+
+    def __delattr__(self, name: str) -> None:
+        """As setting: a class's own value may come to light."""
+
+        def delete(cell: Cell) -> None:
+            if cell is self or name in vars(cell) or name in cell._modules:
+                nn.Module.__delattr__(cell, name)
+
+        write(self, name, delete)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not what engines know of this very cell."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_memo", "tag", "_mutable")}
 
     def resized(self, input_size: int, hidden_size: int) -> Self:
         """A new cell of the same kind and options for other sizes, freshly initialised."""
+        cell = self._remade(input_size, hidden_size)
+        like = next(self.parameters(), None)
+        if like is not None:
+            cell.to(like)
+        for name, value in changed_options(self).items():
+            setattr(cell, name, value)
+        return cell
+
+    def _remade(self, input_size: int, hidden_size: int, *without: str) -> Self:
+        """A cell made as this one was, for other sizes; ``without`` some of the options."""
         args, kwargs = self._options
         # The sizes come first, by position or by name; the rest is passed on as it was given.
         parameters = inspect.signature(type(self)).parameters.values()
         named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][:2]
-        sizes = {"input_size", "hidden_size", *named}
-        options = {name: value for name, value in kwargs.items() if name not in sizes}
-        cell = type(self)(input_size, hidden_size, *args[2:], **options)
-        like = next(self.parameters(), None)
-        return cell if like is None else cell.to(like)
+        out = {"input_size", "hidden_size", *named, *without}
+        options = {name: value for name, value in kwargs.items() if name not in out}
+        return type(self)(input_size, hidden_size, *args[2:], **options)
 
     def blocks_of(self, parameter: str) -> tuple[str, ...]:
         """The names of the blocks that the rows of ``parameter`` are cut into, or nothing."""
@@ -299,7 +348,7 @@ class Cell(nn.Module):
     ) -> None:
         """Raise where a step has set an attribute of the cell, which were ``before``."""
         for name, value in vars(self).items():
-            if name not in before or before[name] is not value:
+            if name not in INTERNAL and (name not in before or before[name] is not value):
                 raise InputError(
                     f"{type(self).__name__}.step{at(attribute_set_at(self, name, x, states))} sets "
                     f"self.{name}, which no other step would see; expected a step that changes "

@@ -22,9 +22,9 @@ def at(line: str) -> str:
     return f" ({line})" if line else ""
 
 
-def step_at(cell: object) -> str:
-    """``file:line`` at which the cell's step begins, or nothing."""
-    code = getattr(getattr(type(cell), "step", None), "__code__", None)
+def step_at(cell: object, method: str = "step") -> str:
+    """``file:line`` at which the cell's step, or another method, begins, or nothing."""
+    code = getattr(getattr(type(cell), method, None), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
 

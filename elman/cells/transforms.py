@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm as normalised
 
+from elman.cells.changes import follow
 from elman.cells.contract import Cell
 from elman.cells.lstm import LSTM
 from elman.cells.maps import Affine, BoundAffine, Owner
@@ -244,7 +245,7 @@ class _Transformed(_Base):
     _made_of: ClassVar[tuple[Any, ...]]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (_recipe(type(self)),), vars(self)
+        return _blank, (_recipe(type(self)),), self.__getstate__()
 
 
 def _recipe(kind: type) -> Any:
@@ -296,6 +297,8 @@ def _changed(cell: Cell, transform: type, rate: float | None) -> Cell:
         raise InputError(f"p must lie in [0, 1), received {rate!r}.")
     changed = cell.bind(cell.state_dict(keep_vars=True))
     changed.__class__ = _kind(transform, type(cell), rate)  # type: ignore[arg-type]
+    del changed.__dict__["_bound"]
+    follow(cell, changed)
     like = next(cell.parameters())
     for name, shape in changed.weight_shapes().items():
         if name not in changed._parameters:

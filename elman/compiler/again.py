@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.cells.contract import Cell
 from elman.compiler import reference
 from elman.compiler.call import Call
-from elman.compiler.kernels import Compiled
+from elman.compiler.trace import Hoisted
 
 
 def grouped(tensors: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:
@@ -21,25 +22,26 @@ def grouped(tensors: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:
 
 
 def _named(
-    cell: Compiled, origin: Sequence[Tensor]
+    hoisted: Hoisted, origin: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
     """The input, the noise and the weights that a loop was computed from."""
-    names = list(cell.hoisted.weights)
+    names = list(hoisted.weights)
     weights = dict(zip(names, origin[len(origin) - len(names) :], strict=True))
-    return origin[0], None if cell.hoisted.noise is None else origin[1], weights
+    return origin[0], None if hoisted.noise is None else origin[1], weights
 
 
 def sequences_of(
-    cell: Compiled, origin: Sequence[Tensor], shapes: Sequence[torch.Size]
+    hoisted: Hoisted, origin: Sequence[Tensor], shapes: Sequence[torch.Size]
 ) -> list[Tensor]:
     """What the loop read at every step, of these shapes, from what it is computed from."""
-    x, noise, weights = _named(cell, origin)
-    flat, _ = cell.hoisted.run(x, weights, noise)
+    x, noise, weights = _named(hoisted, origin)
+    flat, _ = hoisted.run(x, weights, noise)
     return [s.view(shape) for s, shape in zip(flat, shapes, strict=True)]
 
 
 def differentiable_backward(
-    cell: Compiled,
+    hoisted: Hoisted,
+    cell: Cell,
     gradients: Sequence[Tensor | None],
     origin: Sequence[Tensor],
     shape: Sequence[int],
@@ -55,7 +57,8 @@ def differentiable_backward(
     The gradient goes straight to input and weights, past the loop's sequences and parameters.
 
     Args:
-        cell: what ran.
+        hoisted: how the loop was computed from its origin.
+        cell: what the kernels were made for.
         gradients: those of its outputs: histories of this many states, and last states.
         origin: what the loop was computed from.
         shape: steps and batch.
@@ -68,14 +71,14 @@ def differentiable_backward(
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # In the graph of what the loop was given, but apart from its other uses.
         origin, states, starts = ([_apart(t) for t in p] for p in (origin, states, starts))
-        x, noise, named = _named(cell, origin)
+        x, noise, named = _named(hoisted, origin)
         if resets is not None and reverse:  # as they were given, see native.steps_of
             resets = torch.cat([torch.zeros_like(resets[:1]), resets[:-1]])
         call = Call(
             x.view(*shape, -1), tuple(states), tuple(starts), reverse, lengths, resets, True,
             None if noise is None else noise.view(*shape, -1),
         )  # fmt: skip
-        _, last, every = reference.run(cell.cell, named, call)
+        _, last, every = reference.run(cell, named, call)
         outputs = [*(every or ())[:histories], *last]
         pairs = [
             (o, g)

@@ -51,14 +51,33 @@ def check(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype) -> None:
         Unsupported: they differ; the message says in what.
     """
     undisturbed(lambda: _check_twice(cell, hoisted, real))
+    wrong = difference(cell, run, real, hoisted.changed)
+    if wrong:
+        raise Unsupported(
+            f"its kernels give another {wrong} than its step does{at(step_at(cell))}: the step "
+            "does something that PyTorch's operations alone do not show"
+        )
+
+
+def difference(cell: Cell, run: Run, real: torch.dtype, changed: str = "") -> str | None:
+    """What an engine gives otherwise than the reference engine on random numbers, or None.
+
+    Args:
+        cell: the cell.
+        run: runs the engine with given weights.
+        real: the type of the numbers.
+        changed: the line of the step that changes a tensor in place, for a message.
+
+    Raises:
+        Unsupported: PyTorch cannot differentiate the step.
+        InputError: the cell does not keep to its contract.
+    """
+    wrong = None
     for seed in range(DRAWS):
-        wrong = undisturbed(lambda seed=seed: _difference(cell, hoisted, run, real, seed))  # type: ignore[misc]
+        wrong = undisturbed(lambda s=seed: _difference(cell, run, real, changed, s))  # type: ignore[misc]
         if wrong is None:
-            return
-    raise Unsupported(
-        f"its kernels give another {wrong} than its step does{at(step_at(cell))}: the step does "
-        "something that PyTorch's operations alone do not show"
-    )
+            return None
+    return wrong
 
 
 def _check_twice(cell: Cell, hoisted: Hoisted, real: torch.dtype) -> None:
@@ -74,7 +93,7 @@ def _check_twice(cell: Cell, hoisted: Hoisted, real: torch.dtype) -> None:
     )
 
 
-def _difference(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype, seed: int) -> str | None:
+def _difference(cell: Cell, run: Run, real: torch.dtype, changed: str, seed: int) -> str | None:
     """What differs, for one draw of the numbers."""
     weights, call = _drawn(cell, real, seed)
     try:
@@ -84,8 +103,7 @@ def _difference(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype, seed:
     except RuntimeError as error:
         said = (str(error).splitlines() or [""])[0]
         raise Unsupported(
-            f"PyTorch itself cannot differentiate its step{at(hoisted.changed or step_at(cell))} "
-            f"({said})"
+            f"PyTorch itself cannot differentiate its step{at(changed or step_at(cell))} ({said})"
         ) from None
     received = _results(run, weights, call)
     for name, right in expected.items():

@@ -9,6 +9,7 @@ one, so that the nodes never multiply.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,6 +151,8 @@ class Graph:
 
     def _node(self, op: str, args: tuple[Node, ...], width: int, attribute: Any) -> Node:
         marks = (id(attribute[0]), attribute[1]) if op == "leaf" else attribute
+        if op == "constant":
+            marks = attribute.hex()  # tells −0 from 0, and NaN is itself
         key = (op, tuple(map(id, args)), width, marks)
         if key not in self._nodes:
             self._nodes[key] = Node(op, args, width, attribute, len(self._nodes))
@@ -158,13 +161,17 @@ class Graph:
 
 def _simplified(name: str, args: tuple[Node, ...]) -> Node | None:
     def is_constant(node: Node, value: float) -> bool:
-        return node.op == "constant" and node.attribute == value
+        same = node.op == "constant" and node.attribute == value
+        return same and math.copysign(1, node.attribute) == math.copysign(1, value)
 
     if name == "where" and args[0].op == "constant":
         return args[1] if args[0].attribute else args[2]
-    if name == "add" and is_constant(args[0], 0.0):
+    # −0 + 0 is 0: what adds nothing to any number is −0.
+    if name == "add" and is_constant(args[0], -0.0):
         return args[1]
-    if name in ("add", "sub") and is_constant(args[1], 0.0):
+    if (name == "add" and is_constant(args[1], -0.0)) or (
+        name == "sub" and is_constant(args[1], 0.0)
+    ):
         return args[0]
     if name == "mul" and is_constant(args[0], 1.0):
         return args[1]

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.cells.contract import Cell
 from elman.compiler.build import build, engine
 from elman.compiler.call import profiled
 from elman.compiler.differentiate import Plan, in_place, plan
@@ -242,10 +241,11 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
 class Compiled:
     """A cell of certain sizes and type of numbers: its plan, its source and its kernels."""
 
-    def __init__(self, hoisted: Hoisted, loop: Loop, *, cell: Cell, only_forward: bool = False):
-        self.hoisted, self.cell = hoisted, cell
+    def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
+        self.hoisted = hoisted
         self.digest = digest(hoisted, loop)
         self.checked = False  # whether its numbers have been compared with the reference engine's
+        self.refused = ""  # why it is not run: see native._ready
         self.plan: Plan = plan(Lowering(loop))
         owned = [k for k in range(len(hoisted.sequences)) if hoisted.owns(k)]
         self.places = in_place(self.plan, owned)

@@ -185,7 +185,7 @@ class Lowering(Rules):
         step: int,
     ) -> Rows:  # fmt: skip
         rows = self._last(of, dim)
-        zero, width = self.graph.constant(0.0), shape[-1]
+        zero, width = self.graph.constant(-0.0), shape[-1]  # which adds nothing to any number
         if step != 1 or (dim not in (-1, len(shape) - 1)):
             raise Unsupported("a slice with a step has no kernel")
         start += width if start < 0 else 0

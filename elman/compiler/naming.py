@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from importlib import import_module
 from typing import Any
@@ -51,7 +52,7 @@ def cell_of(name: str) -> Cell:
     Raises:
         InputError: there is no such class here.
     """
-    place, _, _ = name.rpartition("#")
+    place = re.sub(r"~\d+$", "", name.rpartition("#")[0])  # the number of another of its name
     place, bracket, options = place.partition("[")
     module, _, path = place.partition(":")
     try:

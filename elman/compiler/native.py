@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
-from elman.cells.lines import at, step_line
+from elman.cells.lines import at, step_at, step_line
+from elman.cells.options import Reading, is_mutable
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
 from elman.compiler.call import (
@@ -36,11 +38,12 @@ from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
 from elman.errors import InputError
 
-_known: dict[Any, str] = {}
-"""The name of a compiled cell, or why there is none (after a question mark)."""
-_by_object: weakref.WeakKeyDictionary[Cell, dict[Any, str]] = weakref.WeakKeyDictionary()
-"""The same by cell, and by the types of its numbers and of those that PyTorch makes by default."""
-_namesakes = itertools.count(2)
+KEPT = 64
+"""Kernels of a class of cells that are kept while no network uses them: a next one may."""
+_known: weakref.WeakKeyDictionary[type[Cell], dict[Any, tuple[str, operator.Held | None]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The name of a compiled cell, or why there is none (after a question mark), by what it reads."""
 _naming = threading.RLock()
 """Held while a cell gets its name: two threads may bring cells at once."""
 
@@ -64,7 +67,7 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     real = call.state[0].dtype
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = tagged_name(cell.tag, real)
+        name = _tagged_name(cell, real)
         return name[1:] if name.startswith("?") else None
     if is_transformed():
         return "it does not run inside torch.func or in forward mode"
@@ -85,16 +88,16 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         return reference.run(cell, weights, call)
     real = next(iter(weights.values())).dtype
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = tagged_name(cell.tag, real)
+        name, made_for = _tagged_name(cell, real), None
     else:
-        name = _name(cell, real)
+        name, made_for = _name(cell, real), vars(cell)["_memo"][_kind(cell, real)].cell
     if name == "!":
         return reference.run(cell, weights, call)
-    return steps_of(name, weights, call)
+    return steps_of(name, made_for, weights, call)
 
 
-def steps_of(name: str, weights: Mapping[str, Tensor], call: Call) -> Result:
-    """Run the kernels of that name."""
+def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: Call) -> Result:
+    """Run the kernels of that name, which were made for ``cell``."""
     steps, batch = call.x.shape[:2]
     real = next(iter(weights.values())).dtype
     compiled = operator.COMPILED[name]
@@ -124,7 +127,7 @@ def steps_of(name: str, weights: Mapping[str, Tensor], call: Call) -> Result:
         out = operator.loop(
             name, origin, sequences, parameters, states, starts,
             None if resets is None else resets.contiguous(), call.lengths,
-            call.reverse, call.every_state, train,
+            call.reverse, call.every_state, train, cell=cell,
         )  # fmt: skip
     layout = operator.Layout(compiled, call.every_state, train)
     y = out[0]
@@ -153,26 +156,63 @@ def _check_alike(weights: Mapping[str, Tensor], call: Call) -> None:
 
 def tagged(cell: Cell) -> Cell:
     """``cell``, with a name by which a compiler that traces Python can speak of it."""
-    key = _key(cell) or id(cell)
     with _naming:
-        if key not in _tags:
-            _tags[key] = f"{_process}-{len(_tags)}"
-            _tagged[_tags[key]] = cell
-        cell.__dict__["tag"] = _tags[key]
+        tag = f"{_process}-{next(_count)}"
+        _tagged[tag] = cell
+        cell.__dict__["tag"] = tag
+        cell.__dict__["_mutable"] = tuple(n for n, v in vars(cell).items() if is_mutable(n, v))
     return cell
 
 
 _process = uuid.uuid4().hex
-_tags: dict[Any, str] = {}
-_tagged: dict[str, Cell] = {}
+_count = itertools.count()
+_tagged: weakref.WeakValueDictionary[str, Cell] = weakref.WeakValueDictionary()
+
+
+def _tagged_name(cell: Cell, real: torch.dtype) -> str:
+    """The name of the kernels of a cell, while PyTorch compiles what reads its tag."""
+    for name in cell.__dict__[
+        "_mutable"
+    ]:  # compared here, so that the compiled code is for these values
+        if not _alike(getattr(cell, name), _tagged_option(cell.tag, name)):
+            return f"?its option {name} has changed while it was compiled"
+    return tagged_name(cell.tag, cell.training, real)
+
+
+def _alike(value: Any, known: Any) -> bool:
+    if known is None:
+        return False
+    if isinstance(value, (list, tuple)):
+        return len(value) == len(known) and all(map(_alike, value, known))
+    if isinstance(value, dict):
+        return _alike(list(value), known[0]) and _alike(list(value.values()), known[1])
+    return bool(value == known)
 
 
 @constant_while_compiling
-def tagged_name(tag: str, real: torch.dtype) -> str:
-    """The name of the kernels of the cell with this tag, while PyTorch compiles."""
-    if tag not in _tagged:  # pickled in another process
+def _tagged_option(tag: str, name: str) -> Any:
+    """An option of the cell with this tag, in lists: of a dictionary, its keys and its values."""
+    cell = _tagged.get(tag.partition(".")[0])
+    return None if cell is None else _in_lists(getattr(cell, name))
+
+
+def _in_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [list(value), _in_lists(list(value.values()))]
+    return [_in_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+@constant_while_compiling
+def tagged_name(tag: str, mode: bool, real: torch.dtype) -> str:
+    """The name of the kernels of the cell with this tag, which is in this mode."""
+    cell = _tagged.get(tag.partition(".")[0])
+    if cell is None:
         return "?run the network once before compiling it"
-    return _ready(_tagged[tag], real)
+    name = _ready(cell, real)
+    if name[0] not in "?!":
+        # The compiled code will speak of it.
+        operator.hold(name, for_good=vars(cell)["_memo"][_kind(cell, real)].cell)
+    return name
 
 
 def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
@@ -182,7 +222,7 @@ def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
     """
     for cell in cells:
         if hasattr(cell, "tag"):
-            tagged_name(cell.tag, real)
+            _tagged_name(cell, real)
 
 
 def source(cell: Cell) -> str:
@@ -207,39 +247,65 @@ def compiled(cell: Cell, real: torch.dtype | None = None) -> Compiled:
 
 
 def _name(cell: Cell, real: torch.dtype) -> str:
-    """The name under which ``cell``'s kernels are known, compiled on first use."""
-    kind = (real, torch.get_default_dtype())  # of what a step makes without saying its type
-    names = _by_object.setdefault(cell, {})
-    if kind in names:
-        return names[kind]
-    with _naming:
-        if getattr(cell, "tag", None) not in _tagged:
-            tagged(cell)
-        key = _key(cell)
-        if key is None or (key, kind) not in _known:
-            with unrecorded():
-                name = _compile(cell, real)
-            if key is not None:
-                _known[key, kind] = name
-        else:
-            name = _known[key, kind]
-        names[kind] = name
-    return name
+    """The name under which ``cell``'s kernels are known, compiled on first use.
+
+    They are those of what its step reads today: options that have changed get kernels of their own.
+    """
+    memos: dict[Any, _Memo] = vars(cell).get("_memo") or {}
+    kind = _kind(cell, real)
+    memo = memos.get(kind)
+    if memo is None or not memo.reading.holds(cell):
+        with _naming:
+            # What is read is written down first: a change in the meantime will be seen.
+            reading = Reading(cell, Cell)
+            memo = _remembered(cell, reading, kind)
+            vars(cell)["_memo"][kind] = memo
+    if memo.name[0] in "?!":
+        return memo.name
+    return operator.COMPILED[memo.name].refused or memo.name
 
 
-_NOT_OF_THE_STEP = frozenset(vars(torch.nn.Module())) | {"_options", "tag"}
+_Kind = tuple[bool, torch.dtype, torch.dtype]
 
 
-def _key(cell: Cell) -> Any:
-    """What decides the kernels of a cell, or None where that cannot be told."""
-    plain = []
-    for name, value in vars(cell).items():
-        if name in _NOT_OF_THE_STEP:
-            continue
-        if not isinstance(value, (int, float, str, bool, tuple, type(None))):
-            return None
-        plain.append((name, value))
-    return type(cell), tuple(sorted(plain)), tuple(cell.weight_shapes().items())
+def _kind(cell: Cell, real: torch.dtype) -> _Kind:
+    """A cell has kernels for its mode, the type of its numbers, and that of those it makes."""
+    return vars(cell)["training"], real, torch.get_default_dtype()
+
+
+class _Memo(NamedTuple):
+    """The kernels of a cell as it was, for one kind."""
+
+    name: str
+    reading: Reading
+    cell: Cell
+    held: operator.Held | None = None
+
+
+def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
+    """The kernels of a cell that reads this: those of another such cell, or new ones."""
+    if hooked := [k for k in ("_forward_hooks", "_forward_pre_hooks") if vars(cell)[k]]:
+        return _Memo(f"?it has {hooked[0][1:]}, which are called at every step", reading, cell)
+    made_for = cell.bind({})
+    known = _known.setdefault(type(cell), {})
+    mode, *types = kind
+    key: Any = None
+    if reading.key is not None:
+        key = reading.key, tuple(cell.weight_shapes().items()), *types
+        for which in (None, mode):  # None: the step does not ask for its mode
+            if (key, which) in known:
+                name, held = known[key, which]
+                return _Memo(name, reading, made_for, held)
+    read: list[bool] = []
+    watched = cell.bind({})
+    watched.__dict__["_mode_read"] = read
+    name = _compile(watched, kind[1])
+    held = None if name[0] in "?!" else operator.hold(name)
+    if key is not None:
+        while len(known) >= KEPT:
+            known.pop(next(iter(known)))
+        known[key, mode if read else None] = name, held
+    return _Memo(name, reading, made_for, held)
 
 
 def _ready(cell: Cell, real: torch.dtype) -> str:
@@ -253,17 +319,15 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
             compiled.build(real)
             mark = fingerprint(cell, compiled.hoisted, compiled.source, real)
             if not build.is_marked(mark):
-                check(cell, compiled.hoisted, partial(steps_of, name), real)
+                check(cell, compiled.hoisted, partial(steps_of, name, cell), real)
                 build.mark(mark)
             compiled.checked = True
             return name
         except InputError:
-            why = "!"
+            compiled.refused = "!"
         except (Unsupported, build.BuildError) as error:
-            why = f"?{error}"
-        for names in (_known, *_by_object.values()):
-            names.update({k: why for k, n in names.items() if n == name})
-    return why
+            compiled.refused = f"?{error}"
+    return compiled.refused
 
 
 def _compile(cell: Cell, real: torch.dtype) -> str:
@@ -271,9 +335,13 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         return f"?the native engine computes in float32 and float64, not in {real}"
     try:
         build.compiler()
-        with _disable_current_modes():  # of a compiler of PyTorch's that runs this with fakes
-            compiled = Compiled(*trace(cell, decompose, real), cell=cell.bind({}))
-    except (Unsupported, build.BuildError) as why:
+        # Of a compiler of PyTorch's that runs this with fakes, and of what records programs.
+        with _disable_current_modes(), unrecorded():
+            compiled = Compiled(*trace(cell, decompose, real))
+    except Unsupported as why:
+        named = re.search(r":\d+\)", str(why))
+        return f"?{why}" if named else f"?{why}{at(step_at(cell))}"
+    except build.BuildError as why:
         return f"?{why}"
     except InputError:
         return "!"  # the cell does not keep to its contract: the reference engine says how
@@ -282,10 +350,9 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         line = at(step_line(cell, error))
         return f"?its step cannot be traced{line} ({type(error).__name__}: {reason[0]})"
     name = name_of(cell, real, compiled.digest)
-    held = operator.COMPILED.get(name)
-    if held is not None and type(held.cell) is not type(cell):  # two classes of one name
+    if name in operator.COMPILED:  # held by others, who may have done something beside it
         place, _, end = name.rpartition("#")
-        name = f"{place}~{next(_namesakes)}#{end}"
+        name = f"{place}~{next(_count)}#{end}"
     operator.COMPILED[name] = compiled
     return name
 
@@ -300,7 +367,11 @@ def revived(name: str) -> Compiled:
     if real is None:
         raise unknown(name)
     cell = cell_of(name)
-    with _naming, unrecorded():
-        if _compile(cell, real) != name or _ready(cell, real) != name:
-            raise unknown(name)
-    return operator.COMPILED[name]
+    with unrecorded():
+        known = _ready(cell, real)
+    if known[0] in "?!" or known.rpartition("#")[2] != name.rpartition("#")[2]:
+        raise unknown(name)
+    compiled = operator.COMPILED.setdefault(name, operator.COMPILED[known])
+    for each in {known, name}:
+        operator.hold(each, for_good=cell.bind({}))
+    return compiled

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from elman.cells.contract import Cell
 from elman.compiler.again import differentiable_backward, grouped, sequences_of
 from elman.compiler.differentiate import Pair
 from elman.compiler.ir import Buffer
@@ -22,13 +24,38 @@ class _Kernels(dict[str, Compiled]):
     def __missing__(self, name: str) -> Compiled:
         from elman.compiler.native import revived
 
-        ending = name[name.rindex("#") :]  # of all that it computes
-        alike = (k for own, k in self.items() if own.endswith(ending) and k.checked)
-        return next(alike, None) or revived(name)
+        return revived(name)
 
 
 COMPILED: dict[str, Compiled] = _Kernels()
 """What the operators run, by the name that they are given."""
+
+
+class Held:
+    """Keeps the kernels of that name: when the last holder of it is gone, they go."""
+
+    def __init__(self, name: str):
+        self.name = name
+        weakref.finalize(self, COMPILED.pop, name, None)
+
+
+_held: weakref.WeakValueDictionary[str, Held] = weakref.WeakValueDictionary()
+_for_good: dict[str, tuple[Held, Cell]] = {}
+
+
+def hold(name: str, *, for_good: Cell | None = None) -> Held:
+    """A holder of the kernels of that name.
+
+    Where a graph of others speaks of them, they are held ``for_good``, with the cell that they
+    were made for.
+    """
+    held = _held.get(name)
+    if held is None:
+        held = _held[name] = Held(name)
+    if for_good is not None:
+        _for_good[name] = held, for_good
+    return held
+
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
@@ -322,8 +349,9 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
         len(origin), len(kept), len(parameters), len(states), len(starts), layout.histories
     )  # fmt: skip
     ctx.name, ctx.reverse, ctx.layout = name, reverse, layout
+    ctx.held = hold(name)
     ctx.sequence_shapes = [s.shape for s in sequences]
-    ctx.direct = False
+    ctx.direct, ctx.cell = False, None
 
 
 def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
@@ -338,14 +366,15 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         )
     given = [*gradients[: layout.histories], *gradients[layout.last]]
     if torch.is_grad_enabled() or is_batched(given):
+        cell = ctx.cell or _for_good[ctx.name][1]
         found = differentiable_backward(
-            COMPILED[ctx.name], given, origin, ctx.sequence_shapes[0][:2], layout.histories,
-            states, starts, resets, lengths, ctx.reverse,
+            COMPILED[ctx.name].hoisted, cell, given, origin, ctx.sequence_shapes[0][:2],
+            layout.histories, states, starts, resets, lengths, ctx.reverse,
         )  # fmt: skip
         between = [None] * len(ctx.sequence_shapes), [None] * len(parameters)
         return (None, found[0], *between, *found[1:], None, None, None, None, None)
     if ctx.direct and ctx.counter._version != ctx.version:
-        again = sequences_of(COMPILED[ctx.name], origin, ctx.sequence_shapes)
+        again = sequences_of(COMPILED[ctx.name].hoisted, origin, ctx.sequence_shapes)
         histories[0], *_ = _loop(
             ctx.name, origin, again, parameters, states, starts, resets, lengths, ctx.reverse,
             False, False,
@@ -362,7 +391,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         ctx.reverse,
     )  # fmt: skip
     if ctx.direct:
-        first = 3 + len(origin) + len(sequences)
+        first = 4 + len(origin) + len(sequences)
         out = _loop_backward(*inputs, ctx.needs_input_grad[first : first + len(parameters)])
     else:
         out = torch.ops.elman.loop_backward(*inputs)
@@ -374,7 +403,9 @@ class _Loop(torch.autograd.Function):
     """``elman::loop`` without the dispatch of operators, which takes a third of a millisecond."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, sizes: Any, rest: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, name: str, cell: Cell, sizes: Any, rest: Any, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         inputs = (name, *grouped(tensors, sizes), *rest)
         out = _loop(*inputs, reuse=True)
         # The output is saved without its count of changes: changed in place, as by
@@ -383,13 +414,13 @@ class _Loop(torch.autograd.Function):
         _set_up(ctx, inputs, [y.data, *others])
         ctx.counter, ctx.version = y.detach(), y._version
         ctx.counter.data = y.new_empty(0)
-        ctx.direct = True
+        ctx.direct, ctx.cell = True, cell
         return tuple(out[: ctx.layout.last.stop])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         _, *groups = _backward(ctx, gradients)[:6]
-        return (None, None, None, *(gradient for group in groups for gradient in group))
+        return (None, None, None, None, *(gradient for group in groups for gradient in group))
 
 
 def loop(
@@ -400,14 +431,22 @@ def loop(
     states: Sequence[Tensor],
     starts: Sequence[Tensor],
     *rest: Any,
+    cell: Cell | None,
 ) -> Sequence[Tensor]:
-    """``elman::loop`` by the shortest way: its histories and last states; more may follow."""
+    """``elman::loop`` by the shortest way: its histories and last states; more may follow.
+
+    Derivatives of derivatives run ``cell``, which the kernels were made for. It may be left out
+    where these are held for good.
+    """
     groups = (origin, sequences, parameters, states, starts)
     if is_traced(t for group in groups for t in group):
+        if cell is not None:
+            hold(name, for_good=cell)
         return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
     if not rest[-1]:  # no gradient is wanted
         return _loop(name, *groups, *rest)
-    return _Loop.apply(name, [len(g) for g in groups], rest, *(t for g in groups for t in g))
+    sizes = [len(g) for g in groups]
+    return _Loop.apply(name, cell, sizes, rest, *(t for g in groups for t in g))
 
 
 _library.impl("loop", _loop, "CPU")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +20,12 @@ from torch.overrides import TorchFunctionMode
 from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
+from elman.cells.lines import at, step_at
 from elman.compiler import reference
-from elman.compiler.call import Call, Result, in_onnx, under_autocast
-from elman.compiler.products import affine
+from elman.compiler.call import Call, Result, in_onnx, under_autocast, unrecorded
+from elman.compiler.check import TOLERANCE, difference
+from elman.compiler.products import affine, is_transformed
+from elman.compiler.record import Unsupported
 from elman.compiler.scan import Course, has_kernel, inside, previous, scan
 from elman.errors import InputError
 
@@ -45,7 +49,25 @@ def unsupported(cell: Cell, call: Call) -> str | None:
         return "ONNX has no operator for a scan"
     if not call.x.dtype.is_floating_point:
         return f"a scan is of real numbers, not of {call.x.dtype}"
-    return None
+    if torch.compiler.is_compiling() or is_transformed():
+        return None
+    return _differs(cell, call.x.dtype if call.x.dtype in TOLERANCE else torch.float32)
+
+
+def _differs(cell: Cell, real: torch.dtype) -> str | None:
+    """Why a scan gives other numbers than the cell's steps do, which is found out once."""
+    found = _checked.setdefault(cell, {})
+    if real not in found:
+        try:
+            with unrecorded():
+                wrong = difference(cell, partial(run, cell), real)
+        except (Unsupported, InputError):
+            wrong = None  # the step itself is wrong: it says so when it runs
+        found[real] = wrong and (
+            f"all steps at once give another {wrong} than one after the other do"
+            f"{at(step_at(cell, 'coefficients'))}: its functions must treat every step by itself"
+        )
+    return found[real]
 
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
@@ -64,10 +86,10 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     maps = nullcontext() if torch.compiler.is_compiling() or not has_kernel(call.x) else _Maps()
     with torch.autocast(kind, enabled=False) if cast else nullcontext(), maps:
         bound = cell.bind(weights)
-        if not torch.compiler.is_compiling() and cell not in _checked:
+        if not torch.compiler.is_compiling() and cell not in _stepped:
             with torch.no_grad():
                 bound.checked(call.x[0], *call.state)
-            _checked.add(cell)
+            _stepped.add(cell)
         return _run(bound, call)  # type: ignore[arg-type]
 
 
@@ -84,7 +106,11 @@ class _Maps(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-_checked: weakref.WeakSet[Cell] = weakref.WeakSet()
+_checked: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, str | None]]
+_checked = weakref.WeakKeyDictionary()
+"""By cell and type of numbers, what is wrong with its scans."""
+
+_stepped: weakref.WeakSet[Cell] = weakref.WeakSet()
 """Cells one step of which has been taken, to see that it keeps to the contract."""
 
 

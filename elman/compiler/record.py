@@ -169,7 +169,8 @@ class Recorder(TorchDispatchMode):
             self._numbers[key] = len(self.shapes)
             self.shapes[self._numbers[key]] = tuple(tensor.shape)
             self.types[self._numbers[key]] = tensor.dtype
-            self._storages.setdefault(tensor.untyped_storage().data_ptr(), set()).add(key)
+            if isinstance(key, tuple):
+                self._storages.setdefault(tensor.untyped_storage().data_ptr(), set()).add(key)
             self._alive.append(tensor)
         return self._numbers[key]
 
@@ -277,7 +278,7 @@ class Recorder(TorchDispatchMode):
 
     @staticmethod
     def _key(tensor: Tensor) -> Any:
-        if tensor.numel() == 0:
+        if tensor.numel() == 0 or tensor._is_zerotensor():
             return id(tensor)
         return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 

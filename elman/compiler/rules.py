@@ -109,9 +109,11 @@ class Rules:
         raise Unsupported("a sum that drops the units' axis has no kernel: keep it (keepdim=True)")
 
     def _row_sum(self, rows: Rows) -> Rows:
-        total = self.graph.constant(0.0)
+        total = self.graph.constant(-0.0)
         for node, width in rows.pieces:
-            if node.op == "constant" or (node.width <= 1 and width > 1):
+            if width == 1:
+                part = node
+            elif node.width <= 1:
                 part = self.graph.op("mul", node, self.graph.constant(width))
             else:
                 part = self.graph.reduce("sum", node)
@@ -136,8 +138,7 @@ class Rules:
             raise Unsupported("a maximum that drops the units' axis has no kernel: keep it")
         best = None
         for node, width in rows.pieces:
-            same = node.op == "constant" or (node.width <= 1 and width > 1)
-            one = node if same else self.graph.reduce("max", node)
+            one = node if width == 1 or node.width <= 1 else self.graph.reduce("max", node)
             best = one if best is None else self.graph.op("maximum", best, one)
         assert best is not None
         return Rows(((best, 1),))
@@ -256,6 +257,9 @@ class Rules:
         return self._filled(operation, 1.0)
 
     def _zeros_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+        return self._filled(operation, 0.0)
+
+    def _efficientzerotensor_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
         return self._filled(operation, 0.0)
 
     def _ones_(self, operation: Operation, *_: Any, **__: Any) -> Rows:

@@ -50,7 +50,7 @@ class Stream:
         self._names = names
         self._flat = [name for layer in names for name in layer.values()]
         self._cells = [
-            Compiled(*trace(cell, decompose, real, hoist=False), cell=cell, only_forward=True)
+            Compiled(*trace(cell, decompose, real, hoist=False), only_forward=True)
             for cell in cells
         ]
         self._real = real

@@ -505,6 +505,19 @@ class _Loss(torch.autograd.Function):
         return (None, *(None for _ in ctx.cotangents), *ctx.cotangents)
 
 
+def _again(operation: Operation, values: Mapping[int, Any]) -> list[Any]:
+    """The operation, of numbers of the loop's type."""
+    try:
+        return operation.run(values)
+    except Unsupported:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise Unsupported(
+            f"{operation.function} has no kernel ({said}){at(operation.line)}"
+        ) from None
+
+
 def _differentiate(
     loop: Sequence[Operation],
     decompose: Callable[[Any], Callable[..., Any] | None],
@@ -534,7 +547,7 @@ def _differentiate(
         with recorder:
             for operation in loop:
                 recorder.line = operation.line  # of the step, for messages
-                values.update(zip(operation.results, operation.run(values), strict=True))
+                values.update(zip(operation.results, _again(operation, values), strict=True))
             recorder.line = ""  # a gradient's operations stand in nobody's step
             outputs = [values[n] for n in new]
             wanted = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]

@@ -205,7 +205,7 @@ class NARX(Recurrent):
         check_types(self._like(), x, [(targets, *before)])
         inputs = _continued(before[1], x)
         outputs = _continued(before[2], targets)
-        y, _, _ = self.cells[0](x, targets, inputs[:-1], outputs[:-1])
+        y, _, _ = self._cells[0].bind(self.weights(0))(x, targets, inputs[:-1], outputs[:-1])
         last = targets[-1:] if len(targets) else before[0].unsqueeze(0)
         # A state of its own: what is done to the targets afterwards is not done to it.
         return y, (last.clone(), inputs[-1:], outputs[-1:])

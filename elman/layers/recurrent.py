@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
+from elman.cells.changes import follow
 from elman.cells.contract import Cell
 from elman.cells.sizes import positive
 from elman.compiler import engine, native
@@ -39,7 +40,8 @@ class Recurrent(nn.Module):
     Every cell's weights are named as in ``torch.nn``: ``weight_ih_l0``, ``weight_hh_l1_reverse``.
 
     Args:
-        cell: the cell of the first layer. The deeper layers are made like it.
+        cell: the cell of the first layer. The deeper layers are made like it. An option that is
+            set on it later is set in every layer; on one of :attr:`cells`, in that one.
         layers: how many layers.
         bidirectional: also run from the end to the start, with a cell of its own.
         batch_first: batches are (B, T, …) in place of (T, B, …). States are not affected.
@@ -54,6 +56,12 @@ class Recurrent(nn.Module):
     Raises:
         InputError: an argument has a value that cannot be used.
     """
+
+    fixed: ClassVar[frozenset[str]] = frozenset(
+        {"input_size", "hidden_size", "output_size", "num_layers", "num_directions"}
+        | {"bidirectional", "skip", "learn_initial_state"}
+    )
+    """Attributes that say how the network was made."""
 
     def __init__(
         self,
@@ -91,12 +99,13 @@ class Recurrent(nn.Module):
         for layer, size in enumerate(sizes):
             for direction in range(self.num_directions):
                 given = layer == direction == 0 and size == cell.hidden_size
-                self._add(cell if given else cell.resized(width, size))
+                made = cell if given else cell.resized(width, size)
+                follow(cell, *self._add(made))
             self._add_link(layer, width)
             width = self._cells[-1].state_sizes[0] * self.num_directions
         self.output_size = width
 
-    def _add(self, cell: Cell) -> None:
+    def _add(self, cell: Cell) -> list[Cell]:
         if self.forget_bias is not None:
             cell.fill_bias("f", self.forget_bias)
         end = self._suffix(len(self._cells))
@@ -114,8 +123,21 @@ class Recurrent(nn.Module):
                     f"initial_{name}{end}",
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
-        self._cells.append(native.tagged(cell.bind({})))
-        self._rested.append(native.tagged(cell.at_rest().bind({})))
+        own = cell.bind({})
+        own.train(self.training)
+        self._cells.append(own)
+        self._rested.append(own if cell.at_rest() is cell else cell.at_rest().bind({}))
+        self._introduce(-1)
+        return [own, self._rested[-1]]
+
+    def _introduce(self, k: int) -> None:
+        """The k-th cell as training and as evaluation have it, to each other and to compilers."""
+        own, rested = self._cells[k], self._rested[k]
+        native.tagged(own)
+        if rested is not own:
+            native.tagged(rested)
+            vars(rested)["training"] = own.training
+            follow(own, rested)
 
     def _add_link(self, layer: int, width: int) -> None:
         cell = self._cells[-1]
@@ -129,6 +151,28 @@ class Recurrent(nn.Module):
             self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
             self.register_parameter(f"bias_highway_l{layer}", nn.Parameter(weight.new_empty(width)))
             self._reset_link(layer)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the mode also for the cells.
+
+        Raises:
+            InputError: the network was made with another value and cannot change any more.
+        """
+        if name in self.fixed and vars(self).get(name, value) != value:
+            raise InputError(
+                f"{name} is decided when a network is made: this {type(self).__name__} has "
+                f"{vars(self)[name]!r}, received {value!r}; make a new one."
+            )
+        super().__setattr__(name, value)
+        if name == "training":
+            for cell in (*vars(self).get("_cells", ()), *vars(self).get("_rested", ())):
+                cell.train(value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As copies and unpickled networks begin."""
+        super().__setstate__(state)
+        for k in range(len(self._cells)):
+            self._introduce(k)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -337,8 +381,15 @@ class Recurrent(nn.Module):
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The cells with their present weights, by layer, in each layer by direction."""
-        return tuple(cell.bind(self.weights(k)) for k, cell in enumerate(self._cells))
+        """The cells with their present weights, by layer, in each layer by direction.
+
+        An option that is set on one of them is set on the network's.
+        """
+        bound = tuple(cell.bind(self.weights(k)) for k, cell in enumerate(self._cells))
+        if not torch.compiler.is_compiling():
+            for cell, own in zip(bound, self._cells, strict=True):
+                follow(cell, own)
+        return bound
 
     def weights(self, k: int) -> dict[str, Tensor]:
         """The weights and constants of the k-th cell, by the cell's own names."""
@@ -347,12 +398,6 @@ class Recurrent(nn.Module):
     def weight_names(self, k: int) -> dict[str, str]:
         """This network's names for the weights and constants of the k-th cell."""
         return self._weight_names[k]
-
-    def train(self, mode: bool = True) -> Self:
-        """Say whether the network is in training, to its cells too."""
-        for cell in self._cells:
-            cell.train(mode)
-        return super().train(mode)
 
     def __prepare_scriptable__(self) -> Any:
         """What ``torch.jit.script`` asks for in place of this network.

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from elman.cells.contract import Cell
+from elman.cells.options import Reading
 from elman.compiler import engine, native
-from elman.compiler.build import REALS
 from elman.compiler.stream import Stream, Unsupported
 
 if TYPE_CHECKING:
     from elman.layers.recurrent import Recurrent
 
-_streams: weakref.WeakKeyDictionary[Recurrent, dict[torch.dtype, Stream | None]]
+_Made = tuple[Stream | None, list[Reading]]
+_streams: weakref.WeakKeyDictionary[Recurrent, dict[torch.dtype, _Made]]
 _streams = weakref.WeakKeyDictionary()
+"""The streams of a network by type of number, and what its cells' steps read when each was made."""
 
 
 def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
@@ -28,13 +31,24 @@ def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
     """
     real = real or next(network.parameters()).dtype
     try:
-        stream = _streams[network][real]
+        stream, readings = _streams[network][real]
     except KeyError:
-        stream = _streams.setdefault(network, {})[real] = _made(network, real)
+        stream, readings = _made(network, real)
+    for reading, cell in zip(readings, network._rested, strict=True):
+        if not reading.holds(cell):
+            stream, _ = _made(network, real)
+            break
     return stream if stream is not None and engine.forced() in (None, "native") else None
 
 
-def _made(network: Recurrent, real: torch.dtype) -> Stream | None:
+def _made(network: Recurrent, real: torch.dtype) -> _Made:
+    readings = [Reading(cell, Cell) for cell in network._rested]
+    made = _new(network, real), readings
+    _streams.setdefault(network, {})[real] = made
+    return made
+
+
+def _new(network: Recurrent, real: torch.dtype) -> Stream | None:
     cells = network._rested
     alike = len({cell.state_sizes for cell in cells}) == 1
     if network.bidirectional or any(network._linked) or not alike:
@@ -49,4 +63,5 @@ def _made(network: Recurrent, real: torch.dtype) -> Stream | None:
 
 def forget(network: Recurrent) -> None:
     """The network takes its steps cell by cell from now on: its stream cannot be built here."""
-    _streams[network] = dict.fromkeys(REALS)
+    made = _streams[network]
+    made.update({real: (None, readings) for real, (_, readings) in made.items()})

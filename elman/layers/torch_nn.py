@@ -61,6 +61,7 @@ class _Kin(nn.RNNBase):
 class _Layer(Recurrent, _Kin):
     """What the three have in common: from ``torch.nn``'s arguments to a cell and its stack."""
 
+    fixed = Recurrent.fixed | {"bias", "proj_size", "reset_after", "nonlinearity"}
     mode: str
     proj_size = 0
 

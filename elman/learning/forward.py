@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from elman.cells.contract import Cell
+from elman.cells.options import Reading
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
@@ -41,6 +43,7 @@ class Forward(Rule):
                 "make the network without dropout and zoneout."
             )
         self._graphs: dict[Any, Any] = {}
+        self._traced_with: tuple[list[Reading], list[Tensor]] = ([], [])
         self.reset()
 
     def reset(self) -> None:
@@ -117,8 +120,20 @@ class Forward(Rule):
         return loss, before.detach(), by_state
 
     def _advance(self, weights: Weights, x: Tensor, s: Tensor) -> Any:
-        """The influence after a step, by a graph that is traced once for each shape."""
+        """The influence after a step, by a graph that is traced once for each shape.
+
+        And again where the graph would hold what is no longer so: options of cells, constants.
+        """
         arguments = (weights, x, s, self._carried)
+        cells, buffers = self.network._rested, list(self.network.buffers())
+        readings, before = self._traced_with
+        if not (
+            len(readings) == len(cells)
+            and all(reading.holds(cell) for reading, cell in zip(readings, cells, strict=True))
+            and all(a is b for a, b in zip(buffers, before, strict=True))
+        ):
+            self._graphs.clear()
+            self._traced_with = [Reading(cell, Cell) for cell in cells], buffers
         key = (x.shape, x.dtype, x.device)
         if key not in self._graphs:
             advance = self.influence.advance  # make_fx counts a method's self as an argument

@@ -327,7 +327,7 @@ ELMAN_INLINE X abs(X x) {
 }
 template <class X>
 ELMAN_INLINE X sign(X x) {
-  const X down = where(x < real(0), real(-1), x * real(0));  // NaN stays
+  const X down = where(x < real(0), real(-1), splat(0));  // as PyTorch has it, NaN has none
   return where(x > real(0), real(1), down);
 }
 template <class X, class Y>
