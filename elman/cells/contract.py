@@ -40,6 +40,7 @@ from elman.cells.changes import changed_options, write
 from elman.cells.lines import at, attribute_set_at, changed_at, returned_at, step_line
 from elman.cells.maps import Affine, Constant, Map
 from elman.cells.options import INTERNAL, Memos
+from elman.cells.sizes import positive
 from elman.errors import ElmanError, InputError
 
 _T = TypeVar("_T")
@@ -85,9 +86,8 @@ class Cell(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a positive integer, received {value!r}.")
+        input_size = positive("input_size", input_size)
+        hidden_size = positive("hidden_size", hidden_size)
         if biases not in (0, 1, 2):
             raise InputError(f"biases must be 0, 1 or 2, received {biases!r}.")
         self.input_size, self.hidden_size, self.biases = input_size, hidden_size, biases

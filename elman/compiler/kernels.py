@@ -17,6 +17,7 @@ from elman.compiler.differentiate import Plan, in_place, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
 from elman.compiler.lower import Lowering
+from elman.compiler.naming import digest
 from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
 
@@ -242,6 +243,7 @@ class Compiled:
 
     def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
         self.hoisted = hoisted
+        self.digest = digest(hoisted, loop)
         self.checked = False  # whether its numbers have been compared with the reference engine's
         self.refused = ""  # why it is not run: see native._ready
         self.plan: Plan = plan(Lowering(loop))

@@ -22,7 +22,7 @@ from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.cells.lines import at, step_at
 from elman.compiler import reference
-from elman.compiler.call import Call, Result, under_autocast
+from elman.compiler.call import Call, Result, in_onnx, under_autocast, unrecorded
 from elman.compiler.check import TOLERANCE, difference
 from elman.compiler.products import affine, is_transformed
 from elman.compiler.record import Unsupported
@@ -45,6 +45,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     if not knows(cell):
         return "its memory is no linear recurrence"
+    if in_onnx():
+        return "ONNX has no operator for a scan"
     if not call.x.dtype.is_floating_point:
         return f"a scan is of real numbers, not of {call.x.dtype}"
     if torch.compiler.is_compiling() or is_transformed():
@@ -57,7 +59,8 @@ def _differs(cell: Cell, real: torch.dtype) -> str | None:
     found = _checked.setdefault(cell, {})
     if real not in found:
         try:
-            wrong = difference(cell, partial(run, cell), real)
+            with unrecorded():
+                wrong = difference(cell, partial(run, cell), real)
         except (Unsupported, InputError):
             wrong = None  # the step itself is wrong: it says so when it runs
         found[real] = wrong and (

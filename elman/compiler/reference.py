@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler.call import Call, Result
+from elman.compiler.call import Call, Result, asserted, first_step, is_recorded
 
 
 def unsupported(cell: Cell, call: Call) -> str | None:
@@ -23,9 +23,17 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     direction the boundary between t − 1 and t is crossed the other way, so that step t − 1 is
     the one that starts anew.
     """
-    cell = cell.bind(weights)
+    bound = cell.bind(weights)
     x = call.x if call.noise is None else torch.cat([call.x, call.noise], -1)
-    steps = x.shape[0]
+    steps = int(x.shape[0]) if is_recorded() else x.shape[0]
+    if is_recorded():  # the program will hold this loop's steps one by one
+        x = asserted(
+            torch._shape_as_tensor(x)[0] == steps,
+            f"this program was recorded on elman's reference engine for sequences of {steps} steps "
+            "and takes no others: record it on the engine that elman.engine('auto') chooses.",
+            x,
+        )
+    rows = x.unbind(0)
     states = call.state
     outputs: list[Tensor] = [call.state[0]] * steps
     every: list[tuple[Tensor, ...]] = [states] * steps
@@ -39,7 +47,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
                     torch.where(again, start, state)
                     for start, state in zip(call.start, states, strict=True)
                 )
-        new = (cell if k else cell.checked)(x[t], *states)
+        new = bound(rows[t], *states) if k else first_step(cell, weights, rows[t], states)
         outputs[t] = new[0]
         if call.lengths is not None:
             alive = (t < call.lengths).unsqueeze(-1)

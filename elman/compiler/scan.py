@@ -137,6 +137,8 @@ def _scan(
     if not has_kernel(b):
         return doubled(a, b, first, again, way)
     c = torch.empty_like(b, memory_format=torch.contiguous_format)
+    if not c.numel():
+        return c, first.clone()
     _run(a, first, again, c, way, b.contiguous())
     return c, c[0 if way.reverse else -1].clone()
 
@@ -255,9 +257,9 @@ def _composed_backward(
 
 def inside(c: Tensor, lengths: Tensor, ahead: int = 0) -> Tensor:
     """Whether the step that is ``ahead`` of each of c's lies within its sequence (T, B, 1)."""
-    return (torch.arange(ahead, ahead + len(c), device=c.device).unsqueeze(1) < lengths).unsqueeze(
-        -1
-    )
+    # By the shape: len() of what torch.jit.trace records is a number, and would stay as it is.
+    t = torch.arange(ahead, ahead + c.shape[0], device=c.device)
+    return (t.unsqueeze(1) < lengths).unsqueeze(-1)
 
 
 def previous(c: Tensor, first: Tensor, reverse: bool) -> Tensor:

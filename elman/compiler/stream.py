@@ -106,7 +106,8 @@ class Stream:
             return None
         key = (x.shape[0] if x.dim() == 2 else 1, x.dtype, torch.get_num_threads())
         if key != self._key or versions != self._versions:
-            if any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
+            plain = all(type(t) in (Tensor, nn.Parameter) for t in tensors)
+            if not plain or any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
                 return None
             self._key = None  # should preparing end half way
             self._prepare(tensors, x, *key)
