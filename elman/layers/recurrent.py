@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.cells.changes import follow
+from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
 from elman.compiler import engine, native
 from elman.compiler.build import BuildError
@@ -80,6 +81,7 @@ class Recurrent(nn.Module):
             raise InputError(
                 f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
             )
+        cell.check_made()
         _check(layers, dropout, hidden_sizes, skip, return_states)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
         self.input_size, self.hidden_size, self.num_layers = cell.input_size, sizes[-1], len(sizes)
@@ -108,14 +110,14 @@ class Recurrent(nn.Module):
         read = (*cell.weight_shapes(), *cell._buffers)
         self._weight_names.append({name: name + end for name in read})
         for name, parameter in cell.named_parameters():
-            self.register_parameter(name + end, parameter)
+            self.register_parameter(self._free(name + end, cell), parameter)
         for name, constant in cell.named_buffers():
-            self.register_buffer(name + end, constant)
+            self.register_buffer(self._free(name + end, cell), constant)
         if self.learn_initial_state:
             for name, size in zip(cell.state, cell.state_sizes, strict=True):
                 like = next(cell.parameters())
                 self.register_parameter(
-                    f"initial_{name}{end}",
+                    self._free(f"initial_{name}{end}", cell),
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
         own = cell.bind({})
@@ -144,7 +146,8 @@ class Recurrent(nn.Module):
             like = next(self.parameters())
             weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
-            self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
+            name = self._free(f"weight_highway_l{layer}", cell)
+            self.register_parameter(name, nn.Parameter(weight))
             # Starting at −1 the link mostly carries, so that deep stacks learn at all.
             self.register_parameter(
                 f"bias_highway_l{layer}", nn.Parameter(weight.new_full((width,), -1.0))
@@ -171,6 +174,15 @@ class Recurrent(nn.Module):
         super().__setstate__(state)
         for k in range(len(self._cells)):
             self._introduce(k)
+
+    def _free(self, name: str, cell: Cell) -> str:
+        """``name``, if nothing of this network has it yet: nothing takes another's place."""
+        if hasattr(self, name):
+            raise InputError(
+                f"the network has two weights called {name}, one of them {type(cell).__name__}'s: "
+                "rename what the cell declares."
+            )
+        return name
 
     # -- running ------------------------------------------------------------------------------
 
@@ -332,6 +344,16 @@ class Recurrent(nn.Module):
     def weight_names(self, k: int) -> dict[str, str]:
         """This network's names for the weights and constants of the k-th cell."""
         return self._weight_names[k]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """As any module, but constants are made anew in another precision."""
+        held = [k for k, cell in enumerate(self._cells) if cell._buffers]
+        before = {k: self._cells[k].bind(self.weights(k)) for k in held}
+        super()._apply(fn, recurse)
+        for k, cell in before.items():
+            for name, exact in in_precision(cell, self.weights(k)).items():
+                self._buffers[self.weight_names(k)[name]] = exact
+        return self
 
     def flatten_parameters(self) -> None:
         """Do nothing: here so that code written for ``torch.nn`` runs."""
