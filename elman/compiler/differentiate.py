@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction, walk
@@ -182,23 +182,36 @@ class Saving:
 
     def replace(self, node: Node) -> Node:
         """``node`` for the backward pass: forward values are loaded or computed again."""
-        if node not in self._replaced:
-            if not self._reads_gradient(node):
-                self._replaced[node] = self._taken(node)
-            elif node.args:
-                args = [self.replace(a) for a in node.args]
-                self._replaced[node] = self.graph.rebuilt(node, args)
+        replaced = self._replaced
+        for each in _unknown(node, replaced, self._args_with_gradient):
+            if not self._reads_gradient(each):
+                replaced[each] = self._taken(each)
+            elif each.args:
+                replaced[each] = self.graph.rebuilt(each, [replaced[a] for a in each.args])
             else:
-                self._replaced[node] = node
-        return self._replaced[node]
+                replaced[each] = each
+        return replaced[node]
+
+    def _args_with_gradient(self, node: Node) -> Sequence[Node]:
+        return node.args if self._reads_gradient(node) else ()
 
     def _reads_gradient(self, node: Node) -> bool:
-        if node not in self._gradient:
-            self._gradient[node] = reads_gradient(node)
-        return self._gradient[node]
+        found = self._gradient
+        for each in _unknown(node, found, lambda n: n.args):
+            found[each] = any(found[a] for a in each.args) if each.args else reads_gradient(each)
+        return found[node]
 
     def _taken(self, node: Node) -> Node:
         """A forward value that the backward pass wants: from memory, or computed again."""
+        taken: dict[Node, Node] = {}
+        for each in _unknown(node, taken, self._args_to_take):
+            taken[each] = self._taken_one(each, taken)
+        return taken[node]
+
+    def _args_to_take(self, node: Node) -> Sequence[Node]:
+        return () if node in self._there or node in self._wants(node) else node.args
+
+    def _taken_one(self, node: Node, taken: Mapping[Node, Node]) -> Node:
         if node in self._there:
             return self._there[node]
         if node in self._wants(node):
@@ -211,38 +224,62 @@ class Saving:
             self.kept.add(node.buffer.index)
         if not node.args:
             return node
-        return self.graph.rebuilt(node, [self._taken(a) for a in node.args])
+        return self.graph.rebuilt(node, [taken[a] for a in node.args])
 
     def _cost(self, node: Node) -> float:
         """How many expensive functions it takes to compute it from what is there."""
-        if node not in self._costs:
-            if node in self._there or node.op == "constant":
+        costs = self._costs
+        for each in _unknown(node, costs, self._args_that_cost):
+            if each in self._there or each.op == "constant":
                 cost = 0.0
-            elif node.op == "leaf":
-                cost = 0.0 if node.buffer.kind in ("state", "vector") else float("inf")
-            elif is_reduction(node):
+            elif each.op == "leaf":
+                cost = 0.0 if each.buffer.kind in ("state", "vector") else float("inf")
+            elif is_reduction(each):
                 cost = float("inf")
             else:
-                cost = sum(map(self._cost, node.args)) + (node.op not in CHEAP | MASKS)
-            self._costs[node] = cost
-        return self._costs[node]
+                cost = sum(costs[a] for a in each.args) + (each.op not in CHEAP | MASKS)
+            costs[each] = cost
+        return costs[node]
+
+    def _args_that_cost(self, node: Node) -> Sequence[Node]:
+        return () if node in self._there or is_reduction(node) else node.args
 
     def _wants(self, node: Node) -> frozenset[Node]:
         """What has to be saved so that ``node`` can be had."""
-        if node not in self._wanted:
-            args = frozenset().union(*(self._wants(a) for a in node.args))
-            if self._cost(node) <= 1 or (node.op == "leaf" and node.buffer.kind == "sequence"):
+        for each in _unknown(node, self._wanted, lambda n: n.args):
+            args = frozenset().union(*(self._wanted[a] for a in each.args))
+            if self._cost(each) <= 1 or (each.op == "leaf" and each.buffer.kind == "sequence"):
                 wanted: frozenset[Node] = frozenset()
             elif (
-                node.op in MASKS
-                or (node.width == 1 and not is_reduction(node) and node.args)
-                or (node.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(node, args))
+                each.op in MASKS
+                or (each.width == 1 and not is_reduction(each) and each.args)
+                or (each.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(each, args))
             ):
                 wanted = args
             else:
-                wanted = frozenset({node})
-            self._wanted[node] = wanted
+                wanted = frozenset({each})
+            self._wanted[each] = wanted
         return self._wanted[node]
+
+
+def _unknown(
+    node: Node, known: Container[Node], args: Callable[[Node], Sequence[Node]]
+) -> Iterator[Node]:
+    """What is not yet known of ``node`` and of what it is computed from, each after its ``args``.
+
+    Whoever iterates makes each known. A chain of a thousand operations is as deep as any: no
+    function may call itself for every one of them.
+    """
+    stack = [(node, False)]
+    while stack:
+        each, ready = stack.pop()
+        if each in known:
+            continue
+        if ready:
+            yield each
+        else:
+            stack.append((each, True))
+            stack.extend((a, False) for a in reversed(args(each)))
 
 
 def _is_sum_with_sequence(node: Node, args: frozenset[Node]) -> bool:
