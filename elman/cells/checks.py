@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from elman.cells.constants import Constant
 from elman.cells.lines import at, cause, defined_at, reason, step_line
-from elman.cells.maps import Affine, Map
+from elman.cells.maps import Affine, Linear, Map
 from elman.errors import InputError
 
 if TYPE_CHECKING:
@@ -229,12 +229,25 @@ def _check_names(cell: Cell, base: type[Cell]) -> None:
                 f"{label} declares {each.name!r}{at(each.line)}, a name that every cell has for "
                 "something else: rename it."
             )
+    for linear in cls.maps():
+        if isinstance(linear, Linear):
+            _check_widths(cell, linear)
     lines = {each.name: each.line for each in declared}
     for each in cls.maps():
         for name in each.shapes(cell):
             _check_parameter(cell, name, f"{each.name!r}{at(each.line)}", lines)
     for constant in cls.constants():
         _check_parameter(cell, constant.parameter, f"{constant.name!r}{at(constant.line)}", lines)
+
+
+def _check_widths(cell: Cell, declared: Linear) -> None:
+    for what in (declared.of, declared.to):
+        if what not in (*_SIZES, *cell.state):
+            raise InputError(
+                f"{type(cell).__name__}.{declared.name} is as wide as {what!r}{at(declared.line)}, "
+                f"which {type(cell).__name__} does not have: expected one of "
+                f"{', '.join((*_SIZES, *cell.state))}."
+            )
 
 
 def _check_parameter(cell: Cell, name: str, source: str, lines: dict[str, str]) -> None:
@@ -248,5 +261,5 @@ def _check_parameter(cell: Cell, name: str, source: str, lines: dict[str, str]) 
         where = at(lines.get(name, ""))
         raise InputError(
             f"{label}: the weight of {source} is called {name}, but {label} has something else of "
-            f"that name{where}: rename the latter."
+            f"that name{where}: rename one of the two."
         )

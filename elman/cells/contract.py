@@ -250,6 +250,8 @@ class Cell(nn.Module):
         if isinstance(why, ElmanError):  # it says itself what is wrong
             return InputError(f"{failed}: {why}")
         mend = "mend that line" if line else f"see its class{at(type(self).__defined_at__)}"
+        if isinstance(why, AttributeError) and isinstance(why.obj, Tensor):
+            mend += f", or name the blocks of its map, as in Affine('{why.name} …')"
         return InputError(f"{failed} ({reason(why)}): {mend}.")
 
     # What :mod:`elman.cells.transforms` changes: a cell may read noise beside its input.

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from elman.errors import ElmanError
+
 
 def codes(cell: object) -> frozenset[CodeType]:
     """The code of a cell's step, and of those of the classes that it is made from."""
@@ -95,11 +97,16 @@ _LONGEST = 300
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, after its type, in one line that is not too long to read."""
+    """What an error says, after its type, in one line that is not too long to read.
+
+    What elman itself says needs no type, and no full stop within another sentence.
+    """
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     if len(first) > _LONGEST:
         first = f"{first[:_LONGEST]}…"
+    if isinstance(error, ElmanError):
+        return first.rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 

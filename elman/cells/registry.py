@@ -251,7 +251,8 @@ def _execute(path: str, changed: int) -> ModuleType:
         line = own_line(error)
         if isinstance(error, SyntaxError) and error.filename and error.lineno:
             line = f"{error.filename}:{error.lineno}"
-        raise ElmanError(
+        kind = InputError if isinstance(error, InputError) else ElmanError
+        raise kind(
             f"{path} could not be imported{at(line)} ({reason(error)}): mend it first."
         ) from error
     return module
