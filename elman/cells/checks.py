@@ -32,9 +32,10 @@ def check_class(cell: Cell, base: type[Cell]) -> None:
     Raises:
         InputError: the first thing that is wrong, and the line of the user's that says so.
     """
+    _check_names(cell, base)
     _check_states(cell)
     _check_step(cell, base)
-    _check_names(cell, base)
+    _check_weights(cell)
 
 
 def check_shapes(cell: Cell) -> None:
@@ -97,7 +98,13 @@ def wrong_states(
 
 def _is_cast(before: Tensor, after: Tensor) -> bool:
     """Whether it is autocast that has changed a state's type."""
-    return after.is_floating_point() and torch.is_autocast_enabled(before.device.type)
+    return after.is_floating_point() and under_autocast(before.device)
+
+
+def under_autocast(device: torch.device) -> bool:
+    """Whether autocast is on for a device; some, as ``meta``, have none."""
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _check_states(cell: Cell) -> None:
@@ -192,9 +199,8 @@ def _no_method(declared: Any) -> str | None:
         if isinstance(declared, kind):
             return f"a {kind.__name__}"
     if not callable(declared) or not hasattr(type(declared), "__get__"):
-        return (
-            repr(declared) if isinstance(declared, (int, float, str)) else type(declared).__name__
-        )
+        plain = isinstance(declared, (int, float, str))
+        return repr(declared) if plain else type(declared).__name__
     if inspect.iscoroutinefunction(declared) or inspect.isasyncgenfunction(declared):
         return "an async def"
     return "a generator, which yields" if inspect.isgeneratorfunction(declared) else None
@@ -218,7 +224,7 @@ def _check_count(
 
 
 def _check_names(cell: Cell, base: type[Cell]) -> None:
-    """That what a class declares hides nothing of a cell's, and no two things have one name."""
+    """That what a class declares hides nothing that every cell has."""
     cls, label = type(cell), type(cell).__name__
     taken = {*dir(base), *vars(nn.Module()), *base.__annotations__, "training"}
     taken |= {"input_size", "hidden_size", "biases", "tag"}
@@ -229,10 +235,16 @@ def _check_names(cell: Cell, base: type[Cell]) -> None:
                 f"{label} declares {each.name!r}{at(each.line)}, a name that every cell has for "
                 "something else: rename it."
             )
+
+
+def _check_weights(cell: Cell) -> None:
+    """That maps are as wide as something that there is, and no two weights have one name."""
+    cls = type(cell)
     for linear in cls.maps():
         if isinstance(linear, Linear):
             _check_widths(cell, linear)
-    lines = {each.name: each.line for each in declared}
+    lines = {each.name: each.line for each in cls.maps()}
+    lines |= {each.name: each.line for each in cls.constants()}
     for each in cls.maps():
         for name in each.shapes(cell):
             _check_parameter(cell, name, f"{each.name!r}{at(each.line)}", lines)

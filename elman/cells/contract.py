@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from elman.allocation import is_out_of_memory
 from elman.cells.changes import changed_options, write
-from elman.cells.checks import check_class, check_shapes, wrong_states
+from elman.cells.checks import check_class, check_shapes, under_autocast, wrong_states
 from elman.cells.constants import Constant, in_precision
 from elman.cells.lines import (
     at,
@@ -233,7 +233,7 @@ class Cell(nn.Module):
     def _check_types(self, given: Mapping[str, Tensor]) -> None:
         """That what the caller gives is of the weights' type, which autocast alone may change."""
         like = next((p for p in self._parameters.values() if p is not None), None)
-        if like is None or torch.is_autocast_enabled(like.device.type):
+        if like is None or under_autocast(like.device):
             return
         for name, tensor in given.items():
             if tensor.dtype != like.dtype:

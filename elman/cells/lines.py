@@ -134,11 +134,12 @@ def cause(error: BaseException) -> BaseException:
 
 def returned_at(cell: Callable[..., Any], x: Tensor, states: Sequence[Tensor]) -> str:
     """``file:line`` of the statement with which the cell's step returns: it is run once more."""
-    of, line = codes(cell), ""
+    step: Any = inspect.unwrap(type(cell).step)  # type: ignore[attr-defined]
+    code, line = getattr(step, "__code__", None), ""
 
     def watch(frame: FrameType, event: str, value: Any) -> None:
         nonlocal line
-        if event == "return" and frame.f_code in of:
+        if event == "return" and frame.f_code is code:
             line = _place(frame)
 
     before = sys.getprofile()
