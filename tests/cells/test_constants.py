@@ -228,15 +228,17 @@ def test_what_was_changed_or_drawn_is_only_cast():
         assert torch.equal(getattr(rnn, name), before[name].double()), name
 
 
-def test_integers_and_truths_in_a_step(agree):
-    """In double precision, with the reference engine, which says what is right."""
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_integers_and_truths_in_a_step(engine, agree):
+    """In double precision, to its last digits."""
     cell = Typed(2, 3, dtype=torch.float64)
     x, h = torch.randn(4, 2).double(), torch.randn(4, 3).double()
     z = tanh(x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih)
     expected = torch.stack([0.1 * z[:, 0], h[:, 1] / 2, 0.1 * z[:, 2]], -1)
     agree(cell(x, h), [expected], 1e-15)
-    with elman.engine("reference"):
-        agree(Recurrent(cell).step(x, h.unsqueeze(0))[0], expected, 1e-15)
+    with elman.engine(engine):
+        agree(Recurrent(cell)(x.unsqueeze(0), h.unsqueeze(0))[0][0], expected, 1e-14)
+        agree(Recurrent(cell).step(x, h.unsqueeze(0))[0], expected, 1e-14)
 
 
 def test_each_cell_has_memory_of_its_own():
