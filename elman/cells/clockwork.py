@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, floor, tanh, where
 
+from elman.cells.constants import Constant
 from elman.cells.contract import Cell
-from elman.cells.maps import Affine, Constant
+from elman.cells.maps import Affine
 from elman.cells.sizes import positive
 from elman.errors import InputError
 
@@ -71,12 +72,12 @@ class Clockwork(Cell):
     def period(self) -> Tensor:
         """The period of each unit (H)."""
         block = torch.arange(self.hidden_size) * len(self.periods) // self.hidden_size
-        return torch.tensor(self.periods)[block]
+        return torch.tensor([float(p) for p in self.periods])[block]
 
     @Constant
     def connected(self) -> Tensor:
         """1 from each unit (column) to those that are as fast or faster (H, H), else 0."""
-        return self.period >= self.period.unsqueeze(-1)
+        return (self.period >= self.period.unsqueeze(-1)).to(self.period.dtype)
 
     def step(self, z: Tensor, h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""

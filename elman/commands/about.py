@@ -74,7 +74,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         "summary": entry.summary,
         "source": entry.source,
         "equations": entry.equations,
-        "states": dict.fromkeys(entry.cell.state),
+        "states": {},
         "input": input,
         "hidden": hidden,
         "biases": biases,
@@ -88,7 +88,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
     except InputError:
         if alone or min(input, hidden) < 1 or biases not in (0, 1, 2):
             raise
-        return row
+        return row | {"states": dict.fromkeys(entry.cell.state)}
     if alone:  # what is wrong with a step shows where it runs
         network = Recurrent(cell)
         network(torch.zeros(2, 1, input))

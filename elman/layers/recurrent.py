@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.cells.changes import follow
+from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
 from elman.cells.sizes import positive
 from elman.compiler import engine, native
@@ -83,6 +84,7 @@ class Recurrent(nn.Module):
             raise InputError(
                 f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
             )
+        cell.check_made()
         layers = positive("the number of layers", layers)
         _check(dropout, hidden_sizes, skip, return_states)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
@@ -113,14 +115,14 @@ class Recurrent(nn.Module):
         read = (*cell.weight_shapes(), *cell._buffers)
         self._weight_names.append({name: name + end for name in read})
         for name, parameter in cell.named_parameters():
-            self.register_parameter(name + end, parameter)
+            self.register_parameter(self._free(name + end, cell), parameter)
         for name, constant in cell.named_buffers():
-            self.register_buffer(name + end, constant)
+            self.register_buffer(self._free(name + end, cell), constant)
         if self.learn_initial_state:
             for name, size in zip(cell.state, cell.state_sizes, strict=True):
                 like = next(cell.parameters())
                 self.register_parameter(
-                    f"initial_{name}{end}",
+                    self._free(f"initial_{name}{end}", cell),
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
         own = cell.bind({})
@@ -148,7 +150,8 @@ class Recurrent(nn.Module):
         if self.skip == "highway":
             like = next(self.parameters())
             weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
-            self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
+            name = self._free(f"weight_highway_l{layer}", cell)
+            self.register_parameter(name, nn.Parameter(weight))
             self.register_parameter(f"bias_highway_l{layer}", nn.Parameter(weight.new_empty(width)))
             self._reset_link(layer)
 
@@ -173,6 +176,15 @@ class Recurrent(nn.Module):
         super().__setstate__(state)
         for k in range(len(self._cells)):
             self._introduce(k)
+
+    def _free(self, name: str, cell: Cell) -> str:
+        """``name``, if nothing of this network has it yet: nothing takes another's place."""
+        if hasattr(self, name):
+            raise InputError(
+                f"the network has two weights called {name}, one of them {type(cell).__name__}'s: "
+                "rename what the cell declares."
+            )
+        return name
 
     # -- running ------------------------------------------------------------------------------
 
@@ -406,6 +418,16 @@ class Recurrent(nn.Module):
             InputError: always.
         """
         refuse_script(self, "run it as it is")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """As any module, but constants are made anew in another precision."""
+        held = [k for k, cell in enumerate(self._cells) if cell._buffers]
+        before = {k: self._cells[k].bind(self.weights(k)) for k in held}
+        super()._apply(fn, recurse)
+        for k, cell in before.items():
+            for name, exact in in_precision(cell, self.weights(k)).items():
+                self._buffers[self.weight_names(k)[name]] = exact
+        return self
 
     def flatten_parameters(self) -> None:
         """Do nothing: here so that code written for ``torch.nn`` runs."""
