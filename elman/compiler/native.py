@@ -25,6 +25,7 @@ from elman.compiler.call import Call, Result, constant_while_compiling
 from elman.compiler.check import check, fingerprint
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
+from elman.compiler.masks import filled, learned
 from elman.compiler.products import is_transformed
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
@@ -101,7 +102,10 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
     with (
         torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     ):
-        flat = call.x.to(real).reshape(steps * batch, -1)
+        x = call.x
+        if call.lengths is not None and not compiled.tame:
+            x, weights = filled(x, call.lengths), learned(weights, call.lengths)
+        flat = x.to(real).reshape(steps * batch, -1)
         noise = None if call.noise is None else call.noise.to(real).reshape(steps * batch, -1)
         sequences, parameters = compiled.hoisted.run(flat, weights, noise)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]

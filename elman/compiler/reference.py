@@ -9,6 +9,7 @@ from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.compiler.call import Call, Result
+from elman.compiler.masks import Living, filled, learned
 
 
 def unsupported(cell: Cell, call: Call) -> str | None:
@@ -23,9 +24,13 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     direction the boundary between t − 1 and t is crossed the other way, so that step t − 1 is
     the one that starts anew.
     """
-    cell = cell.bind(weights)
     x = call.x if call.noise is None else torch.cat([call.x, call.noise], -1)
-    steps = x.shape[0]
+    steps, batch = x.shape[:2]
+    living = None
+    if call.lengths is not None and steps and batch:
+        living = Living(call.lengths, call.reverse)
+        x, weights = filled(x, call.lengths), learned(weights, call.lengths)
+    cell = cell.bind(weights)
     states = call.state
     outputs: list[Tensor] = [call.state[0]] * steps
     every: list[tuple[Tensor, ...]] = [states] * steps
@@ -39,10 +44,10 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
                     torch.where(again, start, state)
                     for start, state in zip(call.start, states, strict=True)
                 )
-        new = (cell if k else cell.checked)(x[t], *states)
+        alive, read = (None, states) if living is None else living.read(t, states)
+        new = (cell if k else cell.checked)(x[t], *read)
         outputs[t] = new[0]
-        if call.lengths is not None:
-            alive = (t < call.lengths).unsqueeze(-1)
+        if alive is not None:
             outputs[t] = torch.where(alive, new[0], 0)
             new = tuple(
                 torch.where(alive, after, before) for after, before in zip(new, states, strict=True)
