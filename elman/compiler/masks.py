@@ -89,9 +89,7 @@ class Living:
         # What the longest sequence's last step read: a row of each state, or all their rows.
         self._held: Sequence[Tensor] | None = None
 
-    def read(
-        self, t: int, states: Sequence[Tensor]
-    ) -> tuple[Tensor | None, Sequence[Tensor]]:
+    def read(self, t: int, states: Sequence[Tensor]) -> tuple[Tensor | None, Sequence[Tensor]]:
         """Which rows have a step t (B, 1), None where all have; and the states that it reads.
 
         Past a sequence's end those are the longest sequence's (B, …). Past its end, too, they are
@@ -115,6 +113,5 @@ class Living:
         """The longest sequence's row (1, …) of each state, as a constant."""
         # Of one row, the first: also where it is the longest sequence's already.
         return [
-            s.detach() if len(s) == 1 else s.detach().index_select(0, self._longest)
-            for s in states
+            s.detach() if len(s) == 1 else s.detach().index_select(0, self._longest) for s in states
         ]

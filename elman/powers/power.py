@@ -283,7 +283,7 @@ class Learning(Power):
             optimizer.zero_grad()
             loss = self.loss(network, self.batch(drawn, its.batch, its.length))
             loss.backward()
-            clip_norm(network.parameters(), its.clip_norm)
+            clip_norm(network.parameters(), its.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             losses.append(float(loss.detach()))
             ending = update == its.updates or self._interrupt.asked
