@@ -15,6 +15,17 @@ from torch import Tensor
 from elman.errors import InputError
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """``tensor`` with a place for each of its numbers, as PyTorch's functions all take it."""
+    if torch.compiler.is_compiling():
+        return tensor
+    if tensor.layout is not torch.strided:
+        return tensor.to_dense()
+    if tensor._is_zerotensor():
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return tensor
+
+
 def resolved(tensor: Tensor) -> Tensor:
     """``tensor`` with its numbers in memory as they are, in any strides.
 
@@ -27,9 +38,8 @@ def resolved(tensor: Tensor) -> Tensor:
         tensor = tensor.resolve_neg()
     if tensor.data_ptr() and tensor.untyped_storage().nbytes():
         return tensor
-    if tensor._is_zerotensor():
-        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    if tensor.numel():
+    tensor = dense(tensor)
+    if tensor.numel() and not (tensor.data_ptr() and tensor.untyped_storage().nbytes()):
         raise InputError(
             f"a tensor of shape {tuple(tensor.shape)} has no memory, because its storage was "
             "freed or resized to nothing: gather the weights before the network runs."
@@ -53,7 +63,10 @@ def all_plain(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def streamed(tensor: Tensor) -> Tensor:
-    """:func:`plain` of a dense tensor, as fast as a single step asks for."""
-    if tensor.is_neg() or not tensor.is_contiguous() or not tensor.data_ptr():
-        return plain(tensor)
-    return tensor
+    """:func:`plain`, as fast as a single step asks for."""
+    try:
+        if tensor.is_contiguous() and not tensor.is_neg() and tensor.data_ptr():
+            return tensor
+    except RuntimeError:  # it has no strides, as a sparse one
+        pass
+    return plain(tensor)

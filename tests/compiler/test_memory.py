@@ -16,8 +16,15 @@ STEPS, BATCH, WIDTH, SIZE = 5, 3, 2, 4
 
 def negative(t):
     """The same numbers, behind a sign that is yet to be turned."""
-    view = torch.complex(t.detach(), -t.detach()).conj().imag
+    view = torch.complex(torch.zeros_like(t), -t.detach()).conj().imag
     assert view.is_neg() and torch.equal(view.resolve_neg(), t)
+    return view
+
+
+def negative_in_a_row(t):
+    """As :func:`negative`, one after the other in memory."""
+    view = torch._neg_view(-t.detach())
+    assert view.is_neg() and view.is_contiguous()
     return view
 
 
@@ -36,7 +43,7 @@ def shifted(t):
     return torch.cat([t.new_ones(3), t.flatten()])[3:].view(t.shape)
 
 
-LAYOUTS = [negative, strided, turned, shifted, lambda t: strided(negative(t)), lambda t: t.mT.mT]
+LAYOUTS = [negative, negative_in_a_row, strided, turned, shifted, lambda t: t]
 NETWORKS = [
     ("native", lambda: Recurrent(LSTM(WIDTH, SIZE), learn_initial_state=True)),
     ("native", lambda: Recurrent(PeepholeLSTM(WIDTH, SIZE), bidirectional=True)),
@@ -62,9 +69,10 @@ def state_of(state):
     return [state] if isinstance(state, torch.Tensor) else [] if state is None else list(state)
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("layout", range(len(LAYOUTS)))
 @pytest.mark.parametrize("which", range(len(NETWORKS)))
-def test_inputs_states_and_gradients_in_any_memory(which, layout):
+def test_inputs_states_and_gradients_in_any_memory(which, layout, padded):
     torch.manual_seed(0)
     name, make = NETWORKS[which]
     network, lay = make().double(), LAYOUTS[layout]
@@ -72,27 +80,22 @@ def test_inputs_states_and_gradients_in_any_memory(which, layout):
     start = network.initial_state(BATCH)
     state = tuple(torch.randn_like(s) for s in state_of(start))
     weight = torch.randn(STEPS, BATCH, network.output_size, dtype=torch.float64)
-    resets = torch.rand(STEPS, BATCH) < 0.3
-    lengths = torch.tensor([5, 2, 0])
+    masks = [torch.rand(STEPS, BATCH) < 0.3, torch.tensor([5, 2, 0])] if padded else [None, None]
 
     def given(lay):
         parts = tuple(lay(s).requires_grad_() for s in state)
         return lay(x).requires_grad_(), parts[0] if len(parts) == 1 else parts, weight
 
     with elman.engine("reference"):
-        expected = _run(network, *given(lambda t: t.clone()), lambda t: t, resets, lengths)
+        expected = _run(network, *given(lambda t: t.clone()), lambda t: t, *masks)
     with elman.engine(name):
-        got = _run(network, *given(lay), lay, _bool(resets), _ints(lengths))
+        got = _run(network, *given(lay), lay, *map(_everyother, masks))
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
-def _bool(resets):
-    return torch.stack([resets, ~resets], -1)[..., 0]
-
-
-def _ints(lengths):
-    return torch.stack([lengths, lengths * 0 + 9], -1).to(torch.int32)[..., 0]
+def _everyother(mask):
+    return None if mask is None else torch.stack([mask, mask * 0 + 1 > 0], -1)[..., 0].to(mask)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8])
@@ -131,10 +134,7 @@ def test_weights_in_any_memory(cell, layout):
     """They may come from anywhere, as by ``functional_call``."""
     lay, network = LAYOUTS[layout], Recurrent(cell(WIDTH, SIZE))
     x = torch.randn(STEPS, BATCH, WIDTH)
-    weights = {
-        n: lay(p.detach()) if p.dim() > 1 or lay is not LAYOUTS[-1] else p.detach()
-        for n, p in network.named_parameters()
-    }
+    weights = {n: lay(p.detach()) for n, p in network.named_parameters()}
     got = torch.func.functional_call(network, weights, (x,))
     torch.testing.assert_close(got, network(x))
     with torch.no_grad():
@@ -159,6 +159,26 @@ def test_gradients_that_are_one_number_or_zeros_that_lie_nowhere():
     none = torch._efficientzerotensor(y.shape)
     for gradient in torch.autograd.grad(y, weights, none):
         assert not gradient.any()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.parametrize("engine", ["reference", "native", "scan", "torch"])
+@pytest.mark.parametrize("form", ["to_sparse", "to_sparse_csr", "to_mkldnn", "zeros", "subclass"])
+def test_inputs_that_are_no_dense_memory(form, engine):
+    class Kind(torch.Tensor):
+        pass
+
+    x = torch.randn(STEPS, BATCH, WIDTH)
+    x = torch.zeros_like(x) if form == "zeros" else x
+    if form == "zeros":
+        given = torch._efficientzerotensor(x.shape)
+    else:
+        given = x.as_subclass(Kind) if form == "subclass" else getattr(x, form)()
+    network = Recurrent(MinGRU(WIDTH, SIZE)) if engine == "scan" else elman.LSTM(WIDTH, SIZE)
+    with elman.engine(engine):
+        for lengths in (None, torch.tensor([5, 0, 3])):
+            got, expected = network(given, lengths=lengths)[0], network(x, lengths=lengths)[0]
+            torch.testing.assert_close(got.as_subclass(torch.Tensor), expected)
 
 
 def test_what_is_made_plain():

@@ -52,7 +52,7 @@ def test_numbers_of_half_the_size_are_summed_in_float32():
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 def test_a_gradient_that_is_not_finite_is_told(bad):
     parameters = _with_gradients([3.0, bad], [4.0])
-    with pytest.raises(InputError, match="the gradient's norm is (inf|nan), which no clipping"):
+    with pytest.raises(InputError, match=r"the gradient's norm is \w+, which no clipping"):
         clip_norm(parameters, 1.0)
     norm = clip_norm(parameters, 1.0, error_if_nonfinite=False)
     assert not norm.isfinite()
