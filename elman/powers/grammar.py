@@ -106,7 +106,7 @@ def as_batch(strings: list[tuple[str, list[set[str]]]], symbols: str) -> Batch:
         target[: len(legal), k] = torch.tensor(
             [[float(s in after) for s in symbols] for after in legal]
         )
-    return Batch(one_hot(read, len(symbols)).float(), target, lengths)
+    return Batch(one_hot(read, len(symbols)).to(torch.get_default_dtype()), target, lengths)
 
 
 class Counting(_NextSymbol):

@@ -194,7 +194,7 @@ class PixelMNIST(Learning):
         return self._right(network, *self.tested)
 
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
-        pixels = images[:, : self.settings.length].float() / 255
+        pixels = images[:, : self.settings.length].to(torch.get_default_dtype()) / 255
         return Batch((pixels.t().unsqueeze(-1) - 0.1307) / 0.3081, labels)
 
     def _classes(self, network: nn.Module, batch: Batch) -> Tensor:

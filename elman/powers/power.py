@@ -128,15 +128,19 @@ class Reader(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """y (T, B, O) of every step."""
-        return self.readout(self.recurrent(batch.x, lengths=batch.lengths)[0])
+        return self.readout(self._states(batch))
 
     def last(self, batch: Batch) -> Tensor:
         """y (B, O) of each sequence's last step."""
-        h = self.recurrent(batch.x, lengths=batch.lengths)[0]
+        h = self._states(batch)
         if batch.lengths is None:
             return self.readout(h[-1])
         ends = (batch.lengths - 1).view(1, -1, 1).expand(1, -1, h.shape[-1])
         return self.readout(h.gather(0, ends)[0])
+
+    def _states(self, batch: Batch) -> Tensor:
+        """h (T, B, H) of every step, in the weights' type."""
+        return self.recurrent(batch.x.to(self.readout.weight), lengths=batch.lengths)[0]
 
 
 def make_cell(settings: LearningSettings, inputs: int) -> Cell:
