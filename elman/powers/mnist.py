@@ -95,7 +95,7 @@ class Pyramid(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """y (B, O)."""
-        x = batch.x
+        x = batch.x.to(self.readout.weight)
         for block in self.blocks:
             x = block(x)
         return self.readout(self.norm(x.mean(0)))

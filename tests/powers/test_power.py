@@ -11,7 +11,7 @@ TYPES = [(torch.float64, torch.float64), (torch.float32, torch.float64)]
 DRAWN = [
     name
     for name, kind in POWERS.items()
-    if issubclass(kind, Learning) and not name.startswith(("mnist", "dynamics"))
+    if issubclass(kind, Learning) and name not in ("pixel-mnist", "dynamics")
 ]
 
 
