@@ -175,6 +175,10 @@ class Cell(nn.Module):
                 shapes[name] = shape
         return shapes
 
+    def decaying(self) -> frozenset[str]:
+        """The names of the weights that decay pulls towards zero: see :meth:`Map.decaying`."""
+        return frozenset(n for declared in type(self).maps() for n in declared.decaying(self))
+
     @classmethod
     def first_argument(cls) -> str:
         """The name of the step's first argument: ``"x"`` or ``"z"``."""

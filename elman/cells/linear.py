@@ -221,7 +221,7 @@ class LRU(LinearRecurrence):
 
     state = ("h", "c")
     complex = True
-    decay = Diagonal("nu theta gamma")
+    decay = Diagonal("nu theta gamma", decay=False)
     drive = Linear("re im", of="x")
     read = Linear(of="c")
     direct = Linear(of="x")

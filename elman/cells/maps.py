@@ -87,6 +87,10 @@ class Map:
         """What ``self.<name>`` is inside a step of ``cell``."""
         raise NotImplementedError
 
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """Those of its parameters that decay: its weights, not its biases."""
+        return tuple(name for name in self.shapes(cell) if not name.startswith("bias_"))
+
     def named(self, tensor: Tensor) -> Blocks | Tensor:
         """``tensor`` cut into the declared blocks along its last axis."""
         return Blocks(self.blocks, tensor) if self.blocks else tensor
@@ -239,6 +243,11 @@ class Linear(Map):
         ]
         return maps if self.repeat else maps[0]
 
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """See :meth:`Map.decaying`."""
+        weights = {weight for weight, _ in self._parameters(cell)}
+        return tuple(name for name in self.shapes(cell) if name in weights)
+
     def _bound(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Any]:
         return lambda value: self.named(product(self, value, weight, bias))
 
@@ -265,7 +274,20 @@ class Diagonal(Map):
 
     Its parameter is ``weight_<attribute>`` of shape (n·H); inside a step it is its blocks, or one
     vector where no blocks are named.
+
+    Args:
+        blocks: names of its blocks; each is a hidden size wide.
+        decay: whether weight decay pulls it towards zero, as it does any weight. False where zero
+            is no special value, as of a logarithm or of a gain.
     """
+
+    def __init__(self, blocks: str = "", *, decay: bool = True):
+        super().__init__(blocks)
+        self.decay = decay
+
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """See :meth:`Map.decaying`."""
+        return tuple(self.shapes(cell)) if self.decay else ()
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
         """See :meth:`Map.shapes`."""

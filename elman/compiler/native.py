@@ -32,6 +32,7 @@ from elman.compiler.call import (
 from elman.compiler.check import check, fingerprint
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
+from elman.compiler.masks import filled, learned
 from elman.compiler.naming import cell_of, name_of, unknown
 from elman.compiler.products import is_transformed
 from elman.compiler.record import Unsupported
@@ -111,7 +112,10 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
     with (
         torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     ):
-        flat = call.x.to(real).flatten(0, 1)
+        x = call.x
+        if call.lengths is not None and not compiled.tame:
+            x, weights = filled(x, call.lengths), learned(weights, call.lengths)
+        flat = x.to(real).flatten(0, 1)
         noise = None if call.noise is None else call.noise.to(real).flatten(0, 1)
         sequences, parameters = compiled.hoisted.run(flat, weights, noise)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]

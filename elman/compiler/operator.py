@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from elman.compiler.again import differentiable_backward, grouped, sequences_of
 from elman.compiler.differentiate import Pair
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
+from elman.compiler.masks import dead_rows, inside
+from elman.compiler.memory import all_plain, plain, resolved
 from elman.compiler.products import column_sums, is_batched, is_traced, product
 from elman.errors import InputError
 
@@ -103,7 +105,7 @@ def _outputs(
     for buffer in cell.plan.saved[: layout.saved]:
         if sequences is not None and buffer in cell.places:
             k, offset = cell.places[buffer]
-            out.append(sequences[k].narrow(-1, offset, buffer.width))
+            out.append(sequences[k].detach().narrow(-1, offset, buffer.width))
         else:
             out.append(like.new_empty(steps, batch, buffer.width))
     return out
@@ -128,15 +130,15 @@ def _loop(
     cell = COMPILED[name]
     steps, batch = sequences[0].shape[:2]
     layout = Layout(cell, keep, train)
-    sequences, parameters = _solid(sequences), _solid(parameters)
+    sequences, parameters = all_plain(sequences), all_plain(parameters)
     out = _outputs(cell, states[0], steps, batch, keep, train, sequences if reuse else None)
     histories = out[: layout.histories]
-    begins: Sequence[Tensor | None] = _solid(starts) or [None] * len(states)
+    begins: Sequence[Tensor | None] = all_plain(starts) or [None] * len(states)
     histories += [s.new_empty(2, *s.shape) for s in states[layout.histories :]]
     given = [
         State(s, history, last, start)
         for s, history, last, start in zip(
-            _solid(states), histories, out[layout.last], begins, strict=True
+            all_plain(states), histories, out[layout.last], begins, strict=True
         )
     ]
     saved = dict(zip(cell.plan.saved, out[layout.rest], strict=train))
@@ -153,6 +155,8 @@ def _loop(
     kernel = cell.kernel("train" if train else "forward", states[0].dtype)
     shape = Shape(steps, batch, reverse, False, resets, lengths)
     kernel.run(shape, where, given, parameters)
+    if lengths is not None:
+        _clear(out[layout.rest], lengths)
     return out
 
 
@@ -175,15 +179,15 @@ def _loop_backward(
     plan, count = cell.plan, len(states)
     steps, batch = histories[0].shape[:2]
     # Hooks for saved tensors may give them back laid out in another way.
-    histories = _solid(histories)
-    saved = [s if s.stride(-1) == 1 else s.contiguous() for s in saved]
+    histories = all_plain(histories)
+    saved = [s if (s := resolved(t)).stride(-1) == 1 else s.contiguous() for t in saved]
     # What the backward pass does not read is only there for its shape.
-    sequences = [s.contiguous() if k in plan.kept else s for k, s in enumerate(sequences)]
-    parameters, states, starts = _solid(parameters), _solid(states), _solid(starts)
+    sequences = [plain(s) if k in plan.kept else s for k, s in enumerate(sequences)]
+    parameters, states, starts = all_plain(parameters), all_plain(states), all_plain(starts)
     added, last = gradients[:count], gradients[count : 2 * count]
     carried, past, first_gradients, start_gradients = [], [], [], []
     for k, state in enumerate(states):
-        first = torch.zeros_like(state) if last[k] is None else last[k].contiguous()  # type: ignore[union-attr]
+        first = torch.zeros_like(state) if last[k] is None else plain(last[k])  # type: ignore[arg-type]
         first_gradients.append(torch.empty_like(state))
         start_gradients.append(torch.zeros_like(state))
         carried.append(
@@ -191,7 +195,7 @@ def _loop_backward(
                 first,
                 state.new_empty(2, *state.shape),
                 first_gradients[-1],
-                added=None if added[k] is None else added[k].contiguous(),  # type: ignore[union-attr]
+                added=None if added[k] is None else plain(added[k]),  # type: ignore[arg-type]
                 again_out=start_gradients[-1],
             )
         )
@@ -218,11 +222,18 @@ def _loop_backward(
     shape = Shape(steps, batch, not reverse, True, resets, lengths)
     kernel = cell.kernel("backward", states[0].dtype)
     kernel.run(shape, where, [*carried, *past], parameters)
+    alive: Tensor | None = None  # where the states that go by rows past their end are not finite
+    if lengths is not None:
+        _clear((b for k, b in made.items() if k.series and k not in plan.saved), lengths)
+        going_by = states if reverse else [h[-1] for h in histories]
+        if not all(bool(s.isfinite().all()) for s in going_by):
+            alive = inside(steps, lengths)
 
     def rows(buffer: Buffer | None, state: int) -> Tensor:
         """A pair's side as (T, B, width)."""
         if buffer is None:
-            return _before(states[state], histories[state], starts, state, resets, reverse)
+            before = _before(states[state], histories[state], starts, state, resets, reverse)
+            return before if alive is None else torch.where(alive, before, 0)
         return sequences[buffer.index] if buffer.kind == "sequence" else made[buffer]
 
     out = [None if b is None else rows(b, 0) for b in plan.sequence_gradients]
@@ -232,7 +243,7 @@ def _loop_backward(
         elif k in plan.matrix_gradients:
             total = torch.zeros_like(parameter) if not plan.matrix_gradients[k] else None
             for pair in plan.matrix_gradients[k]:
-                if resets is None and _is_shifted(pair):
+                if resets is None and alive is None and _is_shifted(pair):
                     total = _shifted_product(
                         total, pair, rows, states[pair.state], histories[pair.state], reverse
                     )
@@ -316,8 +327,12 @@ def place(
     return FIXED, 0
 
 
-def _solid(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [t if t.is_contiguous() else t.contiguous() for t in tensors]
+def _clear(buffers: Iterable[Tensor], lengths: Tensor) -> None:
+    """Zero what buffers (T, B, width) hold past each sequence's end, which nobody has computed."""
+    rows: Tensor | None = None
+    for buffer in buffers:
+        rows = dead_rows(buffer.shape[0], lengths) if rows is None else rows
+        buffer.view(-1, buffer.shape[-1]).index_fill_(0, rows, 0)
 
 
 def _fake_loop(

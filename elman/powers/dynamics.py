@@ -82,7 +82,8 @@ class Dynamics(Learning):
         starts = torch.randint(TRAINED - length, (count,), generator=draw)
         at = starts + torch.arange(length + 1).unsqueeze(1)
         windows = self.train[at]
-        return Batch(windows[:-1].float(), self._differences(windows).float())
+        real = torch.get_default_dtype()
+        return Batch(windows[:-1].to(real), self._differences(windows).to(real))
 
     def loss(self, network: Reader, batch: Batch) -> Tensor:
         """The mean squared error, but of the first steps, at which the state is still empty."""

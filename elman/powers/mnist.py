@@ -95,7 +95,7 @@ class Pyramid(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """y (B, O)."""
-        x = batch.x
+        x = batch.x.to(self.readout.weight)
         for block in self.blocks:
             x = block(x)
         return self.readout(self.norm(x.mean(0)))
@@ -196,7 +196,7 @@ class PixelMNIST(Learning):
         return self._right(network, *self.tested)
 
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
-        pixels = images[:, : self.settings.length].float() / 255
+        pixels = images[:, : self.settings.length].to(torch.get_default_dtype()) / 255
         return Batch((pixels.t().unsqueeze(-1) - 0.1307) / 0.3081, labels)
 
     def _classes(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -133,15 +133,19 @@ class Reader(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """y (T, B, O) of every step."""
-        return self.readout(self.recurrent(batch.x, lengths=batch.lengths)[0])
+        return self.readout(self._states(batch))
 
     def last(self, batch: Batch) -> Tensor:
         """y (B, O) of each sequence's last step."""
-        h = self.recurrent(batch.x, lengths=batch.lengths)[0]
+        h = self._states(batch)
         if batch.lengths is None:
             return self.readout(h[-1])
         ends = (batch.lengths - 1).view(1, -1, 1).expand(1, -1, h.shape[-1])
         return self.readout(h.gather(0, ends)[0])
+
+    def _states(self, batch: Batch) -> Tensor:
+        """h (T, B, H) of every step, in the weights' type."""
+        return self.recurrent(batch.x.to(self.readout.weight), lengths=batch.lengths)[0]
 
 
 def make_cell(settings: LearningSettings, inputs: int) -> Cell:
@@ -288,7 +292,7 @@ class Learning(Power):
             optimizer.zero_grad()
             loss = self.loss(network, self.batch(drawn, its.batch, its.length))
             loss.backward()
-            clip_norm(network.parameters(), its.clip_norm)
+            clip_norm(network.parameters(), its.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             losses.append(float(loss.detach()))
             ending = update == its.updates or self._interrupt.asked

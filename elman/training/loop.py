@@ -185,10 +185,11 @@ class Trainer:
         # Truncated BPTT: the next window goes on from this state as from a constant.
         loss, self.state = error.item(), detach(state)
         if settings.l1:
-            add_l1(parameters, settings.l1)
+            add_l1(self.model, settings.l1)
         if settings.clip_value is not None:
             clip_value(parameters, settings.clip_value)
-        norm = float(clip_norm(parameters, settings.clip_norm or None))
+        threshold = settings.clip_norm or None
+        norm = float(clip_norm(parameters, threshold, error_if_nonfinite=False))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             if self._best is not None:
                 self.run.save_model(self._best)

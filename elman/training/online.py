@@ -113,10 +113,11 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
         for k, (x, target) in enumerate(stream.windows(settings.batch, size), start=1):
             optimizer.zero_grad()
             loss = rule.gradients(x, target).item()
-            clip_norm(model.parameters(), settings.clip_norm or None)
+            threshold = settings.clip_norm or None
+            norm = float(clip_norm(model.parameters(), threshold, error_if_nonfinite=False))
             optimizer.step()
             since += loss
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 failed = f"diverged after {k * size:,} steps: lower --learning-rate"
             elif interrupt.asked:
                 failed = f"interrupted after {k * size:,} steps"

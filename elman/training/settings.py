@@ -107,8 +107,10 @@ class TrainingSettings(Settings):
     optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS))
     learning_rate: float = option(2e-3, "The optimiser's step size.", above=0, below=_FLOAT)
     momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
-    weight_decay: float = option(0.0, "L2 decay of the weights.", least=0, below=_FLOAT)
-    l1: float = option(0.0, "L1 decay of the weights.", least=0, below=_FLOAT)
+    weight_decay: float = option(
+        0.0, "L2 decay of the weights, not of biases.", least=0, below=_FLOAT
+    )
+    l1: float = option(0.0, "L1 decay of the weights, not of biases.", least=0, below=_FLOAT)
     clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
     clip_value: float | None = option(
         None, "Clip each entry of the gradient to this.", above=0, below=_FLOAT

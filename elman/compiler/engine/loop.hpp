@@ -96,6 +96,7 @@ class Worker {
       base_[i] = b.place == kFixed ? b.data + t * b.step
                                    : (b.place == kBefore ? before_[b.state] : after_[b.state]);
     }
+    time_ = t;
     some_dead_ = some_dead;
     some_again_ = some_again;
   }
@@ -182,7 +183,8 @@ class Worker {
       pointers_[i] = base_[f.buffers[i]] + from * b.row + f.offsets[i];
     }
     for (long b = from; b < to; ++b) {
-      f.run(pointers_.data(), begin, end);
+      // A row past its end is not computed: what it would read may lie outside a function's domain.
+      if (!some_dead_ || !dead(time_, b)) f.run(pointers_.data(), begin, end);
       for (long i = 0; i < f.slots; ++i) pointers_[i] += strides_[i];
     }
   }
@@ -232,7 +234,7 @@ class Worker {
   std::vector<real*> pointers_;
   std::vector<long> strides_;
   std::vector<real> passing_;
-  long slots_ = 0;
+  long slots_ = 0, time_ = 0;
   bool some_dead_ = false, some_again_ = false;
 };
 
