@@ -56,6 +56,12 @@ def decompose(function: Any) -> Callable[..., Any] | None:
     return found
 
 
+def _said(size: int, batch: int) -> str:
+    """A size for a message: the batch that the step was traced with is made up."""
+    times, rest = divmod(size, batch)
+    return str(size) if rest or not size else "B" if times == 1 else f"{times}·B"
+
+
 def rule_of(name: str) -> str:
     """The name of the method for an operation of aten's."""
     return f"_{name.lstrip('_')}_"
@@ -212,8 +218,7 @@ class Lowering(Rules):
             if not before or (before[-1] == 1 and value.width == 1):
                 return Rows(((value.pieces[0][0], after[-1] if after else 1),), value.summed)
         shapes = " to ".join(
-            "(" + ", ".join("B" if n == self.loop.batch else str(n) for n in s) + ")"
-            for s in (before, after)
+            "(" + ", ".join(_said(n, self.loop.batch) for n in s) + ")" for s in (before, after)
         )
         raise Unsupported(f"{operation.function.name()} from {shapes} has no kernel")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
-from elman.cells.lines import at, step_at, step_line
+from elman.cells.lines import at, cause, reason, step_at, step_line
 from elman.cells.options import Reading, is_mutable
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
@@ -349,10 +349,9 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         return f"?{why}"
     except InputError:
         return "!"  # the cell does not keep to its contract: the reference engine says how
-    except Exception as error:  # of the step itself: the reference engine shows it in full
-        reason = str(error).splitlines() or [""]
-        line = at(step_line(cell, error))
-        return f"?its step cannot be traced{line} ({type(error).__name__}: {reason[0]})"
+    except Exception as raised:  # of the step itself: the reference engine shows it in full
+        error = cause(raised)
+        return f"?its step cannot be traced{at(step_line(cell, error))} ({reason(error)})"
     name = name_of(cell, real, compiled.digest)
     if name in operator.COMPILED:  # held by others, who may have done something beside it
         place, _, end = name.rpartition("#")

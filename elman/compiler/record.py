@@ -169,6 +169,10 @@ class Recorder(TorchDispatchMode):
             self._alive.append(tensor)
         return self._numbers[key]
 
+    def tensor(self, number: int) -> Tensor:
+        """The value with this number."""
+        return self._alive[number]
+
     def given(self, tensor: Tensor) -> int:
         """The number of a value that the step is given, which it may not change."""
         self._given.add(tensor.untyped_storage().data_ptr())
@@ -180,8 +184,9 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if draws(func):
             raise Unsupported(
-                f"its step draws random numbers ({func.name()}): noise that a network draws is "
-                "made by zoneout or recurrent_dropout of elman.cells"
+                f"its step makes weights, or draws random numbers ({func.name()}): weights are "
+                "declared as Affine, Linear or Diagonal, noise is made by zoneout or "
+                "recurrent_dropout of elman.cells"
             )
         if self._pure and func._schema.is_mutable:
             return self._changed(func, args, kwargs)

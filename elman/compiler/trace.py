@@ -227,7 +227,7 @@ def record(
     attach(new, recorder)
     known = {*numbers.values(), x_number, noise_number, *state_numbers}
     computed = {n for o in recorder.operations for n in o.results}
-    _check_sources(recorder.operations, known | computed)
+    _check_sources(cell, recorder, known | computed)
     return Recorded(recorder, numbers, x_number, noise_number, state_numbers, new_numbers, batch)
 
 
@@ -347,14 +347,23 @@ def _renamed(operation: Operation, same: Mapping[int, int]) -> Operation:
     return replace(operation, args=args, kwargs=kwargs)
 
 
-def _check_sources(operations: Sequence[Operation], known: set[int]) -> None:
-    for operation in operations:
+def _check_sources(cell: Cell, recorder: Recorder, known: set[int]) -> None:
+    for operation in recorder.operations:
         for number in operation.refs():
             if number not in known:
                 raise Unsupported(
-                    "its step reads a tensor that is none of its declared weights"
-                    f"{at(operation.line)}: declare what nobody learns as a Constant"
+                    f"its step reads {_called(cell, recorder.tensor(number))} that is none of its "
+                    f"declared weights{at(operation.line)}: declare what nobody learns as a "
+                    "Constant"
                 )
+
+
+def _called(cell: Cell, tensor: Tensor) -> str:
+    """What a tensor is to the cell, for a message."""
+    for name, value in vars(cell).items():
+        if isinstance(value, Tensor) and value.data_ptr() == tensor.data_ptr():
+            return f"self.{name}, a tensor"
+    return "a tensor"
 
 
 @dataclass

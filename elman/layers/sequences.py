@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from elman.compiler.call import asserted, is_recorded, under_autocast
+from elman.compiler.memory import dense
 from elman.errors import InputError
 from elman.layers.states import States
 
@@ -67,7 +68,7 @@ class Sequences:
                 f"received the shape {tuple(x.shape)}."
             )
         _check_width(x, width)
-        batched = x.dim() == 3
+        x, batched = dense(x), x.dim() == 3
         x = x.unsqueeze(1) if not batched else x.transpose(0, 1) if batch_first else x
         resets = _check_resets(resets, x, batch_first, batched)
         if lengths is not None:

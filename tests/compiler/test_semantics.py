@@ -311,9 +311,8 @@ def test_constants_keep_their_type(real):
     cell = Constants(2, 5)
     assert (cell.even.dtype, cell.number.dtype) == (torch.bool, torch.int64)
     compare(cell, real)
-    assert torch.equal(
-        elman.Recurrent(cell).double().cells[0].tenth, torch.full((5,), 0.1).double()
-    )
+    exact = torch.full((5,), 0.1, dtype=torch.float64)
+    assert torch.equal(elman.Recurrent(cell).double().cells[0].tenth, exact)
 
 
 def rounded(self, z, h):
@@ -362,7 +361,9 @@ def test_a_change_in_place_that_autograd_refuses_is_told():
             lambda self, z, h: F.conv1d(z.unsqueeze(1), torch.ones(1, 1, 1)).squeeze(1),
             "convolution",
         ),
-        (lambda self, z, h: tanh(z).view(-1, 1, 5).squeeze(1).view(5, -1).t(), r"\(B, |no kernel"),
+        (lambda self, z, h: tanh(z).view(5, -1).t(), r"\(B, 5\) to \(5, B\)|no kernel"),
+        (lambda self, z, h: tanh(z).view(1, -1).view(-1, 5), r"\(B, 5\) to \(1, 5·B\)"),
+        (lambda self, z, h: torch.nn.Linear(5, 5)(z), "makes weights.*declared as Affine"),
     ],
 )
 def test_messages_name_the_line_and_no_number_of_rows_that_was_made_up(step, why):
