@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
 
 FIXED, BEFORE, AFTER = 0, 1, 2
+
+BUFFER, PRODUCT, MATRIX = 5, 6, 4
+"""How many numbers a buffer and a product are in engine/program.hpp, and where a matrix stands."""
 
 SHARED_FROM = 50_000
 """Multiplications a step, for each thread, from which threads share it."""
@@ -58,10 +61,14 @@ class Description:
 
     Attributes:
         header: ``struct Program``.
+        buffers: its buffers, ``BUFFER`` numbers each, the address first.
+        products: its products, ``PRODUCT`` numbers each, the matrix's address at ``MATRIX``.
         alive: the tensors and numbers that it points to.
     """
 
     header: array[int]
+    buffers: array[int]
+    products: array[int]
     alive: list[Any]
 
     @property
@@ -122,6 +129,7 @@ class Kernel:
         where: Callable[[Buffer], Tensor | tuple[int, int]],
         states: Sequence[State],
         weights: Sequence[Tensor],
+        in_place: Collection[int] = (),
     ) -> Description:
         """The program in memory, as the engine reads it.
 
@@ -131,6 +139,7 @@ class Kernel:
                 or AFTER, the number of the state), or (FIXED, 0) for one that nobody else reads.
             states: what goes from step to step.
             weights: the matrices, by number.
+            in_place: which of them are read where they lie, and not packed: see :meth:`reads`.
         """
         steps, batch = shape.steps, shape.batch
         alive: list[Any] = [weights, states]
@@ -155,7 +164,7 @@ class Kernel:
             fields[k] += at
         buffers = array("q", fields)
         threads = torch.get_num_threads()
-        products, work = self._pack(weights, threads, alive)
+        products, work = self._pack(weights, threads, alive, in_place)
         fields = []
         for state in states:
             present = torch.empty_like(state.first)
@@ -188,14 +197,23 @@ class Kernel:
                 team(batch, threads, work, self.real.itemsize),
             ],
         )
-        return Description(header, [*alive, numbers, buffers, products])
+        return Description(header, buffers, products, [*alive, numbers])
+
+    def reads(self, weight: int) -> bool:
+        """Whether a matrix that is contiguous need not be packed: each product is with its rows."""
+        turned = [t.product.transposed for t in self.products if t.product.weight == weight]  # type: ignore[union-attr]
+        return all(turned)
 
     def number(self, buffer: Buffer) -> int:
         """The number of a buffer in :attr:`Description.buffers`."""
         return self._number[buffer]
 
     def _pack(
-        self, weights: Sequence[Tensor], threads: int, alive: list[Any]
+        self,
+        weights: Sequence[Tensor],
+        threads: int,
+        alive: list[Any],
+        in_place: Collection[int],
     ) -> tuple[array[int], int]:
         """The products' descriptions, and how many multiplications a row takes."""
         products = array("q")
@@ -207,12 +225,17 @@ class Kernel:
             along, across = weight.stride()
             if target.product.transposed:
                 depth, columns, along, across = columns, depth, across, along
-            packed = torch.empty(self.engine.elman_packed_size(depth, columns), dtype=self.real)
+            row = depth if target.product.weight in in_place else 0
+            if row:
+                packed = weight
+            else:
+                size = self.engine.elman_packed_size(depth, columns)
+                packed = torch.empty(size, dtype=self.real)
+                self.engine.elman_pack(
+                    ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
+                    ctypes.c_void_p(packed.data_ptr()), threads,
+                )  # fmt: skip
             alive.append(packed)
-            self.engine.elman_pack(
-                ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
-                ctypes.c_void_p(packed.data_ptr()), threads,
-            )  # fmt: skip
             source = self.program.resolve(target.product.source)
             products.extend(
                 [
@@ -221,6 +244,7 @@ class Kernel:
                     depth,
                     columns,
                     packed.data_ptr(),
+                    row,
                 ]
             )
             work += depth * columns
