@@ -72,7 +72,7 @@ class Stream:
         shape, real = x.shape, x.dtype
         if len(shape) not in (1, 2) or shape[-1] != self._width or real != self._real:
             return False
-        if not x.is_cpu or 0 in shape:
+        if not x.is_cpu or 0 in shape or type(x) not in (Tensor, Parameter):
             return False
         if not isinstance(states, (tuple, list)) or len(states) != len(self._sizes[0]):
             return False
@@ -160,7 +160,6 @@ class Stream:
                 parameters = [p.to(dtype).contiguous() for p in parameters]
                 own = [numbers.get(n) for n in cell.hoisted.parameters]
                 others = {i for i in own if i is not None and tensors[i].dtype != dtype}
-                kept |= {i: tensors[i].detach().clone() for i in others}
                 own = [None if i in others else i for i in own]
                 in_place = {j for j, i in enumerate(own) if i is not None and kernel.reads(j)}
                 # One that is its own but has to be packed is computed from itself.
@@ -199,10 +198,10 @@ class Stream:
         self._address = ctypes.c_void_p(pointer_to(self._call))
         self._alive = [*alive, layers, inputs, kept]
         self._addresses = []
+        sizes: Any = [list(t.shape) for t in tensors]
+        strides: Any = [list(t.stride()) for t in tensors]
         self._guards = TensorGuards(
-            *tensors,
-            dynamic_dims_sizes=[list(t.shape) for t in tensors],
-            dynamic_dims_strides=[list(t.stride()) for t in tensors],
+            *tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
         )
 
     def _find(self, addresses: list[int]) -> None:
