@@ -20,6 +20,7 @@ from elman.compiler.lower import Lowering
 from elman.compiler.naming import digest
 from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
+from elman.errors import InputError
 
 FIXED, BEFORE, AFTER = 0, 1, 2
 
@@ -268,6 +269,8 @@ class Compiled:
     def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
         self.hoisted = hoisted
         self.digest = digest(hoisted, loop)
+        self.widths = [loop.shapes[n][-1:] for n in loop.sequences]
+        self.shapes = [tuple(loop.shapes[n]) for n in loop.parameters]
         self.checked = False  # whether its numbers have been compared with the reference engine's
         self.refused = ""  # why it is not run: see native._ready
         self.plan: Plan = plan(Lowering(loop))
@@ -278,6 +281,23 @@ class Compiled:
             self.programs |= {"train": self.plan.train, "backward": self.plan.backward}
         self.source = emit(self.programs)
         self._kernels: dict[torch.dtype, dict[str, Kernel]] = {}
+
+    def check_shapes(self, sequences: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+        """Raise where the loop would read memory as something that it is not.
+
+        Raises:
+            InputError: a weight has another shape than its cell declares.
+        """
+        found = [s.shape[-1:] for s in sequences], [p.shape for p in parameters]
+        if found != (self.widths, self.shapes):
+            shapes, expected = (
+                ", ".join(str(tuple(s)) for part in parts for s in part)
+                for parts in (found, (self.widths, self.shapes))
+            )
+            raise InputError(
+                f"a weight has another shape than its cell declares: the step reads {shapes}; "
+                f"expected {expected}."
+            )
 
     def build(self, real: torch.dtype) -> None:
         """Compile the programs for one type of number, or take them from the cache.

@@ -60,6 +60,10 @@ class Stream:
             Compiled(*trace(cell, decompose, real, hoist=False), only_forward=True)
             for cell in cells
         ]
+        self._shapes: list[tuple[int, ...]] = []
+        for cell in cells:
+            self._shapes += cell.weight_shapes().values()
+            self._shapes += (tuple(b.shape) for _, b in cell.named_buffers())
         self._real = real
         self._sizes = [cell.state_sizes for cell in cells]
         self._width = cells[0].input_size
@@ -112,6 +116,8 @@ class Stream:
             if not all(map(_is_plain, tensors)) or any(
                 t.dtype != x.dtype and t.is_floating_point() for t in tensors
             ):
+                return None
+            if [tuple(t.shape) for t in tensors] != self._shapes:
                 return None
             self._key = None  # should preparing end half way
             self._prepare(tensors, x, *key[:3])

@@ -192,3 +192,20 @@ def test_nothing_is_prepared_again_where_nothing_is_computed_from_weights(monkey
     monkeypatch.setattr(Stream, "_prepare", refuse)
     through_data(rnn)
     step(rnn, x)
+
+
+@pytest.mark.parametrize("shape", [(32, 4), (16, 8), (8, 4)])
+@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0"])
+@pytest.mark.filterwarnings("error")
+def test_a_weight_of_another_shape_is_refused(name, shape):
+    rnn, x = elman.LSTM(4, 4), torch.randn(2, 1, 4)
+    state = rnn.initial_state(1)
+    rnn(x)
+    with torch.no_grad():
+        rnn.step(x[0], state)
+        setattr(rnn, name, nn.Parameter(torch.randn(shape)))
+        for run in (lambda: rnn(x), lambda: rnn.step(x[0], state)):
+            with pytest.raises(
+                (elman.InputError, RuntimeError, ValueError), match=r"shape|product|size"
+            ):
+                run()
