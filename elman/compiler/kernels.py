@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,12 @@ from elman.compiler.memory import plain, resolved
 from elman.compiler.naming import digest
 from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
+from elman.errors import InputError
 
 FIXED, BEFORE, AFTER = 0, 1, 2
+
+BUFFER, PRODUCT, MATRIX = 5, 6, 4
+"""How many numbers a buffer and a product are in engine/program.hpp, and where a matrix stands."""
 
 SHARED_FROM = 50_000
 """Multiplications a step, for each thread, from which threads share it."""
@@ -60,10 +64,14 @@ class Description:
 
     Attributes:
         header: ``struct Program``.
+        buffers: its buffers, ``BUFFER`` numbers each, the address first.
+        products: its products, ``PRODUCT`` numbers each, the matrix's address at ``MATRIX``.
         alive: the tensors and numbers that it points to.
     """
 
     header: array[int]
+    buffers: array[int]
+    products: array[int]
     alive: list[Any]
 
     @property
@@ -124,6 +132,7 @@ class Kernel:
         where: Callable[[Buffer], Tensor | tuple[int, int]],
         states: Sequence[State],
         weights: Sequence[Tensor],
+        in_place: Collection[int] = (),
     ) -> Description:
         """The program in memory, as the engine reads it.
 
@@ -133,6 +142,7 @@ class Kernel:
                 or AFTER, the number of the state), or (FIXED, 0) for one that nobody else reads.
             states: what goes from step to step.
             weights: the matrices, by number.
+            in_place: which of them are read where they lie, and not packed: see :meth:`reads`.
         """
         steps, batch = shape.steps, shape.batch
         resets = None if shape.resets is None else plain(shape.resets.to(torch.bool))
@@ -161,7 +171,7 @@ class Kernel:
             fields[k] += at
         buffers = array("q", fields)
         threads = torch.get_num_threads()
-        products, work = self._pack(weights, threads, alive)
+        products, work = self._pack(weights, threads, alive, in_place)
         fields = []
         for state in states:
             present = torch.empty_like(state.first)
@@ -194,14 +204,23 @@ class Kernel:
                 team(batch, threads, work, self.real.itemsize),
             ],
         )
-        return Description(header, [*alive, numbers, buffers, products])
+        return Description(header, buffers, products, [*alive, numbers])
+
+    def reads(self, weight: int) -> bool:
+        """Whether a matrix that is contiguous need not be packed: each product is with its rows."""
+        turned = [t.product.transposed for t in self.products if t.product.weight == weight]  # type: ignore[union-attr]
+        return all(turned)
 
     def number(self, buffer: Buffer) -> int:
         """The number of a buffer in :attr:`Description.buffers`."""
         return self._number[buffer]
 
     def _pack(
-        self, weights: Sequence[Tensor], threads: int, alive: list[Any]
+        self,
+        weights: Sequence[Tensor],
+        threads: int,
+        alive: list[Any],
+        in_place: Collection[int],
     ) -> tuple[array[int], int]:
         """The products' descriptions, and how many multiplications a row takes."""
         products = array("q")
@@ -214,12 +233,17 @@ class Kernel:
             along, across = weight.stride()
             if target.product.transposed:
                 depth, columns, along, across = columns, depth, across, along
-            packed = torch.empty(self.engine.elman_packed_size(depth, columns), dtype=self.real)
+            row = depth if target.product.weight in in_place else 0
+            if row:
+                packed = weight
+            else:
+                size = self.engine.elman_packed_size(depth, columns)
+                packed = torch.empty(size, dtype=self.real)
+                self.engine.elman_pack(
+                    ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
+                    ctypes.c_void_p(packed.data_ptr()), threads,
+                )  # fmt: skip
             alive.append(packed)
-            self.engine.elman_pack(
-                ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
-                ctypes.c_void_p(packed.data_ptr()), threads,
-            )  # fmt: skip
             source = self.program.resolve(target.product.source)
             products.extend(
                 [
@@ -228,6 +252,7 @@ class Kernel:
                     depth,
                     columns,
                     packed.data_ptr(),
+                    row,
                 ]
             )
             work += depth * columns
@@ -252,6 +277,8 @@ class Compiled:
         self.hoisted = hoisted
         self.digest = digest(hoisted, loop)
         self.tame = is_tame(hoisted.operations, hoisted.x)
+        self.widths = [loop.shapes[n][-1:] for n in loop.sequences]
+        self.shapes = [tuple(loop.shapes[n]) for n in loop.parameters]
         self.checked = False  # whether its numbers have been compared with the reference engine's
         self.refused = ""  # why it is not run: see native._ready
         self.plan: Plan = plan(Lowering(loop))
@@ -262,6 +289,23 @@ class Compiled:
             self.programs |= {"train": self.plan.train, "backward": self.plan.backward}
         self.source = emit(self.programs)
         self._kernels: dict[torch.dtype, dict[str, Kernel]] = {}
+
+    def check_shapes(self, sequences: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+        """Raise where the loop would read memory as something that it is not.
+
+        Raises:
+            InputError: a weight has another shape than its cell declares.
+        """
+        found = [s.shape[-1:] for s in sequences], [p.shape for p in parameters]
+        if found != (self.widths, self.shapes):
+            shapes, expected = (
+                ", ".join(str(tuple(s)) for part in parts for s in part)
+                for parts in (found, (self.widths, self.shapes))
+            )
+            raise InputError(
+                f"a weight has another shape than its cell declares: the step reads {shapes}; "
+                f"expected {expected}."
+            )
 
     def build(self, real: torch.dtype) -> None:
         """Compile the programs for one type of number, or take them from the cache.

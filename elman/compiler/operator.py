@@ -128,6 +128,7 @@ def _loop(
 ) -> list[Tensor]:
     """With ``reuse``, what is saved may take the place of the sequences that nobody else reads."""
     cell = COMPILED[name]
+    cell.check_shapes(sequences, parameters)
     steps, batch = sequences[0].shape[:2]
     layout = Layout(cell, keep, train)
     sequences, parameters = all_plain(sequences), all_plain(parameters)

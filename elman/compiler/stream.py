@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo.guards import TensorGuards  # without PyTorch's compiler: its C++ alone
+from torch.nn import Parameter
 
 from elman.cells.contract import Cell
 from elman.compiler.build import engine
 from elman.compiler.kernels import (
+    BUFFER,
+    MATRIX,
+    PRODUCT,
     SHARED_FROM,
     Compiled,
     Shape,
@@ -24,17 +29,19 @@ from elman.compiler.lower import decompose
 from elman.compiler.memory import all_plain, streamed
 from elman.compiler.operator import place
 from elman.compiler.record import Unsupported
-from elman.compiler.trace import trace
+from elman.compiler.trace import Hoisted, trace
 
-X, Y, STATES = 5, 6, 7
+X, Y, STATES = 7, 8, 9
 """Fields of ``struct Stack`` in engine/program.hpp."""
 
 
 class Stream:
-    """A stack of cells whose weights are packed once and kept while they do not change.
+    """A stack of cells that takes one step in one call of the engine.
 
     Everything that a cell does, its map of the input included, is one program; the programs of
-    all layers run in one call.
+    all layers run in one call. They read the weights where they lie, so that every step is of
+    today's. What a step computes from weights alone, such as the sum of two biases, is kept beside
+    a copy of the weights that it is from, and the engine compares the two at every step.
 
     Args:
         cells: the cell of each layer.
@@ -54,12 +61,15 @@ class Stream:
             Compiled(*trace(cell, decompose, real, hoist=False), only_forward=True)
             for cell in cells
         ]
+        self._shapes: list[tuple[int, ...]] = []
+        for cell in cells:
+            self._shapes += cell.weight_shapes().values()
+            self._shapes += (tuple(b.shape) for _, b in cell.named_buffers())
         self._real = real
         self._sizes = [cell.state_sizes for cell in cells]
         self._width = cells[0].input_size
-        self._tensors: list[Tensor] = []
-        self._versions: list[tuple[int, int, int]] = []
-        self._key: tuple[int, torch.dtype, int] | None = None
+        self._addresses: list[int] = []
+        self._key: Any = None
         self._lock = threading.Lock()
 
     def fits(self, x: Tensor, states: Sequence[Tensor]) -> bool:
@@ -67,7 +77,7 @@ class Stream:
         shape, real = x.shape, x.dtype
         if len(shape) not in (1, 2) or shape[-1] != self._width or real != self._real:
             return False
-        if not x.is_cpu or 0 in shape:
+        if not x.is_cpu or 0 in shape or type(x) not in (Tensor, Parameter):
             return False
         if not isinstance(states, (tuple, list)) or len(states) != len(self._sizes[0]):
             return False
@@ -84,7 +94,7 @@ class Stream:
     ) -> tuple[Tensor, list[Tensor]] | None:
         """The output (B, S) and the states (layers, B, size) after reading x (B, M).
 
-        None where it cannot be told whether the weights have changed, or they are not as x is.
+        None where the weights are not as x is, or lie in memory in another way than they were made.
 
         Raises:
             BuildError: the kernels cannot be built here.
@@ -92,7 +102,7 @@ class Stream:
         held: Any = owner._parameters
         try:
             tensors = [held[name] for name in self._flat]
-        except KeyError:  # a weight that is computed from others
+        except KeyError:  # a constant, or a weight that is computed from others
             tensors = [getattr(owner, name) for name in self._flat]
         # The program has one place for the addresses that it reads and writes.
         with self._lock:
@@ -101,18 +111,21 @@ class Stream:
     def _run(
         self, tensors: list[Tensor], x: Tensor, states: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]] | None:
-        try:
-            versions = [(id(t), t._version, t.data_ptr()) for t in tensors]
-        except RuntimeError:  # tensors made in inference mode count no changes
-            return None
-        key = (x.shape[0] if x.dim() == 2 else 1, x.dtype, torch.get_num_threads())
-        if key != self._key or versions != self._versions:
-            plain = all(type(t) in (Tensor, nn.Parameter) for t in tensors)
-            if not plain or any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
+        rows = x.shape[0] if x.dim() == 2 else 1
+        key = (rows, x.dtype, torch.get_num_threads(), torch.is_inference_mode_enabled())
+        if key != self._key or not self._guards.check(*tensors):
+            if not all(map(_is_plain, tensors)) or any(
+                t.dtype != x.dtype and t.is_floating_point() for t in tensors
+            ):
+                return None
+            if [tuple(t.shape) for t in tensors] != self._shapes:
                 return None
             self._key = None  # should preparing end half way
-            self._prepare(tensors, x, *key)
-            self._tensors, self._versions, self._key = tensors, versions, key
+            self._prepare(tensors, x, *key[:3])
+            self._key = key
+        addresses = list(map(Tensor.data_ptr, tensors))
+        if addresses != self._addresses:
+            self._find(addresses)
         x = streamed(x)
         y = x.new_empty((*x.shape[:-1], self._sizes[-1][0]))
         call = self._call
@@ -123,42 +136,102 @@ class Stream:
             new.append(after)
             call[at], call[at + 1] = state.data_ptr(), after.data_ptr()
             at += 2
-        self._engine.elman_step(self._address)
+        if self._engine.elman_step(self._address):
+            self._key = None
+            return self._run(tensors, x, states)
         return y, new
 
     def _prepare(
         self, tensors: list[Tensor], x: Tensor, batch: int, dtype: torch.dtype, threads: int
     ) -> None:
-        """Pack the weights and describe the programs."""
+        """Describe the programs, and compute what they read that is computed from weights."""
         self._engine = engine(dtype)
         alive: list[Any] = []
-        given, work = iter(tensors), 0
+        given, work = iter(enumerate(tensors)), 0
         layers, inputs = array("q"), array("q")
+        self._places: list[tuple[array[int], int, int]] = []
+        kept: dict[int, Tensor] = {}
         with torch.no_grad():
             for k, cell in enumerate(self._cells):
-                weights = {name: next(given) for name in self._names[k]}
+                numbered = {name: next(given) for name in self._names[k]}
+                weights = {name: t.detach() for name, (_, t) in numbered.items()}
+                numbers = {cell.hoisted.weights[n]: i for n, (i, _) in numbered.items()}
                 kernel = cell.kernel("forward", dtype)
                 source = cell.plan.step.sequences[0]
                 rows = x.new_zeros(1, batch, source.width)
+                computed = _sources(cell.hoisted)
+                kept |= {numbers[n]: tensors[numbers[n]].detach().clone() for n in computed}
                 _, parameters = cell.hoisted.run(rows[0], weights)
-                parameters = all_plain(p.detach() for p in parameters)
+                parameters = all_plain(p.to(dtype) for p in parameters)
+                own = [numbers.get(n) for n in cell.hoisted.parameters]
+                others = {i for i in own if i is not None and tensors[i].dtype != dtype}
+                own = [None if i in others else i for i in own]
+                in_place = {j for j, i in enumerate(own) if i is not None and kernel.reads(j)}
+                # One that is its own but has to be packed is computed from itself.
+                packed = {t.product.weight for t in kernel.products} - in_place  # type: ignore[union-attr]
+                kept |= {
+                    i: tensors[i].detach().clone() for j in packed if (i := own[j]) is not None
+                }
                 dummies = [x.new_zeros(batch, size) for size in self._sizes[k]]
                 described = kernel.described(
                     Shape(1, batch, False, False, None, None),
                     lambda b, rows=rows, weights=parameters: place(b, [rows], weights),  # type: ignore[misc]
                     [State(d, d.unsqueeze(0)) for d in dummies],
                     parameters,
+                    in_place,
                 )
+                for at, buffer in enumerate(kernel.buffers):
+                    if buffer.kind == "vector" and (i := own[buffer.index]) is not None:
+                        self._places.append((described.buffers, BUFFER * at, i))
+                for at, target in enumerate(kernel.products):
+                    j = target.product.weight  # type: ignore[union-attr]
+                    if j in in_place:
+                        self._places.append((described.products, PRODUCT * at + MATRIX, own[j]))  # type: ignore[arg-type]
                 alive.append((described, parameters))
                 inputs.append(kernel.number(source) if source in kernel.buffers else -1)
                 layers.append(described.address.value or 0)
                 work += sum(w.numel() for w in parameters)
         shared = threads if batch * work >= SHARED_FROM * threads else 1
         states = len(self._sizes[0])
+        self._kept = array("q")
+        for i, copy in kept.items():
+            self._places.append((self._kept, len(self._kept), i))
+            self._kept.extend([0, copy.data_ptr(), copy.numel() * copy.itemsize])
         call = [pointer_to(layers), pointer_to(inputs), len(layers), shared, states]
+        call += [pointer_to(self._kept), len(kept)]
         self._call = array("q", [*call, 0, 0, *[0] * (2 * states)])
         self._address = ctypes.c_void_p(pointer_to(self._call))
-        self._alive = [*alive, layers, inputs]
+        self._alive = [*alive, layers, inputs, kept]
+        self._addresses = []
+        sizes: Any = [list(t.shape) for t in tensors]
+        strides: Any = [list(t.stride()) for t in tensors]
+        self._guards = TensorGuards(
+            *tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
+        )
+
+    def _find(self, addresses: list[int]) -> None:
+        """Note down where the weights lie now."""
+        for numbers, at, weight in self._places:
+            numbers[at] = addresses[weight]
+        self._addresses = addresses
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether its numbers are what its memory holds, row after row."""
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.is_cpu
+        and tensor.layout == torch.strided
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+        and tensor.numel() > 0
+    )
+
+
+def _sources(hoisted: Hoisted) -> set[int]:
+    """The numbers of the weights that something is computed from before the step."""
+    read = {number for operation in hoisted.operations for number in operation.refs()}
+    return read.intersection(hoisted.weights.values())
 
 
 __all__ = ["Stream", "Unsupported"]

@@ -266,8 +266,7 @@ class Recurrent(nn.Module):
         """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
 
         Zoneout and recurrent dropout act as in evaluation. Where no gradient is wanted, all
-        layers run in one call of the native engine, whose packed weights follow every change that
-        PyTorch counts (a change through ``.data`` is none).
+        layers run in one call of the native engine, which reads the weights where they lie.
 
         Args:
             x: (B, M), or (M) for one stream.

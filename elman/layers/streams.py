@@ -15,7 +15,7 @@ from elman.compiler.stream import Stream, Unsupported
 if TYPE_CHECKING:
     from elman.layers.recurrent import Recurrent
 
-_Made = tuple[Stream | None, list[Reading]]
+_Made = tuple[Stream | None, list[tuple[Reading, Cell]]]
 _streams: weakref.WeakKeyDictionary[Recurrent, dict[torch.dtype, _Made]]
 _streams = weakref.WeakKeyDictionary()
 """The streams of a network by type of number, and what its cells' steps read when each was made."""
@@ -34,7 +34,7 @@ def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
         stream, readings = _streams[network][real]
     except KeyError:
         stream, readings = _made(network, real)
-    for reading, cell in zip(readings, network._rested, strict=True):
+    for reading, cell in readings:
         if not reading.holds(cell):
             stream, _ = _made(network, real)
             break
@@ -42,7 +42,8 @@ def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
 
 
 def _made(network: Recurrent, real: torch.dtype) -> _Made:
-    readings = [Reading(cell, Cell) for cell in network._rested]
+    # Before the steps are traced: a change in the meantime will be seen.
+    readings = [(Reading(cell, Cell), cell) for cell in network._rested]
     made = _new(network, real), readings
     _streams.setdefault(network, {})[real] = made
     return made

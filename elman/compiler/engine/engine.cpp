@@ -42,15 +42,18 @@ void elman_run(Program* p) {
     run_rows(*p, static_cast<int>(std::min<long>(threads, p->batch)));
 }
 
-void elman_step(Stack* stack) {
+// 1, and nothing is done, where what was computed from weights has to be computed again.
+int elman_step(Stack* stack) {
+  if (stack->stale()) return 1;
   stack->connect();
   if (stack->threads > 1) {
     run_team(stack->layers, stack->count, static_cast<int>(stack->threads));
-    return;
+    return 0;
   }
   Barrier alone;
   for (long i = 0; i < stack->count; ++i)
     Worker(*stack->layers[i], alone, 0, 1, 0, stack->layers[i]->batch).run();
+  return 0;
 }
 
 long elman_packed_size(long depth, long columns) { return packed_size(depth, columns); }

@@ -152,6 +152,12 @@ class Worker {
     const real* a = base_[product.source];
     real* c = base_[product.target];
     const long rows = end_ - begin_, next = kBlock * product.depth;
+    if (product.row) {
+      const long from = begin_ + rows * group / groups, to = begin_ + rows * end / groups;
+      const long column = first * kBlock, until = std::min(last * kBlock, product.columns);
+      return rows_times_rows(a + from * in.row, in.row, to - from, product.packed + column * product.row,
+                             product.row, product.depth, c + from * out.row + column, out.row, until - column);
+    }
     const long pieces = std::max(1L, (product.depth + kPiece - 1) / kPiece);
     for (long piece = 0; piece < pieces; ++piece) {
       const long k = product.depth * piece / pieces;

@@ -156,6 +156,92 @@ void some_rows(const real* a, long row, const real* packed, long next, long dept
   }
 }
 
+// -- a matrix as it lies in memory ------------------------------------------------------------------
+//
+// For one step of a stream: packing would read the weights once more, and a packed copy would have to
+// be told of every change. Column c of the matrix is the row of numbers at w + c * w_row. Every product
+// is summed lane by lane over k, then over the lanes by halves, whatever the other rows and columns.
+
+// Lane i of the result is the sum of v[i].
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+template <long S>
+ELMAN_INLINE V sum_halves(V* v) {
+  constexpr auto lanes = std::make_integer_sequence<long, N>{};
+#pragma GCC unroll 16
+  for (long i = 0; i < S; ++i) v[i] = exchanged<S, false>(v[i], v[i + S], lanes) + exchanged<S, true>(v[i], v[i + S], lanes);
+  if constexpr (S > 1) return sum_halves<S / 2>(v);
+  return v[0];
+}
+ELMAN_INLINE V sums(V* v) { return sum_halves<N / 2>(v); }
+#else
+ELMAN_INLINE V sums(V* v) {
+  V out = {};
+  for (long i = 0; i < N; ++i) out[i] = sum(v[i]);
+  return out;
+}
+#endif
+
+constexpr long kAhead = 8 * N;
+constexpr int kSums = kRegisters == 32 ? 16 : 8;  // at once: as many chains of sums keep the multipliers busy
+
+// R rows times C columns, of which there are `count`.
+template <int R, int C>
+void dots(const real* a, long a_row, const real* w, long w_row, long depth, real* out, long out_row, long count) {
+  V sum[R * C];
+#pragma GCC unroll 16
+  for (int i = 0; i < R * C; ++i) sum[i] = V{};
+  const real* column[C];
+#pragma GCC unroll 16
+  for (int c = 0; c < C; ++c) column[c] = w + (c < count ? c : count - 1) * w_row;
+  const auto add = [&](long k, auto get) {
+    if (depth > kAhead) {  // the machine sees no pattern in so many rows at a time: on to the next columns
+      const long ahead = k + kAhead < depth ? kAhead : kAhead - depth + C * w_row;
+#pragma GCC unroll 16
+      for (int c = 0; c < C; ++c) __builtin_prefetch(column[c] + k + ahead);
+    }
+    V x[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) x[r] = get(a + r * a_row + k);
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) {
+      const V y = get(column[c] + k);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r * C + c] += x[r] * y;
+    }
+  };
+  long k = 0;
+  for (; k + N <= depth; k += N) add(k, [](const real* p) { return load(p); });
+  if (k < depth) add(k, [n = depth - k](const real* p) { return load_first(p, n); });
+  real all[R * C];
+#pragma GCC unroll 16
+  for (int i = 0; i < R * C; i += N) store(all + i, sums(sum + i));
+  for (int r = 0; r < R; ++r) {
+    if (count >= C)
+      std::memcpy(out + r * out_row, all + r * C, C * sizeof(real));
+    else
+      for (long c = 0; c < count; ++c) out[r * out_row + c] = all[r * C + c];
+  }
+}
+
+template <int R>
+void some_dots(const real* a, long a_row, const real* w, long w_row, long depth, real* out, long out_row, long count) {
+  constexpr int C = kSums / R;
+  for (long c = 0; c < count; c += C) dots<R, C>(a, a_row, w + c * w_row, w_row, depth, out + c, out_row, count - c);
+}
+
+// Rows of `a` times the matrix whose columns lie in the rows of `w`.
+inline void rows_times_rows(const real* a, long a_row, long rows, const real* w, long w_row, long depth,
+                            real* out, long out_row, long columns) {
+  for (long c = 0; c < columns; c += kSums) {  // these stay in the first cache for all rows
+    const long count = std::min<long>(kSums, columns - c);
+    for (long r = 0; r < rows;) {
+      const auto some = rows - r >= 4 ? some_dots<4> : rows - r >= 2 ? some_dots<2> : some_dots<1>;
+      some(a + r * a_row, a_row, w + c * w_row, w_row, depth, out + r * out_row + c, out_row, count);
+      r += rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
+    }
+  }
+}
+
 using SomeRows = void (*)(const real*, long, const real*, long, long, real*, long, long, long, long, bool);
 template <int... R>
 constexpr SomeRows kSomeRows[] = {nullptr, some_rows<R, at_once(R)>...};

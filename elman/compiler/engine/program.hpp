@@ -36,6 +36,7 @@ struct Product {
   long depth;
   long columns;
   const real* packed;
+  long row;  // 0, or: not packed, but as it lies in memory, column c at packed + c * row
 };
 
 using Pointwise = void (*)(real* const*, long, long);
@@ -71,17 +72,32 @@ struct Program {
   long team;  // threads that share rows, with a barrier a stage; 1: each has rows of its own
 };
 
+// Memory that something was computed from, and what it held then.
+struct Kept {
+  const void* now;
+  const void* then;
+  long bytes;
+};
+
 // One step of layers of which each reads what the one before it wrote. All have states of the same
 // widths; state s of layer i is at before[s] + i * batch * width, and after the step likewise.
 struct Stack {
   Program* const* layers;
   const long* inputs;  // which buffer of each layer is its input, or -1
   long count, threads, states;
+  const Kept* kept;
+  long kept_count;
   real* x;  // (B, M)
   real* y;  // (B, S) out: the last layer's first state
 
   // Before and after of each state: they follow.
   real* const* at() const { return reinterpret_cast<real* const*>(this + 1); }
+
+  bool stale() const {
+    for (long i = 0; i < kept_count; ++i)
+      if (std::memcmp(kept[i].now, kept[i].then, kept[i].bytes)) return true;
+    return false;
+  }
 
   void connect() const {
     for (long i = 0; i < count; ++i) {

@@ -36,6 +36,17 @@ ELMAN_INLINE V load(const real* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+// The first n numbers, fewer than a vector, and zeros.
+ELMAN_INLINE V load_first(const real* p, long n) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(real) == 4) return (V)_mm512_maskz_loadu_ps((1u << n) - 1, p);
+  else return (V)_mm512_maskz_loadu_pd((1u << n) - 1, p);
+#else
+  V v = {};
+  std::memcpy(&v, p, n * sizeof(real));
+  return v;
+#endif
+}
 ELMAN_INLINE void store(real* p, V v) { std::memcpy(p, &v, sizeof v); }
 
 // Keep a vector in a register: otherwise compilers may load it again for every use.

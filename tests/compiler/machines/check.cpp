@@ -123,6 +123,22 @@ void check_rows(long rows, long depth, long columns) {
     }
 }
 
+void check_dots(long rows, long depth, long columns) {
+  Numbers numbers{6};
+  const auto a = numbers.some(rows * depth), w = numbers.some(columns * depth);
+  std::vector<real> out(rows * columns, NAN), alone(columns);
+  rows_times_rows(a.data(), depth, rows, w.data(), depth, depth, out.data(), columns, columns);
+  for (long r = 0; r < rows; ++r) {
+    rows_times_rows(a.data() + r * depth, depth, 1, w.data(), depth, depth, alone.data(), columns, columns);
+    for (long c = 0; c < columns; ++c) {
+      wide total = 0;
+      for (long k = 0; k < depth; ++k) total += wide(a[r * depth + k]) * w[c * depth + k];
+      expect(near(out[r * columns + c], total, kTolerance), "dots", rows, depth, columns);
+      expect(out[r * columns + c] == alone[c], "dots alone", rows, depth, columns);
+    }
+  }
+}
+
 // What a product is added to: nothing, what is there, a row of biases.
 enum Begin { kZero, kAdd, kBias };
 
@@ -166,6 +182,9 @@ void check_products() {
   }
   for (long rows = 1; rows <= kRows; ++rows)
     for (long columns : {1, 16, 33, 150}) check_rows(rows, 9, columns);
+  for (long rows : {1, 2, 3, 7})
+    for (long depth : {1L, N - 1, N, 3 * N + 1, 9 * N + 2})
+      for (long columns : {1, 5, 16, 33}) check_dots(rows, depth, columns);
   for (Begin begin : {kZero, kAdd, kBias})
     for (bool turn_a : {false, true})
       for (bool turn_b : {false, true}) {
@@ -200,6 +219,10 @@ void replay(Program program, Product* products, const Weight* weights, long prod
   std::vector<std::vector<real>> packed;
   for (long i = 0; i < product_count; ++i) {
     Product& p = products[i];
+    if (weights[i].down == 1 && i % 2) {  // as it lies in memory
+      p.packed = weights[i].data, p.row = weights[i].across;
+      continue;
+    }
     packed.emplace_back(elman_packed_size(p.depth, p.columns));
     elman_pack(weights[i].data, weights[i].down, weights[i].across, p.depth, p.columns,
                packed.back().data(), program.threads);
