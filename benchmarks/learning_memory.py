@@ -68,13 +68,11 @@ def measure(name: str, cell: str, hidden: int, length: int) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter
 
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for (name, label), style in zip(RULES.items(), ("ko-", "ks--"), strict=True):
         rows = [row for row in result["rows"] if row["rule"] == name]
         megabytes = [row["bytes"] / 1e6 for row in rows]
@@ -89,7 +87,6 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axis.set_title(f"{result['cell']}, {result['hidden']} units, one sequence")
     for kind in ("png", "svg"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=130)
-    plt.close(figure)
 
 
 if __name__ == "__main__":
