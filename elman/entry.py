@@ -5,6 +5,7 @@ This module imports nothing that takes time, so that it is there before anything
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from elman.allocation import keep_freed_memory
     keep_freed_memory()
     _open_streams()
+    # Without a home folder it says so, at length, in the midst of elman's own words.
+    logging.getLogger("matplotlib").addFilter(lambda record: "MPLCONFIGDIR" not in str(record.msg))
     try:
         code = cli.run(arguments)
     except KeyboardInterrupt:

@@ -103,7 +103,9 @@ def _cached(folder: Path, name: str, make: Callable[[Path], None]) -> ctypes.CDL
 @functools.cache
 def _announce(folder: Path) -> None:
     """Say once why the first call takes so long, to who listens, as the command line does."""
-    _log.info("compiling kernels for this processor, to be kept in %s …", folder)
+    alone = folder.name.startswith(_ASIDE)
+    where = "for this process alone" if alone else f"to be kept in {folder}"
+    _log.info("compiling kernels for this processor, %s …", where)
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
