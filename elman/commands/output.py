@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from typing import Any
@@ -12,12 +13,11 @@ from elman.training.storage import to_json
 def print_json(content: Any) -> None:
     """Print ``content`` as one line of JSON; see :func:`elman.training.storage.to_json`.
 
-    Where the output has not all of its characters, as outside UTF-8, they are escaped, so that
-    nothing is lost.
+    JSON is UTF-8. Where the output is not, all that is not ASCII is escaped, which is the same in
+    every encoding.
     """
     text = to_json(content)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if codecs.lookup(encoding).name != "utf-8":
         text = json.dumps(json.loads(text))
     print(text)
