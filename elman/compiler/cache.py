@@ -85,12 +85,12 @@ def library(name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
 def _cached(folder: Path, name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
     # From here on by its real path: a link on the way to it may belong to somebody else.
     folder = trusted(folder)
-    _clear_once(folder)
     path = folder / f"{name}.so"
     found = _load(path)
     if found is None:
         make_private(folder)
         trusted(folder)
+        _clear_once(folder)
         with _lock(folder / f"{name}.lock"):
             found = _load(path)  # another process may have made it meanwhile
             if found is None:
