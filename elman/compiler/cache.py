@@ -295,6 +295,6 @@ def _trouble(folder: Path | None, why: str) -> str:
 
 @functools.cache
 def _warn(folder: Path | None, why: str) -> None:
-    from elman.compiler.engine import EngineWarning
+    from elman.compiler.engine import EngineWarning, callers_level
 
-    warnings.warn(_trouble(folder, why), EngineWarning, stacklevel=2)
+    warnings.warn(_trouble(folder, why), EngineWarning, stacklevel=callers_level())

@@ -160,11 +160,11 @@ def _warn(label: str, name: str, why: str) -> None:
         warnings.warn(
             f"{label} runs on the {name} engine, which is slower: {why}.",
             EngineWarning,
-            stacklevel=_callers_level(),
+            stacklevel=callers_level(),
         )
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """How far up the stack the code stands that called elman's layers, for a warning to name."""
     frame, level = sys._getframe(1), 1
     between = ("elman.", "torch.", "lightning")

@@ -80,6 +80,7 @@ def refused(why):
     with pytest.warns(EngineWarning) as told:
         yield
     (warning,) = told
+    assert warning.filename == __file__  # the line that uses elman, not one within
     assert re.search(f"cannot be used .*{why}.*ELMAN_CACHE", str(warning.message))
 
 
