@@ -77,7 +77,7 @@ def total() -> int | None:
     except (ValueError, OSError, AttributeError):
         return None
     try:
-        return min(physical, int(_LIMIT.read_text()))
+        return min(physical, int(_LIMIT.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no control group, or one without a limit
         return physical
 
