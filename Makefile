@@ -6,39 +6,43 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := runs/demo
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP    := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# In the name of a target, make wants a backslash before each space.
+empty  :=
+READY  := $(subst $(empty) $(empty),\ ,$(VENV))/.ready
 
 .PHONY: demo test check setup dev clean
 
-setup: $(VENV)/.ready
-dev: $(VENV)/.ready-dev
+setup: $(READY)
+dev: $(READY)-dev
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt
 	@echo "Installing PyTorch and elman into $(VENV): some minutes, once." >&2
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv "$(VENV)"
 	$(PIP) torch
 	$(PIP) -e .
-	@touch $@
+	@touch "$@"
 
-$(VENV)/.ready-dev: $(VENV)/.ready
+$(READY)-dev: $(READY)
 	@echo "Installing what the tests need into $(VENV)." >&2
 	$(PIP) -e '.[dev]'
-	@touch $@
+	@touch "$@"
 
 demo: setup
 	@if [ -d $(DEMO) ]; then \
-	  $(BIN)/elman train language-model --resume $(DEMO); \
+	  "$(BIN)/elman" train language-model --resume $(DEMO); \
 	else \
-	  $(BIN)/elman train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO); \
+	  "$(BIN)/elman" train language-model --recipe benchmarks/recipes/time-machine.toml --run $(DEMO); \
 	fi
 
 test: dev
-	$(BIN)/python -m pytest -n auto
+	"$(BIN)/python" -m pytest -n auto
 
 check: dev
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	"$(BIN)/ruff" check
+	"$(BIN)/ruff" format --check
+	"$(BIN)/mypy"
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis

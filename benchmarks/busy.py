@@ -67,7 +67,9 @@ def main() -> None:
                 print(f"| {name} | {threads} | {free:,.0f} | {beside:,.0f} | {beside / free:.2f} |")
     if options.record:
         path = Path(__file__).parent / "results" / "busy.json"
-        path.write_text(json.dumps({"rows": rows, "machine": machine()}, indent=2) + "\n")
+        path.write_text(
+            json.dumps({"rows": rows, "machine": machine()}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def first_step(name: str) -> tuple[float, float, int, str]:
     """Processor and clock seconds, imported modules and engine of a process of its own."""
     program = PROGRAM.replace("{function}", FUNCTIONS[name])
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, encoding="utf-8"
     )
     figures: tuple[float, float, int, str] = json.loads(done.stdout)
     return figures

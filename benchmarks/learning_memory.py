@@ -10,7 +10,6 @@ gradient of a sequence, after engines were built and graphs traced on a short on
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import time
@@ -23,6 +22,7 @@ from record import machine
 from elman.data.endless import open_endless
 from elman.training.memory import Memory
 from elman.training.online import OnlineSettings, make_rule
+from elman.training.storage import to_json
 
 RULES = {"bptt": "BPTT", "rtrl": "RTRL"}
 ROOT = Path(__file__).parent.parent
@@ -41,13 +41,13 @@ def main() -> None:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 job = pool.submit(measure, name, options.cell, options.hidden, length)
                 rows.append(job.result())
-            print(json.dumps(rows[-1]), flush=True)
+            print(to_json(rows[-1]), flush=True)
     result = {
         "command": "python benchmarks/learning_memory.py",
         "cell": options.cell, "hidden": options.hidden, "rows": rows, "machine": machine(),
     }  # fmt: skip
     path = ROOT / "benchmarks" / "results" / "learning-memory.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    path.write_text(to_json(result, indent=2) + "\n", encoding="utf-8")
     draw(result, ROOT / "docs" / "images" / "learning-memory")
 
 
@@ -68,13 +68,11 @@ def measure(name: str, cell: str, hidden: int, length: int) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter
 
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for (name, label), style in zip(RULES.items(), ("ko-", "ks--"), strict=True):
         rows = [row for row in result["rows"] if row["rule"] == name]
         megabytes = [row["bytes"] / 1e6 for row in rows]
@@ -89,7 +87,6 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axis.set_title(f"{result['cell']}, {result['hidden']} units, one sequence")
     for kind in ("png", "svg"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=130)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 import elman
+from elman.training.storage import to_json
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     command = [sys.executable, "-m", "elman", "train", "language-model"]
     command += ["--recipe", str(options.recipe), "--run", str(run), "--json"]
     started = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         sys.exit(done.returncode)
     figures = json.loads(done.stdout.splitlines()[-1])
@@ -46,15 +47,15 @@ def main() -> None:
     }
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(json.dumps(result, ensure_ascii=False))
+    path.write_text(to_json(result, indent=2) + "\n", encoding="utf-8")
+    print(to_json(result))
 
 
 def machine() -> dict[str, object]:
     """What a figure of speed depends on."""
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         model = next((li.split(": ")[1] for li in lines if li.startswith("model name")), model)
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

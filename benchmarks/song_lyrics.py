@@ -10,7 +10,6 @@ share among real lyrics, each judged by the others, and the share for patterns o
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from elman.data.text import open_text
 from elman.tasks import open_run
+from elman.training.storage import to_json
 
 Pattern = tuple[tuple[int, ...], ...]
 _BREAKS = re.compile("[，。！？；、：]")
@@ -81,7 +81,7 @@ def main() -> None:
         "other_tunes_in_form": counts["of another tune"] / total,
     }
     if options.json:
-        print(json.dumps(figures))
+        print(to_json(figures))
         return
     for name, value in figures.items():
         print(f"{name.replace('_', ' '):<22} {value:.3g}")

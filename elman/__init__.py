@@ -13,12 +13,15 @@ import os as _os
 # where torch is not yet imported, and yields to the user's choice.
 _os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
-from elman import cells
-from elman.cells import Affine, Cell, Constant, Diagonal, Linear
-from elman.compiler.engine import EngineWarning, engine
-from elman.errors import ElmanError, InputError
-from elman.layers import AR, GRU, LSTM, NARX, RNN, Recurrent
-from elman.lens import gradient_flow
+from elman.entry import importing as _importing
+
+with _importing():
+    from elman import cells
+    from elman.cells import Affine, Cell, Constant, Diagonal, Linear
+    from elman.compiler.engine import EngineWarning, engine
+    from elman.errors import ElmanError, InputError
+    from elman.layers import AR, GRU, LSTM, NARX, RNN, Recurrent
+    from elman.lens import gradient_flow
 
 __version__ = "0.1.0"
 

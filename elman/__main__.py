@@ -1,5 +1,5 @@
 """``python -m elman``."""
 
-from elman.cli import main
+from elman.entry import main
 
 main()

@@ -13,7 +13,8 @@ from typing import Any
 
 import typer
 
-from elman.allocation import is_out_of_memory, keep_freed_memory
+from elman import entry
+from elman.allocation import is_out_of_memory
 from elman.cells.lines import reason
 from elman.cells.registry import own_line
 from elman.commands import about, bench, gradients, jobs, learning, powers
@@ -55,9 +56,8 @@ def command() -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit with 0, 1 (failed) or 2 (wrong usage)."""
-    keep_freed_memory()
-    sys.exit(run(arguments))
+    """Run the command line and exit; see :func:`elman.entry.main`."""
+    entry.main(arguments)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -126,7 +126,8 @@ def flow(model: Writer, codes: Tensor) -> str:
 def main(epochs: int = 80, characters: int = 10_000) -> float:
     """All of it; returns the perplexity reached."""
     torch.manual_seed(0)
-    text = " ".join(corpora.find("time-machine").paths()[0].read_text().lower().split())
+    book = corpora.find("time-machine").paths()[0]
+    text = " ".join(book.read_text(encoding="utf-8").lower().split())
     text = text[:characters]
     alphabet = sorted(set(text))
     codes = torch.tensor([alphabet.index(c) for c in text])

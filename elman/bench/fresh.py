@@ -55,7 +55,7 @@ def ask(
         }
     done = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(question)],
-        env=environment, capture_output=True, text=True, check=False,
+        env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -91,7 +91,7 @@ def memory(cell: str, shape: Shape, side: str) -> dict[str, Any]:
     one.train()
     peaks = []
     for _ in range(_STEPS):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+        Path("/proc/self/clear_refs").write_bytes(b"5")  # the peak starts from here
         before = _status("VmRSS")
         one.train()
         peaks.append(_status("VmHWM") - before)
@@ -120,7 +120,8 @@ def seconds_to_compile(cell: str, shape: Shape, side: str) -> dict[str, Any]:
 
 
 def _status(what: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines:
         if line.startswith(what):
             return int(line.split()[1]) * 1024
     raise OSError(f"the system does not tell {what}")

@@ -66,10 +66,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     Raises:
         InputError: no row has a ratio.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     panels = _panels([r for r in rows if r.ratio is not None])
     if not panels:
@@ -78,10 +75,8 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         )
     wide = min(_COLUMNS, len(panels))
     deep = -(-len(panels) // wide)
-    figure, grid = plt.subplots(
-        deep, wide, figsize=(1 + 4.2 * wide, 0.7 + 2.8 * deep), sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
+    figure = Figure(figsize=(1 + 4.2 * wide, 0.7 + 2.8 * deep), layout="constrained")
+    grid = figure.subplots(deep, wide, sharey=True, squeeze=False)
     numbers = sorted({r.threads for r in rows}, reverse=True)
     for axes, (title, labelled) in zip(grid.flat, panels.items(), strict=False):
         _draw(axes, title, labelled, numbers)
@@ -92,7 +87,6 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     if len(numbers) > 1:
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=9)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, list[tuple[str, Row]]]:

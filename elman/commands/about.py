@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.commands.options import size
+from elman.commands.output import print_json
 from elman.training.tables import print_rows, show, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
@@ -40,7 +40,7 @@ def cells(
     entries = [registry.find(name)] if name else list(registry.CELLS.values())
     rows = [_cell(entry, input, hidden, biases, alone=name is not None) for entry in entries]
     if json_:
-        print(json.dumps(rows[0] if name else rows, ensure_ascii=False))
+        print_json(rows[0] if name else rows)
     elif name:
         _describe(rows[0])
     else:
@@ -136,7 +136,7 @@ def data(
         corpus = find(name)
         paths = [str(path) for path in corpus.paths()]
         if json_:
-            print(json.dumps({"name": name, "files": paths}, ensure_ascii=False))
+            print_json({"name": name, "files": paths})
             return
         print(f"{corpus.name}: {corpus.title}\nlicence   {corpus.licence}\nsource    {corpus.base}")
         print("files     " + "\n          ".join(paths[:20]))
@@ -154,7 +154,7 @@ def data(
         for c in CORPORA.values()
     ]
     if json_:
-        print(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     print_rows(
         ("corpus", "what it is", "licence", "MB", "status"),
@@ -170,7 +170,7 @@ def doctor(json_: Json = False) -> None:
     """Say what this machine has: versions, devices, threads, compiler, data."""
     found = _findings()
     if json_:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     for name, value in found.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value

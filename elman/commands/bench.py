@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elman.commands.options import numbers
+from elman.commands.output import print_json
 from elman.errors import InputError
 from elman.lens.drawing import check_folder
 from elman.training.progress import clock
+from elman.training.storage import to_json
 
 if TYPE_CHECKING:
     from elman.bench import Profile, Row
@@ -140,9 +141,9 @@ def _report(
     if all_:
         result["bars"] = [asdict(verdict) for verdict in verdicts]
     if out is not None:
-        out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        out.write_text(to_json(result, indent=1) + "\n", encoding="utf-8")
     if json_:
-        print(json.dumps(result, ensure_ascii=False))
+        print_json(result)
     else:
         print(measured.table(rows))
         if all_:
@@ -156,7 +157,10 @@ def _profile(profiles: Iterable[Profile], out: Path | None, json_: bool) -> None
     text = "\n\n".join(map(str, found))
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
-    print(json.dumps([asdict(p) | {"kinds": p.kinds} for p in found]) if json_ else text)
+    if json_:
+        print_json([asdict(p) | {"kinds": p.kinds} for p in found])
+    else:
+        print(text)
 
 
 class _Progress:

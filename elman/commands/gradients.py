@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from elman.commands.jobs import Device, Folder, OwnCell
 from elman.commands.options import numbers, size
+from elman.commands.output import print_json
 from elman.errors import InputError
 from elman.training.tables import print_rows
 
@@ -83,7 +83,7 @@ def gradients(
     elif plot is not None:
         compared[0].flow.plot(plot)
     if json_:
-        print(_line([{"cell": each.label, **each.flow.to_json()} for each in compared]))
+        print_json([{"cell": each.label, **each.flow.to_json()} for each in compared])
     elif len(compared) > 1:
         _print_table(compared)
     else:
@@ -153,7 +153,7 @@ def textbook(
             }
             for c in chains
         ]
-        print(_line({"products": products, "depth": {k: plain(v) for k, v in depths.items()}}))
+        print_json({"products": products, "depth": {k: plain(v) for k, v in depths.items()}})
         return
     print(f"δ ← Wᵀ δ, {steps} times, W {hidden} × {hidden}, {matrix}\n")
     print_rows(
@@ -200,7 +200,7 @@ def cliff(
             {"clip": d.threshold, **{name: plain(getattr(d, name)) for name in names}}
             for d in descents
         ]
-        print(_line(paths))
+        print_json(paths)
         return
     rows = []
     for d in descents:
@@ -232,7 +232,10 @@ def of_run(
     flow = flows(job, next(iter(job.read(0, 0))), None, threshold)[0].flow
     if plot is not None:
         flow.plot(plot)
-    print(_line(flow.to_json()) if json_ else flow)
+    if json_:
+        print_json(flow.to_json())
+    else:
+        print(flow)
 
 
 def inspect(
@@ -274,7 +277,7 @@ def inspect(
     pictures.draw_activity(looked, tokens, plot, units, f"{job.settings.cell}, layer {layer}")
     figures = {"tokens": tokens, "layer": layer, "gates": saturation(looked), "plot": str(plot)}
     if json_:
-        print(_line(figures))
+        print_json(figures)
         return
     print_rows(
         ["gate", "mean", "below 0.1", "above 0.9"],
@@ -291,7 +294,3 @@ def _check(plot: Path | None) -> None:
 
     if plot is not None:
         check_path(plot)
-
-
-def _line(figures: Any) -> str:
-    return json.dumps(figures, ensure_ascii=False)

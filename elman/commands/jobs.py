@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.commands.options import flag, gather, numbers, program, with_settings
+from elman.commands.output import print_json
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
 from elman.training.progress import Report
@@ -207,7 +207,7 @@ def _compare(task: type[Task]) -> Any:
         ]
         compared = compare_models(task, sources, settings, variants, run or free_folder(name))
         if json_:
-            print(json.dumps(compared, ensure_ascii=False))
+            print_json(compared)
         else:
             print_table(compared["rows"], task)
             print(f"\nCurves are in {compared['folder']}: comparison.png, comparison.json.")
@@ -218,7 +218,7 @@ def _compare(task: type[Task]) -> Any:
 
 def _print(figures: dict[str, Any], as_json: bool, sample: str | None = None) -> None:
     if as_json:
-        print(json.dumps(figures, ensure_ascii=False))
+        print_json(figures)
         return
     for name, value in figures.items():
         if not isinstance(value, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from elman.commands.options import with_settings
+from elman.commands.output import print_json
 from elman.errors import ElmanError
 from elman.training.online import OnlineSettings
 
@@ -44,7 +44,7 @@ def compare_learning(
     folder = run or free_folder(f"compare-learning-{Path(data).stem}")
     compared = compare_rules(names, data, settings, folder)
     if json_:
-        print(json.dumps(compared, ensure_ascii=False))
+        print_json(compared)
     else:
         print_rules(compared)
         kinds = ("png", "svg", "json")

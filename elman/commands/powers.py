@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from elman.commands.options import with_settings
+from elman.commands.output import print_json
 from elman.errors import ElmanError
 from elman.powers import POWERS, Power
 from elman.training.tables import print_rows
@@ -43,7 +43,7 @@ def powers(context: typer.Context, json_: Json = False) -> None:
         return
     rows = [{"name": p.name, "title": p.title, "source": p.source} for p in POWERS.values()]
     if json_:
-        print(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
     else:
         _print_rows(rows)
 
@@ -70,7 +70,7 @@ def _command(power: type[Power]) -> Any:
         for kind in ("png", "svg"):
             task.draw(outcome, folder / f"power.{kind}")
         if json_:
-            print(json.dumps({**found, "folder": str(folder)}, ensure_ascii=False))
+            print_json({**found, "folder": str(folder)})
         else:
             _print_rows(outcome.rows)
             print(f"\nFigures and plot are in {folder}: power.json, power.png, power.svg.")

@@ -27,11 +27,11 @@ def status() -> dict[str, str]:
     """
     import torch
 
-    from elman.compiler import build
+    from elman.compiler import build, cache
 
     found = {
         "threads": str(torch.get_num_threads()),
-        "cache": build.cache_trouble() or str(build.cache_folder()),
+        "cache": cache.cache_trouble() or str(cache.cache_folder()),
     }
     try:
         found["compiler"] = build.version()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +25,18 @@ ENGINES: dict[str, ModuleType] = {
 }
 """By name, the preferred first. Each module has ``unsupported(cell, call)`` and ``run``."""
 
-_forced: ContextVar[str | None] = ContextVar("elman_engine", default=None)
+
+class _Choice(NamedTuple):
+    """An engine that was forced, and what was before it."""
+
+    name: str | None
+    by: engine | None
+    entered: bool
+    below: _Choice | None
+
+
+# A chain, so that each thread has its own, whichever thread the object was made in.
+_forced: ContextVar[_Choice | None] = ContextVar("elman_engine", default=None)
 _warned: set[tuple[str, str]] = set()
 
 
@@ -41,8 +53,10 @@ class engine:
             for its own LSTM, GRU and RNN), ``"reference"`` (the eager loop, the definition), or
             ``"auto"`` (the fastest that can).
 
-    Forcing an engine that cannot run a call raises an error at that call. Each thread has its own
-    choice; a new thread begins with ``"auto"``.
+    A block ends with the engine that was forced before it: before the object was made, where
+    nothing was forced in between. One object may be used for any number of blocks, one in the
+    other, too. Forcing an engine that cannot run a call raises an error at that call. Each thread
+    has its own choice; a new thread begins with ``"auto"``.
 
     Raises:
         InputError: there is no engine of that name.
@@ -54,25 +68,40 @@ class engine:
                 f"unknown engine {name!r}: expected auto or one of {', '.join(ENGINES)}."
             )
         self._name = None if name == "auto" else name
-        self._before = [_forced.get()]
-        _forced.set(self._name)
+        _forced.set(_Choice(self._name, self, False, _at_rest(_forced.get())))
 
     def __enter__(self) -> None:
-        # The first entry has taken effect when the object was made; a later one does so here.
-        if len(self._before) > 1 or _forced.get() != self._name:
-            self._before.append(_forced.get())
-        _forced.set(self._name)
+        now = _forced.get()
+        # The first block begins where the object was made.
+        made_here = now is not None and now.by is self and not now.entered
+        below = now.below if now is not None and made_here else now
+        _forced.set(_Choice(self._name, self, True, below))
 
     def __exit__(self, *_: object) -> None:
-        _forced.set(self._before[-1])
-        if len(self._before) > 1:
-            self._before.pop()
+        choice = _forced.get()
+        # What was forced within the block ends with it.
+        while choice is not None and not (choice.by is self and choice.entered):
+            choice = choice.below
+        if choice is not None:
+            _forced.set(choice.below)
+
+
+def _at_rest(choice: _Choice | None) -> _Choice | None:
+    """A choice as another lies on it: without those below that nothing can come back to.
+
+    So a program that forces an engine a million times, without a block, remembers the last ones.
+    """
+    below = None if choice is None else choice.below
+    if choice is None or choice.entered or below is None or below.entered:
+        return choice
+    return choice._replace(by=None, below=below.below)
 
 
 def usual(cell: Cell, real: torch.dtype) -> str:
     """The engine that runs ``cell`` on numbers of a type where nothing stands in its way."""
-    if _forced.get():
-        return str(_forced.get())
+    name = _name()
+    if name is not None:
+        return name
     if parallel.knows(cell):
         return "scan"
     if native.knows(cell, real):
@@ -116,7 +145,12 @@ def _preferred(cell: Cell) -> list[str]:
 @constant_while_compiling
 def forced() -> str | None:
     """The name of the engine that is forced, if any."""
-    return _forced.get()
+    return _name()
+
+
+def _name() -> str | None:
+    choice = _forced.get()
+    return None if choice is None else choice.name
 
 
 @constant_while_compiling
@@ -126,11 +160,11 @@ def _warn(label: str, name: str, why: str) -> None:
         warnings.warn(
             f"{label} runs on the {name} engine, which is slower: {why}.",
             EngineWarning,
-            stacklevel=_callers_level(),
+            stacklevel=callers_level(),
         )
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """How far up the stack the code stands that called elman's layers, for a warning to name."""
     frame, level = sys._getframe(1), 1
     between = ("elman.", "torch.", "lightning")

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from elman.cells.contract import Cell
 from elman.cells.lines import at, cause, reason, step_at, step_line
 from elman.cells.options import Reading, is_mutable
-from elman.compiler import build, operator, reference
+from elman.compiler import build, cache, operator, reference
 from elman.compiler.build import REALS
 from elman.compiler.call import (
     Call,
@@ -322,9 +322,9 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
         try:
             compiled.build(real)
             mark = fingerprint(cell, compiled.hoisted, compiled.source, real)
-            if not build.is_marked(mark):
+            if not cache.is_marked(mark):
                 check(cell, compiled.hoisted, partial(steps_of, name, cell), real)
-                build.mark(mark)
+                cache.mark(mark)
             compiled.checked = True
             return name
         except InputError:

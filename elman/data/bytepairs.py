@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from elman.data.normalization import whole_words
 from elman.data.vocabulary import Vocabulary
@@ -18,6 +18,9 @@ DEFAULT_SIZE = 4096
 # The trainer collects 256 pieces before it counts them, and an encoding takes many times its
 # text's memory: small pieces keep both small.
 _PIECE = 1 << 14
+# Pairs are merged within words, in a time that grows with the square of the longest one. A word of
+# a language has fewer bytes than this; a text without breaks would be one word.
+_LONGEST = 256
 
 
 class BytePairVocabulary(Vocabulary):
@@ -43,7 +46,13 @@ class BytePairVocabulary(Vocabulary):
                 f"size is {size}, expected at least 256, a token for each byte; raise it."
             )
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        # After the bytes: each is a letter by then, and a cut within a character does no harm.
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+                pre_tokenizers.Split(Regex(f".{{1,{_LONGEST}}}"), "isolated"),
+            ]
+        )
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=size,

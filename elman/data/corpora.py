@@ -63,10 +63,10 @@ class Corpus:
             return [FILES / path for path in self.files]
         found = {path: self._in_data_folder(path) or self._in_cache(path) for path in self.files}
         missing = {path: self.files[path] for path, place in found.items() if place is None}
-        cache = cache_folder() / self.folder
         if missing:
-            download(self.name, self.base, missing, self.folder)
-        return [place or cache / path for path, place in found.items()]
+            folder = download(self.name, self.base, missing, self.folder)
+            found |= {path: folder / path for path in missing}
+        return [place for place in found.values() if place is not None]
 
     def blocks(self) -> Iterator[str]:
         """Yield the text in blocks; fetches the files first where needed."""

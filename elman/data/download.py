@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -13,14 +12,21 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from elman.data.checksums import Entry
 from elman.errors import ElmanError
+from elman.folders import user_cache
 
 
-def cache_folder() -> Path:
-    """Return where downloads are kept: ``$XDG_CACHE_HOME/elman``, by default ``~/.cache/elman``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
+def cache_folder() -> Path | None:
+    """Where downloads are kept: ``$XDG_CACHE_HOME/elman``, by default ``~/.cache/elman``.
+
+    None where that is nowhere: the user has no home folder.
+    """
+    try:
+        return user_cache()
+    except FileNotFoundError:
+        return None
 
 
-def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> None:
+def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> Path:
     """Download the files of a corpus; a file appears under its name only once it is whole.
 
     Args:
@@ -29,19 +35,29 @@ def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> N
         files: file path → size and SHA-256.
         folder: the corpus's place under the cache folder, and under ``ELMAN_DATA``.
 
+    Returns:
+        where the corpus is now, under the cache folder.
+
     Raises:
-        ElmanError: an address cannot be reached, what came is not what was expected, or the
-            folder cannot be written to.
+        ElmanError: there is no cache folder, an address cannot be reached, what came is not what
+            was expected, or the folder cannot be written to.
     """
     import pooch  # only now: most commands download nothing
 
     # pooch announces every file on its own; the bar says it once.
     pooch.get_logger().setLevel("WARNING")
     instead = f"or put the files in FOLDER/{folder} and set ELMAN_DATA to FOLDER"
+    cache = cache_folder()
+    if cache is None:
+        raise ElmanError(
+            f"{name} has to be downloaded, and this user has no home folder to keep it in: name a "
+            f"cache folder in XDG_CACHE_HOME, {instead}."
+        )
     with _Bar(name, sum(entry.size for entry in files.values())) as bar:
         for path, entry in files.items():
             url = quote(base + path, safe=":/")
-            _download_one(url, cache_folder() / folder / path, entry, instead, bar)
+            _download_one(url, cache / folder / path, entry, instead, bar)
+    return cache / folder
 
 
 def _download_one(url: str, target: Path, entry: Entry, instead: str, bar: _Bar) -> None:

@@ -102,6 +102,12 @@ def _check(path: Path) -> None:
             f"{path} is not a regular file, and a text is read more than once; save it to a file "
             "and give the path of that."
         )
+    # Files such as those of /proc have no size: their text may change, wait for more, or never end.
+    if path.stat().st_size == 0:
+        raise ElmanError(
+            f"{path} is empty, or made by the system as it is read; expected a file that holds "
+            "text: give another, or a copy of it."
+        )
     # The first block shows most of what can be wrong, before anything is built on the text.
     if next(read_text(path), None) is None:
         raise ElmanError(f"{path} is empty, expected text; give a file that holds some.")

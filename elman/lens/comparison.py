@@ -17,6 +17,7 @@ from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.lens.activations import activity
 from elman.lens.flow import GradientFlow, gradient_flow
+from elman.seeds import checked_seed
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def side_by_side(
             f"gain multiplies the weights that act on a state, of which {', '.join(cells)} has "
             f"none, received {gain:g}: leave the gain at 1, or compare other cells."
         )
+    seed = checked_seed(seed)
     compared = []
     for name in cells:
         for bias in forget_biases:

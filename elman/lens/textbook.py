@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.errors import InputError
+from elman.seeds import generator
 
 MATRICES = ("gaussian", "orthogonal")
 
@@ -75,7 +76,7 @@ def repeated_products(
     _at_least("steps", steps, 2)
     if matrix not in MATRICES:
         raise InputError(f"matrix must be one of {', '.join(MATRICES)}, received {matrix!r}.")
-    draw = torch.Generator().manual_seed(seed)
+    draw = generator(seed)
     entries = torch.randn(hidden, hidden, generator=draw, dtype=torch.float64)
     start = torch.randn(hidden, generator=draw, dtype=torch.float64)
     if matrix == "orthogonal":
@@ -129,7 +130,7 @@ def depth(
         )
     for name, value in (("layers", layers), ("hidden", hidden), ("batch", batch)):
         _at_least(name, value, 1)
-    draw = torch.Generator().manual_seed(seed)
+    draw = generator(seed)
     phi = NONLINEARITIES[nonlinearity]
     a = torch.randn(batch, hidden, generator=draw, dtype=torch.float64).requires_grad_()
     activations = [a]

@@ -11,6 +11,7 @@ from torch import Tensor
 from elman.data.normalization import normalized
 from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
+from elman.seeds import generator
 
 
 class Predictor(Protocol):
@@ -59,8 +60,9 @@ def generate(
     """
     _check(length, temperature, top_k, top_p, stop)
     ids = prompt_ids(vocabulary, prompt, normalize)
-    draw = torch.Generator()
-    draw.manual_seed(seed) if seed is not None else draw.seed()
+    draw = torch.Generator() if seed is None else generator(seed)
+    if seed is None:
+        draw.seed()
     pieces = _pieces(model, vocabulary, ids, length, temperature, top_k, top_p, draw)
     return pieces if stop is None else _until(pieces, stop)
 

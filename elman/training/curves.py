@@ -21,15 +21,13 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     """
     if not metrics:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
 
     epochs = [line["epoch"] for line in metrics]
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(7, 5.5), sharex=True, height_ratios=(3, 1), layout="constrained"
-    )
+    # Not by pyplot, whose backend and windows are the user's.
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     dots = {"marker": "o", "markersize": 3} if len(epochs) < 40 else {}
     values = _points(metrics, headline)
     top.plot(epochs, values, "k-", **dots, label=f"training: {values[-1]:.4g}")
@@ -45,25 +43,24 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     finite = [value for value in values if math.isfinite(value)]
     if finite and min(finite) > 0 and max(finite) > 4 * min(finite):
         top.set_yscale("log")
-        top.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        top.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        top.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        top.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        top.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        top.yaxis.set_minor_formatter(ticker.NullFormatter())
     top.set_ylabel(headline)
     top.legend(frameon=False)
     top.grid(alpha=0.3)
     top.set_title(f"{metrics[-1]['update']:,} updates in {metrics[-1]['seconds']:,.0f} s")
     bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", linewidth=0.8)
     bottom.set_yscale("log")
-    bottom.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    bottom.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
-    bottom.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    bottom.yaxis.set_minor_formatter(ticker.NullFormatter())
+    bottom.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+    bottom.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     bottom.set_ylabel("largest\ngradient norm")
     bottom.set_xlabel("epoch")
-    bottom.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    bottom.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     bottom.grid(alpha=0.3)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
-    plt.close(figure)
     write_bytes(path, drawn.getvalue())
 
 

@@ -32,7 +32,7 @@ class Memory:
         self.known = _STATUS.exists()
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-            _CLEAR.write_text("5")  # the peak starts anew from what is resident now
+            _CLEAR.write_bytes(b"5")  # the peak starts anew from what is resident now
         except (OSError, AttributeError):
             self.known = False
         self._start = _read("VmRSS") if self.known else 0
@@ -47,7 +47,7 @@ class Memory:
 
 
 def _read(field: str) -> int:
-    lines = _STATUS.read_text().splitlines()
+    lines = _STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
@@ -77,7 +77,7 @@ def total() -> int | None:
     except (ValueError, OSError, AttributeError):
         return None
     try:
-        return min(physical, int(_LIMIT.read_text()))
+        return min(physical, int(_LIMIT.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no control group, or one without a limit
         return physical
 

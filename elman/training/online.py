@@ -234,13 +234,11 @@ def print_rules(compared: dict[str, Any]) -> None:
 
 def draw(compared: dict[str, Any], path: Path) -> None:
     """Draw error by steps and by seconds, and memory by steps, into ``path`` .png and .svg."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     from matplotlib import ticker
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     panels = (
         ("step", "error", "steps of the stream", compared["measure"]),
         ("seconds", "error", "seconds", compared["measure"]),
@@ -280,4 +278,3 @@ def draw(compared: dict[str, Any], path: Path) -> None:
         content = io.BytesIO()
         figure.savefig(content, format=kind, dpi=130)
         storage.write_bytes(path.with_suffix(f".{kind}"), content.getvalue())
-    plt.close(figure)

@@ -86,6 +86,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         ElmanError: the file is missing or is not TOML.
     """
+    if path.is_char_device():  # which may never end
+        raise ElmanError(f"{str(path)!r} is no recipe: name a TOML file.")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

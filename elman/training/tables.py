@@ -23,7 +23,9 @@ def show(shown: Table) -> None:
     console = Console(highlight=False, markup=False)
     if not sys.stdout.isatty():
         console.width = 160
-    console.print(shown)
+    with console.capture() as text:
+        console.print(shown)
+    print(text.get(), end="")  # rich itself ends the process where nobody reads on
 
 
 def print_rows(

@@ -59,7 +59,8 @@ def test_a_training_leaves_table_figures_and_plot(elman):
 
 
 def test_turing_runs_a_machine_of_ones_own_and_prints_its_weights(elman):
-    Path("flip.txt").write_text("go 0 → 1 R go\ngo 1 → 0 R go\ngo _ → _ L halt  # done")
+    table = "go 0 → 1 R go\ngo 1 → 0 R go\ngo _ → _ L halt  # done"
+    Path("flip.txt").write_text(table, encoding="utf-8")
     code, out, errors = elman(
         "powers", "turing", "--machine", "flip.txt", "--word", "0110", "--weights"
     )

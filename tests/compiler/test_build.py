@@ -1,7 +1,7 @@
-"""Building and its cache: whatever the folder, the compiler and the other processes do."""
+"""Building: whatever the compiler, its flags and the paths are."""
 
-import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from elman.compiler import build
+from elman.compiler import build, cache
 
 SOURCE = '#include "vector.hpp"\nextern "C" int answer() { return %d; }\n'
 
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    cached = (build.compiler, build.version, build.engine, build._temporary, build._warn)
+    cached = (build.compiler, build.version, build.engine, cache._temporary, cache._warn)
     for function in cached:
         function.cache_clear()
     yield
@@ -55,10 +55,10 @@ def test_builds_once(folder, monkeypatch):
 def test_building_is_told_once_to_those_who_listen(folder, capsys):
     from elman.cli import _told
 
-    build._announce.cache_clear()
+    cache._announce.cache_clear()
     build.build(SOURCE % 1, torch.float32)
     assert capsys.readouterr() == ("", "")
-    build._announce.cache_clear()
+    cache._announce.cache_clear()
     with _told():
         build.build(SOURCE % 1, torch.float32)  # from the cache
         assert capsys.readouterr() == ("", "")
@@ -83,71 +83,42 @@ def test_extra_flags_are_used_and_have_libraries_of_their_own(folder, monkeypatc
         assert build.build(text, torch.float32).answer() == answer
 
 
-@pytest.mark.parametrize("kept", [0, 9, 0.1, 0.5, 0.999])
-def test_a_library_that_was_cut_short_is_built_anew(folder, kept):
-    build.build(SOURCE % 2, torch.float32)
-    (path,) = folder.glob("*.so")
-    content = path.read_bytes()
-    # A new file in place of the loaded one, which the process still has.
-    path.unlink()
-    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    assert build.build(SOURCE % 2, torch.float32).answer() == 2
-    assert path.read_bytes() == content
+def test_paths_with_spaces_and_letters_of_any_script(folder, monkeypatch, tmp_path):
+    place = tmp_path / "mes outils, 工具"
+    place.mkdir()
+    compiler = place / "g++ (mine)"
+    compiler.write_text('#!/bin/sh\nexec g++ "$@"\n', encoding="utf-8")
+    compiler.chmod(0o755)
+    (place / "answer.hpp").write_text("#define ANSWER 5\n", encoding="utf-8")
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("ELMAN_CXXFLAGS", f"-O0 '-I{place}'")
+    monkeypatch.setenv("ELMAN_CACHE", str(place / "ca che"))
+    text = '#include "answer.hpp"\nextern "C" int answer() { return ANSWER; } // 五'
+    assert build.build(text, torch.float32).answer() == 5
 
 
-def test_a_read_only_cache_gives_what_it_has(folder, monkeypatch):
-    assert build.build(SOURCE % 1, torch.float32).answer() == 1
-    lock = build._lock
-
-    def read_only(path):
-        if path.parent == folder:
-            raise OSError(errno.EROFS, "Read-only file system")
-        return lock(path)
-
-    monkeypatch.setattr(build, "_lock", read_only)
-    assert build.build(SOURCE % 1, torch.float32).answer() == 1
-    with pytest.warns(UserWarning, match="cannot be used .Read-only file system"):
-        assert build.build(SOURCE % 3, torch.float32).answer() == 3
-
-
-def test_a_full_cache_costs_a_warning(folder, monkeypatch, program):
-    full = program(
-        f'case "$*" in *{folder}*) echo "error: No space left on device" >&2; exit 1;; esac\n'
-        'exec g++ "$@"\n'
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory map")
+def test_the_threads_library_is_found_wherever_it_lies(tmp_path, monkeypatch):
+    place = tmp_path / "mon env, 环境" / "libgomp-1.so.1"
+    place.parent.mkdir()
+    place.touch()
+    maps = (
+        "7f00-7f01 r-xp 00000000 00:00 0\n"
+        "7f02-7f03 r--p 00000000 08:01 12                  /usr/lib/libc.so.6\n"
+        f"7f04-7f05 r-xp 00000000 08:01 13                  {place}\n"
+        "7ffe-7fff rw-p 00000000 00:00 0                   [stack]\n"
     )
-    monkeypatch.setenv("CXX", f"sh {full}")
-    with pytest.warns(UserWarning, match="No space left on device.*ELMAN_CACHE"):
-        assert build.build(SOURCE % 3, torch.float32).answer() == 3
-    assert not list(folder.glob("*.so"))
+    monkeypatch.setattr(Path, "read_bytes", lambda _: maps.encode())
+    assert build.openmp.__wrapped__() == str(place)
+    maps = maps.replace(str(place), f"{place} (deleted)")
+    with pytest.raises(build.BuildError, match=f"{re.escape(str(place))} was replaced"):
+        build.openmp.__wrapped__()
 
 
-def test_nowhere_to_keep_a_library_is_said(folder, monkeypatch, program):
-    full = program('echo "error: No space left on device" >&2; exit 1\n')
-    monkeypatch.setenv("CXX", f"sh {full}")
-    with pytest.raises(
-        build.BuildError, match=r"neither in .*No space left.* nor for this process"
-    ):
-        build.build(SOURCE % 3, torch.float32)
-
-
-def test_a_library_of_another_user_is_not_loaded(folder, monkeypatch):
-    build.build(SOURCE % 1, torch.float32)
-    (path,) = folder.glob("*.so")
-    if os.getuid() == 0:  # whom everybody trusts
-        os.chown(path, 4711, -1)
-    monkeypatch.setattr(os, "getuid", lambda: 4712)
-    with pytest.raises(PermissionError, match="belongs to another user"):
-        build._load(path)
-
-
-def test_a_folder_that_cannot_be_used_costs_a_warning(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.warns(UserWarning, match="cannot be used.*ELMAN_CACHE"):
-        assert build.build(SOURCE % 3, torch.float32).answer() == 3
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert build.build(SOURCE % 4, torch.float32).answer() == 4
+def test_flags_that_no_shell_could_read_are_said(folder, monkeypatch):
+    monkeypatch.setenv("ELMAN_CXXFLAGS", "-I'/a b")
+    with pytest.raises(build.BuildError, match=r"ELMAN_CXXFLAGS is .*no closing quotation"):
+        build.build(SOURCE % 5, torch.float32)
 
 
 def test_no_compiler_is_said_with_the_command_that_installs_one(folder, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
 
@@ -191,6 +192,89 @@ def test_forcing_without_a_block_lasts():
     finally:
         elman.engine("auto")
     assert rnn.engine == usual
+
+
+@pytest.fixture
+def name():
+    """The engine that is forced; whatever a test leaves, the next begins with none."""
+    rnn = elman.LSTM(2, 3)
+    usual = rnn.engine
+    yield lambda: "auto" if rnn.engine == usual else rnn.engine
+    engines._forced.set(None)
+
+
+def test_one_object_is_entered_within_itself(name):
+    e = elman.engine("reference")
+    assert name() == "reference"
+    with e:
+        with e:
+            assert name() == "reference"
+            with elman.engine("torch"), e:
+                with e:
+                    assert name() == "reference"
+                assert name() == "reference"
+            assert name() == "reference"
+        assert name() == "reference"
+    assert name() == "auto"  # as before it was made
+    with e:
+        assert name() == "reference"
+    assert name() == "auto"
+
+
+def test_a_block_ends_with_what_was_before_it(name):
+    first, second = elman.engine("torch"), elman.engine("reference")
+    with first:
+        assert name() == "torch"
+        elman.engine("reference")  # from here on, but not beyond the block
+        assert name() == "reference"
+    assert name() == "reference"
+    with second:
+        elman.engine("auto")
+    assert name() == "torch"
+    with pytest.raises(KeyError), first, second:
+        raise KeyError
+    assert name() == "auto"
+
+
+def test_blocks_that_end_out_of_order(name):
+    outer, inner = elman.engine("torch"), elman.engine("reference")
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__()
+    assert name() == "reference"  # which was forced when the outer one began
+    inner.__exit__()
+    assert name() == "reference"
+
+
+def test_one_object_in_several_threads(name):
+    e, seen = elman.engine("reference"), []
+    both = threading.Barrier(2, timeout=30)
+
+    def enter(other):
+        seen.append(name())
+        with elman.engine(other), e:
+            both.wait()
+            seen.append(name())
+            both.wait()
+        seen.append(name())
+
+    threads = [threading.Thread(target=enter, args=(other,)) for other in ("torch", "auto")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == sorted(["auto"] * 4 + ["reference"] * 2)
+    assert name() == "reference"
+
+
+def test_forcing_engines_without_end_is_not_remembered(name):
+    for _ in range(50):
+        elman.engine("torch")
+        elman.engine("reference")
+    choice, length = engines._forced.get(), 0
+    while choice is not None:
+        choice, length = choice.below, length + 1
+    assert length <= 2
 
 
 def test_forced_engine_runs(monkeypatch):

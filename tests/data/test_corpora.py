@@ -120,6 +120,21 @@ def test_a_cache_that_cannot_be_written(corpus, tmp_path):
         corpus.paths()
 
 
+def test_a_user_without_a_home_folder(corpus, tmp_path, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "HOME", "ELMAN_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # which the system does not know
+    assert status(corpus).startswith("to download")
+    with pytest.raises(ElmanError, match=r"no home folder to keep it in: .*XDG_CACHE_HOME, or put"):
+        corpus.paths()
+    folder = tmp_path / "mine" / "two"
+    (folder / "诗").mkdir(parents=True)
+    (folder / "诗" / "poem.txt").write_bytes(POEM)
+    (folder / "verse.txt").write_bytes(VERSE)
+    monkeypatch.setenv("ELMAN_DATA", str(tmp_path / "mine"))
+    assert corpus.paths() == [folder / "诗" / "poem.txt", folder / "verse.txt"]
+
+
 def test_the_data_folder_comes_first(corpus, tmp_path, monkeypatch):
     folder = tmp_path / "mine" / "two"
     (folder / "诗").mkdir(parents=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -84,9 +85,20 @@ def test_a_folder(tmp_path):
         open_text(tmp_path)
 
 
-def test_a_device():
-    with pytest.raises(ElmanError, match="/dev/null is not a regular file"):
-        open_text("/dev/null")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero", "pipe"])
+def test_a_device_or_a_pipe(device, tmp_path):
+    path = tmp_path / device  # a path from the root stays what it is
+    if device == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(ElmanError, match=f"{path} is not a regular file"):
+        open_text(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="there is no /proc")
+@pytest.mark.parametrize("name", ["kmsg", "self/maps", "self/pagemap", "cpuinfo"])
+def test_a_file_that_the_system_makes_as_it_is_read(name):
+    with pytest.raises(ElmanError, match=f"{name} is empty, or made by the system as it is read"):
+        open_text(f"/proc/{name}")
 
 
 def test_a_binary_file_is_refused_when_opened(tmp_path):

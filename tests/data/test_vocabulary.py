@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from itertools import pairwise
 
@@ -58,6 +59,19 @@ def test_bytes_know_every_text(text):
     assert vocabulary.decode(vocabulary.encode_text(text)) == text
     assert vocabulary.unseen(text) == []
     assert vocabulary.unknown_id is None
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "7", "!?", "床前明月光疑是地上霜"])
+def test_a_text_without_breaks_takes_no_longer(unit):
+    """It was one word, and 100,000 letters took 10 s; of Chinese, a minute."""
+    text = unit * (50_000 // len(unit))
+    started = time.process_time()
+    vocabulary = Vocabulary.build([text], "bpe", size=400)
+    assert vocabulary.decode(vocabulary.encode_text(text)) == text
+    assert time.process_time() - started < 3
+    assert max(map(len, vocabulary.tokens)) <= 256
+    again = Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json())))
+    assert (again.encode_text(text) == vocabulary.encode_text(text)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -94,3 +96,35 @@ def test_the_users_matplotlib_is_left_alone():
     with drawing.canvas(1, 1):
         assert matplotlib.rcParams["legend.frameon"] is False
     assert dict(matplotlib.rcParams) == before
+
+
+def test_the_users_backend_and_windows_stay_theirs(tmp_path):
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    from elman.training.curves import draw_curves
+    from elman.training.online import draw
+
+    before = matplotlib.rcParams._get("backend")
+    plt.switch_backend("svg")
+    try:
+        theirs = plt.figure()
+        line = {"epoch": 1, "update": 1, "seconds": 1.0, "loss": 2.0, "gradient_norm": 1.0}
+        draw_curves([line], "loss", tmp_path / "curves.png")
+        point = {"step": 1, "seconds": 1.0, "error": 0.5, "bytes": None}
+        settings = {"cell": "rnn", "layers": 1, "hidden": 2, "update": 1}
+        rows = [{"rule": "bptt", "curve": [point]}]
+        compared = {"rows": rows, "settings": settings, "data": "a", "measure": "error"}
+        draw(compared, tmp_path / "comparison")
+        elman.gradient_flow(elman.RNN(2, 3), torch.randn(5, 1, 2)).plot(tmp_path / "flow.png")
+        assert matplotlib.get_backend() == "svg" and plt.get_fignums() == [theirs.number]
+    finally:
+        plt.close(theirs)
+        matplotlib.rcParams["backend"] = before
+
+
+def test_no_picture_is_drawn_by_pyplot():
+    """It has one backend, and keeps its figures: both are the user's."""
+    for path in Path(elman.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "matplotlib.use(" not in text and "import matplotlib.pyplot" not in text, path

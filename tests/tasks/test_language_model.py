@@ -90,7 +90,7 @@ def test_several_sources_are_weighted_by_their_tokens(book, tmp_path):
 
 def test_judging_on_another_text(book, tmp_path):
     other = tmp_path / "other.txt"
-    other.write_text("the dog jumps over €\n" * 20)
+    other.write_text("the dog jumps over €\n" * 20, encoding="utf-8")
     task = LanguageModeling.prepare([book], _settings())
     measured = task.evaluate([str(other)])
     assert measured["part"] == "given"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -106,6 +107,8 @@ def test_recipes(tmp_path):
         read_recipe(recipe)
     with pytest.raises(ElmanError, match="no recipe"):
         read_recipe(tmp_path / "none.toml")
+    with pytest.raises(ElmanError, match="'/dev/zero' is no recipe"):
+        read_recipe(Path("/dev/zero"))
     with pytest.raises(ElmanError, match="cannot be read"):
         read_recipe(tmp_path)
 
