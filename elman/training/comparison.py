@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, render, style
 from elman.training import storage
 from elman.training.loop import Trainer, start
-from elman.training.tables import print_rows
+from elman.training.tables import figure, print_rows
 from elman.training.task import Task
+
+_logger = logging.getLogger("elman")
 
 
 def compare_models(
@@ -39,9 +42,9 @@ def compare_models(
         ``rows``, a row of figures for each model, and ``folder``.
     """
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+        raise ElmanError(f"{folder} is there already: name another folder with `run`.")
     chosen = [replace(settings, **variant) for variant in variants]
-    labels = [" ".join(str(value) for value in variant.values()) for variant in variants]
+    labels = [" ".join(str(v) for v in variant.values() if v is not None) for variant in variants]
     if len(set(labels)) < len(labels):
         raise InputError(f"each model can be compared once, received {', '.join(labels)}.")
     # All take their first step before any is trained, so that one that cannot costs no time.
@@ -66,6 +69,8 @@ def compare_models(
             trainer.train()
             job.model.load_state_dict(run.load_model())
             row |= _figures(job, trainer)
+            for doubt in job.doubts(row):
+                _logger.warning("%s: %s", label, doubt)
         except ElmanError as error:
             trainer.report.say(f"{label}: {error}")
             row["failed"] = str(error)
@@ -95,19 +100,7 @@ def print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
     columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
     print_rows(
         [column.replace("_per_", "/") for column in columns],
-        [[_shown(row.get(column)) for column in columns] for row in rows],
-    )
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "–"
-    return (
-        f"{value:,.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else value
+        [[figure(row.get(column)) for column in columns] for row in rows],
     )
 
 

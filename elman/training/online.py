@@ -108,7 +108,7 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
             optimizer.step()
             since += loss
             if not math.isfinite(loss):
-                failed = f"diverged after {k * size:,} steps: lower --learning-rate"
+                failed = f"diverged after {k * size:,} steps: lower `learning_rate`"
             elif interrupt.asked:
                 failed = f"interrupted after {k * size:,} steps"
             if failed or k % between == 0 or k == windows:
@@ -165,7 +165,7 @@ def compare_rules(
     if len(set(names)) < len(names):
         raise InputError(f"each rule can be compared once, received {', '.join(names)}.")
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with --run.")
+        raise ElmanError(f"{folder} is there already: name another folder with `run`.")
     stream = open_endless(data)
     registry.make(settings.cell, stream.inputs, settings.hidden)  # what is wrong with it, says so
     rows: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import weakref
 from collections.abc import Callable
@@ -218,7 +219,7 @@ class Run:
         except OSError as error:
             raise ElmanError(
                 f"{path} could not be written ({error.strerror}): free some space, "
-                f"then go on with --resume {self.path}."
+                f"then go on with `resume` {shlex.quote(str(self.path))}."
             ) from error
 
 
@@ -234,10 +235,12 @@ def _measures(line: str) -> dict[str, Any] | None:
 def refuse_existing(path: Path) -> None:
     """Raise an error where a new run's folder is there already."""
     if path.exists():
-        raise ElmanError(
-            f"{path} is there already: elman train can go on with --resume {path}; "
-            "or name another folder with --run."
+        go_on = (
+            f"go on with that run with `resume` {shlex.quote(str(path))}, or "
+            if (path / "config.json").is_file()
+            else ""
         )
+        raise ElmanError(f"{path} is there already: {go_on}name another folder with `run`.")
 
 
 def free_folder(name: str, root: Path = Path("runs")) -> Path:

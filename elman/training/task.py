@@ -77,6 +77,10 @@ class Task(ABC):
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """The measures on ``data``, on the held-out data, or else on what was trained on."""
 
+    def doubts(self, measures: dict[str, Any]) -> list[str]:
+        """What those who read :meth:`evaluate`'s measures must know, a sentence each."""
+        return []
+
     @abstractmethod
     def describe(self, loss: float) -> dict[str, float]:
         """The measures that follow from a mean loss, the headline among them."""
