@@ -18,7 +18,7 @@ import typer
 from elman import __version__
 from elman.allocation import keep_freed_memory
 from elman.commands import about, bench, gradients, jobs, learning, powers
-from elman.commands.options import flags_of, spelled
+from elman.commands.options import flags_of, spelled, typed_command
 from elman.errors import ElmanError, InputError
 
 app = typer.Typer(
@@ -96,7 +96,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["help"]:
         given = [*given[1:], "--help"]
     whole = command()
-    typed = _Typed(given, flags_of(whole, given))
+    path, typed_in = typed_command(whole, given)
+    typed = _Typed(given, path, flags_of(typed_in))
     try:
         # Not by calling app, which takes Ctrl-C for an end like any other.
         with _told(typed), whole.make_context("elman", given) as context:
@@ -130,9 +131,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class _Typed:
-    """What was typed, and the options of its command by the names of their settings."""
+    """What was typed, its command, and the command's options by the names of their settings."""
 
     words: list[str]
+    command: str
     flags: dict[str, str]
 
     def spelled(self, text: str, everywhere: bool = False) -> str:
@@ -213,7 +215,7 @@ def _tell(error: BaseException, text: str, code: int) -> int:
 
 
 def _usage(error: Any, typed: _Typed) -> str:
-    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    parameter = getattr(error, "param", None)
     text = error.format_message().strip() or "no command was given."
     options = getattr(parameter, "opts", None) or [""]
     value = typed.value(max(options, key=len))
@@ -222,5 +224,9 @@ def _usage(error: Any, typed: _Typed) -> str:
     if value is not None and what is not None:
         kind = "a whole number" if what[1] == "integer" else "a number"
         text = f"{max(options, key=len)} must be {kind}, received {value!r}."
+    described = getattr(parameter, "help", None)
+    if type(error).__name__ == "MissingParameter" and described:
+        name = max(options, key=len) if options[0][:1] == "-" else parameter.name.upper()
+        text = f"{name} was not given: {described[0].lower()}{described[1:]}"
     end = "" if text[-1] in ".?!" else "."
-    return f"{text}{end} See {context.command_path if context is not None else 'elman'} --help."
+    return f"{text}{end} See {typed.command} --help."

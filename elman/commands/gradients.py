@@ -78,10 +78,14 @@ def gradients(
         input=input, hidden=hidden, layers=layers, steps=steps, batch=batch, gain=gain,
         threshold=threshold, seed=seed,
     )  # fmt: skip
+    title = (
+        f"before any training: {layers} layer{'s' if layers > 1 else ''} of {hidden} units, "
+        f"{batch} sequences of {steps} steps of {input} inputs from N(0, 1)"
+    )
     if plot is not None and len(compared) > 1:
-        pictures.draw_comparison(compared, plot)
+        pictures.draw_comparison(compared, plot, title)
     elif plot is not None:
-        compared[0].flow.plot(plot)
+        compared[0].flow.plot(plot, f"{compared[0].label}, {title}")
     if json_:
         print(_line([{"cell": each.label, **each.flow.to_json()} for each in compared]))
     elif len(compared) > 1:
@@ -231,7 +235,7 @@ def of_run(
     job = open_run(run, device, cell)
     flow = flows(job, next(iter(job.read(0, 0))), None, threshold)[0].flow
     if plot is not None:
-        flow.plot(plot)
+        flow.plot(plot, f"{_name(run)}: {job.title()}")
     print(_line(flow.to_json()) if json_ else flow)
 
 
@@ -271,7 +275,9 @@ def inspect(
             f"received {layer}."
         )
     looked = activities[layer]
-    pictures.draw_activity(looked, tokens, plot, units, f"{job.settings.cell}, layer {layer}")
+    pictures.draw_activity(
+        looked, tokens, plot, units, f"{_name(run)}: {job.title()}, layer {layer}"
+    )
     figures = {"tokens": tokens, "layer": layer, "gates": saturation(looked), "plot": str(plot)}
     if json_:
         print(_line(figures))
@@ -284,6 +290,11 @@ def inspect(
         ],
     )  # fmt: skip
     print(f"{plot}: {', '.join([*looked.gates, *looked.candidates, *looked.states])}")
+
+
+def _name(run: Path) -> str:
+    """What a run's folder is called, also where it is typed as a dot."""
+    return run.resolve().name
 
 
 def _check(plot: Path | None) -> None:

@@ -135,12 +135,12 @@ def _train(task: type[Task]) -> Any:
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
         figures |= {"epochs": trainer.epochs, "run": str(folder.path)}
         _print(figures, json_, job.sample())
-        _doubt(job, figures)
         if not json_:
             made = sorted(
                 path.name for path in folder.path.glob("*.*") if path.suffix in _LOOKED_AT
             )
             print(f"\nCurves and samples are in {folder.path}: {', '.join(made)}.")
+        _doubt(job, figures)
 
     train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
     return train

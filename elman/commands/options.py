@@ -127,11 +127,18 @@ def flag(setting: str) -> str:
     return f"--{_SINGULAR.get(setting, setting).replace('_', '-')}"
 
 
-def flags_of(command: Any, typed: Sequence[str]) -> dict[str, str]:
-    """The options of the command that was typed, by the names of the settings that they give."""
-    for word in typed:
+def typed_command(whole: Any, words: Sequence[str]) -> tuple[str, Any]:
+    """The command among those below ``whole`` that was typed: as it is called, and itself."""
+    path, command = [str(whole.name)], whole
+    for word in words:
         below = getattr(command, "commands", {})
-        command = below.get(word, command)
+        if word in below:
+            path, command = [*path, word], below[word]
+    return " ".join(path), command
+
+
+def flags_of(command: Any) -> dict[str, str]:
+    """The options of a command, by the names of the settings that they give."""
     return {
         parameter.name.rstrip("_"): max(parameter.opts, key=len)
         for parameter in command.params

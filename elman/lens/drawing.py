@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
+import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,8 @@ from elman.errors import ElmanError, InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_logger = logging.getLogger("elman")
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -135,6 +140,13 @@ def legend_below(axes: Axes, columns: int = 1) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0, ncols=columns)
 
 
+def entitle(figure: Figure, title: str) -> None:
+    """Write what the whole figure is of above it, in fonts that have its characters."""
+    if title:
+        (shown,), families = writable([title])
+        figure.suptitle(shown, family=families, parse_math=False)
+
+
 def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
     """Write a text's tokens under the columns of ``axes``, in fonts that have them."""
     shown, families = writable([_visible(token) for token in tokens])
@@ -148,19 +160,74 @@ def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
 def writable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """The texts as they can be drawn, and the families of fonts that have their characters.
 
-    Characters that no font has stand as their code point, U+4E2D: better than a row of boxes.
+    Characters that no font has stand as their code point, U+4E2D: better than a row of boxes. What
+    to install for them is logged.
     """
-    left = "".join(dict.fromkeys("".join(texts)))
-    families: list[str] = []
-    for name, file in _installed().items():
-        lacking = "".join(c for c in left if ord(c) not in _has(file))
-        if len(lacking) < len(left) or not families:
-            families.append(name)
-            left = lacking
-        if not left:
-            break
+    wanted = "".join(dict.fromkeys("".join(texts)))
+    families, left = _families(wanted)
+    if left and _newly_installed():
+        families, left = _families(wanted)
+    if left and (remedy := _to_install(left)) not in _ADVISED:
+        _ADVISED.add(remedy)
+        shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+        _logger.warning(
+            "no font here has %s, so that code points are drawn in place of characters; install "
+            "one that has, such as with `%s`.", shown, remedy,
+        )  # fmt: skip
     spelled = {c: f"U+{ord(c):04X}" for c in left}
     return ["".join(spelled.get(c, c) for c in text) for text in texts], families
+
+
+_ADVISED: set[str] = set()
+"""What was said already in this process: one picture has several texts."""
+
+
+def _families(wanted: str) -> tuple[list[str], str]:
+    """The families of fonts that have the characters, and those that none has."""
+    families: list[str] = []
+    for name, file in _installed().items():
+        lacking = "".join(c for c in wanted if ord(c) not in _has(file))
+        if len(lacking) < len(wanted) or not families:
+            families.append(name)
+            wanted = lacking
+        if not wanted:
+            break
+    return families, wanted
+
+
+def _newly_installed() -> bool:
+    """Make fonts known that came since matplotlib last looked; whether there were any.
+
+    It keeps a list of fonts across processes, in which a font that was just installed is not.
+    """
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {font.fname for font in fontManager.ttflist}
+    new = [file for file in findSystemFonts() if file not in known]
+    for file in new:
+        with suppress(OSError, RuntimeError, ValueError):  # one that cannot be read
+            fontManager.addfont(file)
+    return len(fontManager.ttflist) > len(known)
+
+
+def _to_install(lacking: str) -> str:
+    """What to type to install a font with these characters."""
+    # The unified ideographs, kana, hangul, and the punctuation and full-width forms beside them.
+    east_asian = any(c in "WF" for c in map(unicodedata.east_asian_width, lacking))
+    for tool, command, wide, other in _MANAGERS:
+        if shutil.which(tool):
+            return f"{command} {wide if east_asian else other}"
+    return "your system's package of Noto fonts"
+
+
+_MANAGERS = (
+    ("apt-get", "apt-get install", "fonts-noto-cjk", "fonts-noto-core"),
+    ("dnf", "dnf install", "google-noto-sans-cjk-fonts", "google-noto-sans-fonts"),
+    ("pacman", "pacman -S", "noto-fonts-cjk", "noto-fonts"),
+    ("apk", "apk add", "font-noto-cjk", "font-noto-all"),
+    ("brew", "brew install", "font-noto-sans-cjk", "font-noto-sans"),
+)
+"""What installs packages, and its packages of East Asian fonts and of fonts for other scripts."""
 
 
 def _visible(token: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.lens.drawing import canvas, legend_below, logarithmic, render, style
+from elman.lens.drawing import canvas, entitle, legend_below, logarithmic, render, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 _LOOKS = 5  # lines of norms by lag, from the first look to the last
 
 
-def draw_watch(lines: list[dict[str, Any]]) -> dict[str, bytes]:
+def draw_watch(lines: list[dict[str, Any]], title: str = "") -> dict[str, bytes]:
     """Three panels for each cell: norm by lag, gate saturation, state norms.
 
     Args:
         lines: of the log that :class:`elman.training.watch.Watch` writes.
+        title: what was trained on what.
 
     Returns:
         The picture's bytes by format: ``"png"`` and ``"svg"``.
     """
     cells = lines[-1]["cells"]
     lines = [line for line in lines if len(line["cells"]) == len(cells)]
-    with canvas(12, 0.3 + 4 * len(cells)) as figure:
+    with canvas(12, 0.6 + 4 * len(cells)) as figure:
         rows = figure.subplots(len(cells), 3, squeeze=False)
         for k, (row, cell) in enumerate(zip(rows, cells, strict=True)):
             looks = [(line["update"], line["cells"][k]) for line in lines]
@@ -33,6 +34,7 @@ def draw_watch(lines: list[dict[str, Any]]) -> dict[str, bytes]:
             _draw_norms(row[0], looks, name)
             _draw_gates(row[1], looks, name)
             _draw_states(row[2], looks, name)
+        entitle(figure, title)
         return {format: render(figure, format) for format in ("png", "svg")}
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman.data.sources import Source, read_sources
+from elman.data.sources import Source, read_sources, short_name
 from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, blocks_of, fitting
 from elman.data.text import STDIN, open_text, standard_input
 from elman.data.vocabulary import Vocabulary
@@ -124,6 +124,13 @@ class LanguageModeling(Task):
             f"{self.vocabulary.kind} tokens, {recurrent.engine} engine"
         )
 
+    def title(self) -> str:
+        """Cell, sizes and texts."""
+        cell, sizes = self.settings.cell, [c.hidden_size for c in self.model.recurrent.cells]
+        units = ", ".join(f"{size:,}" for size in sizes)
+        named = os.path.basename(cell)  # of a user's own, the file and not its folder
+        return f"{named}, {units} units, on {short_name(self.data)}"
+
     # -- texts --------------------------------------------------------------------------------
 
     _checksums: list[int] | None = None
@@ -177,7 +184,7 @@ class LanguageModeling(Task):
         usual = {f.name: default_of(f) for f in fields(s)}
         fixed = [name for name in ("batch", "steps") if getattr(s, name) != usual[name]]
         batch, steps = fitting(length, s.batch, s.steps, _WINDOWS, fixed)
-        if (batch, steps) != (s.batch, s.steps):
+        if (batch, steps) != (s.batch, s.steps) and batch * steps < length:
             _logger.info(
                 "%s tokens are few for `batch` %d and `steps` %d: %d and %d are taken, so that an "
                 "epoch has more updates.", f"{length:,}", s.batch, s.steps, batch, steps,

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
-from elman.lens.drawing import canvas, render, style
+from elman.lens.drawing import canvas, entitle, render, style
 from elman.training import storage
 from elman.training.loop import Trainer, start
 from elman.training.tables import figure, print_rows
@@ -80,7 +81,7 @@ def compare_models(
         curves.append((label, run.metrics()))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
-    title = f"{task.name}: {', '.join(Path(name).stem for name in data)}"
+    title = f"{task.name}: {short_name(data)}"
     _draw(curves, task.headline, title, folder / "comparison.png")
     return compared
 
@@ -127,9 +128,9 @@ def _draw(
                     label=name,
                 )
                 axes[0].set_ylabel(key.replace("_", " "))
-        figure.suptitle(title)
+        entitle(figure, title)
         axes[0].set_yscale("log")
-        axes[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        axes[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
         axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
         if drawn:

@@ -6,11 +6,19 @@ import io
 from pathlib import Path
 from typing import Any
 
+from elman.lens.drawing import entitle
 from elman.training.storage import write_bytes
 
 
-def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> None:
-    """Draw the headline measure and the gradient norm by epoch into a PNG, if there is any."""
+def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title: str = "") -> None:
+    """Draw the headline measure and the gradient norm by epoch into a PNG, if there is any.
+
+    Args:
+        metrics: a run's, a line for each epoch.
+        headline: the measure, which is also looked for with "validation" before it.
+        path: the file.
+        title: what was trained on what.
+    """
     if not metrics:
         return
     import matplotlib
@@ -43,6 +51,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     top.set_ylabel(headline)
     top.legend(frameon=False)
     top.grid(alpha=0.3)
+    entitle(figure, title)
     top.set_title(f"{metrics[-1]['update']:,} updates in {metrics[-1]['seconds']:,.0f} s")
     bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", linewidth=0.8)
     bottom.set_yscale("log")
@@ -51,7 +60,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     bottom.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     bottom.set_ylabel("largest\ngradient norm")
     bottom.set_xlabel("epoch")
-    bottom.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    bottom.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
     bottom.grid(alpha=0.3)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)

@@ -138,7 +138,10 @@ class Trainer:
                 while not (self.finished() or self.interrupted):
                     self.interrupted = not self.epoch(interrupt)
             self._save()
-            draw_curves(self.run.metrics(), self.task.headline, self.run.path / "curves.png")
+            draw_curves(
+                self.run.metrics(), self.task.headline, self.run.path / "curves.png",
+                self.task.title(),
+            )  # fmt: skip
             if self.watch is not None:
                 self.watch.draw()
         finally:
