@@ -215,7 +215,7 @@ def _tell(error: BaseException, text: str, code: int) -> int:
 
 
 def _usage(error: Any, typed: _Typed) -> str:
-    parameter = getattr(error, "param", None)
+    parameter: Any = getattr(error, "param", None)
     text = error.format_message().strip() or "no command was given."
     options = getattr(parameter, "opts", None) or [""]
     value = typed.value(max(options, key=len))

@@ -275,9 +275,8 @@ def inspect(
             f"received {layer}."
         )
     looked = activities[layer]
-    pictures.draw_activity(
-        looked, tokens, plot, units, f"{_name(run)}: {job.title()}, layer {layer}"
-    )
+    title = f"{_name(run)}: {job.title()}, layer {layer}"
+    pictures.draw_activity(looked, tokens, plot, units, title)
     figures = {"tokens": tokens, "layer": layer, "gates": saturation(looked), "plot": str(plot)}
     if json_:
         print(_line(figures))

@@ -43,7 +43,7 @@ _RC: dict[Any, Any] = {
     "savefig.dpi": 120,
 }
 _DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1.2)), "-"]
-_MARKERS = ["o", "s", "^", "D", "v", "x", "P", "*"]
+_MARKERS = ["o", "s", "^", "D", "v", "p", "P", "*"]  # all of which may be hollow
 
 
 @contextmanager
@@ -124,15 +124,21 @@ def style(k: int, count: int, points: int) -> dict[str, Any]:
 def logarithmic(axes: Axes) -> None:
     """A logarithmic y axis over twelve decades at most: what is below would flatten the rest."""
     import numpy as np
-    from matplotlib.ticker import MaxNLocator
 
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    whole_numbers(axes)
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     values = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in drawn] or [np.ones(1)])
     if values.size:
         top = values.max() * 3
         axes.set_ylim(max(values.min() / 3, top / 1e12), top)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Whole numbers along the x axis, also where there is one alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def legend_below(axes: Axes, columns: int = 1) -> None:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.lens.drawing import canvas, entitle, legend_below, logarithmic, render, style
+from elman.lens.drawing import (
+    canvas,
+    entitle,
+    legend_below,
+    logarithmic,
+    render,
+    style,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +72,7 @@ def _draw_gates(axes: Axes, looks: list[tuple[int, Any]], name: str) -> None:
             shares = 100 * _numbers([cell["gates"][gate][side] for _, cell in looks])
             sign = "> 0.9" if side == "above" else "< 0.1"
             axes.plot(updates, shares, **look | {"linestyle": line}, label=f"{gate} {sign}")
+    whole_numbers(axes)
     axes.set(
         title=f"{name}: saturated gates", xlabel="updates", ylabel="share of values [%]",
         ylim=(-3, 103),
@@ -82,6 +91,7 @@ def _draw_states(axes: Axes, looks: list[tuple[int, Any]], name: str) -> None:
         axes.plot(updates, norms, label=state, **style(k, len(states), len(updates)))
     axes.set(title=f"{name}: size of the states", xlabel="updates", ylabel="‖s‖, mean over steps")
     axes.set_ylim(bottom=0)
+    whole_numbers(axes)
     legend_below(axes)
 
 

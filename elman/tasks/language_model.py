@@ -127,7 +127,9 @@ class LanguageModeling(Task):
     def title(self) -> str:
         """Cell, sizes and texts."""
         cell, sizes = self.settings.cell, [c.hidden_size for c in self.model.recurrent.cells]
-        units = ", ".join(f"{size:,}" for size in sizes)
+        units = ", ".join(map(str, sizes))
+        if len(sizes) > 1 and len(set(sizes)) == 1:
+            units = f"{len(sizes)} × {sizes[0]}"
         named = os.path.basename(cell)  # of a user's own, the file and not its folder
         return f"{named}, {units} units, on {short_name(self.data)}"
 

@@ -11,7 +11,7 @@ import torch
 
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
-from elman.lens.drawing import canvas, entitle, render, style
+from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
 from elman.training import storage
 from elman.training.loop import Trainer, start
 from elman.training.tables import figure, print_rows
@@ -130,7 +130,7 @@ def _draw(
                 axes[0].set_ylabel(key.replace("_", " "))
         entitle(figure, title)
         axes[0].set_yscale("log")
-        axes[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+        whole_numbers(axes[0])
         axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
         if drawn:

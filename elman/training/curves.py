@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from elman.lens.drawing import entitle
+from elman.lens.drawing import entitle, whole_numbers
 from elman.training.storage import write_bytes
+from elman.training.tables import figure as figure_of
 
 
 def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title: str = "") -> None:
@@ -52,15 +53,15 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
     top.legend(frameon=False)
     top.grid(alpha=0.3)
     entitle(figure, title)
-    top.set_title(f"{metrics[-1]['update']:,} updates in {metrics[-1]['seconds']:,.0f} s")
-    bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", linewidth=0.8)
+    top.set_title(f"{metrics[-1]['update']:,} updates in {figure_of(metrics[-1]['seconds'], 3)} s")
+    bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", **dots, linewidth=0.8)
     bottom.set_yscale("log")
     bottom.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     bottom.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
     bottom.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     bottom.set_ylabel("largest\ngradient norm")
     bottom.set_xlabel("epoch")
-    bottom.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
+    whole_numbers(bottom)
     bottom.grid(alpha=0.3)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
