@@ -186,11 +186,13 @@ class LanguageModeling(Task):
         usual = {f.name: default_of(f) for f in fields(s)}
         fixed = [name for name in ("batch", "steps") if getattr(s, name) != usual[name]]
         batch, steps = fitting(length, s.batch, s.steps, _WINDOWS, fixed)
-        if (batch, steps) != (s.batch, s.steps) and batch * steps < length:
+        fits = batch * steps < length
+        if (batch, steps) != (s.batch, s.steps) and fits:
             _logger.info(
                 "%s tokens are few for `batch` %d and `steps` %d: %d and %d are taken, so that an "
                 "epoch has more updates.", f"{length:,}", s.batch, s.steps, batch, steps,
             )  # fmt: skip
+        if fits or not fixed:  # or else the stream says what was chosen, and what would do
             self.settings = replace(s, batch=batch, steps=steps)
 
     @property
