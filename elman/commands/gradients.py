@@ -50,7 +50,10 @@ def gradients(
         str, typer.Option(help="Names that elman cells lists, with commas between.")
     ] = "rnn,identity,gru,lstm",
     forget_bias: Annotated[
-        str, typer.Option(help="Forget biases, one network each, for cells with a forget gate.")
+        str,
+        typer.Option(
+            help="Forget biases, one network each, for cells with a forget gate, such as 0,1."
+        ),
     ] = "0,1,2",
     input: Annotated[int, typer.Option(help="Input size M.")] = 32,
     hidden: Annotated[int, typer.Option(help="Units of each layer.")] = 64,
@@ -241,7 +244,7 @@ def of_run(
 
 def inspect(
     run: Folder,
-    text: Annotated[str, typer.Option(help="What the model reads.")],
+    text: Annotated[str, typer.Option(help="What the model reads, such as 'time traveller'.")],
     layer: Annotated[int, typer.Option(help="Which layer to draw, from 0.")] = 0,
     units: Annotated[int, typer.Option(help="Units to draw: those that vary most.")] = 32,
     plot: Annotated[

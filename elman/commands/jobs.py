@@ -45,7 +45,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
 OwnCell = Annotated[
     str | None,
     typer.Option(
-        "--cell", help="Your own cell, if the run has one: file.py:ClassName.", show_default=False
+        "--cell",
+        help="Your own cell, if the run has one, such as mine.py:MyCell.",
+        show_default=False,
     ),
 ]
 

@@ -26,9 +26,11 @@ def add_to(app: typer.Typer) -> None:
 @with_settings(OnlineSettings)
 def compare_learning(
     given: dict[str, Any],
-    data: Annotated[str, typer.Argument(help="mackey-glass, a text or a corpus.")] = "mackey-glass",
+    data: Annotated[
+        str, typer.Argument(help="mackey-glass, or a text as `elman train` takes it.")
+    ] = "mackey-glass",
     learning: Annotated[
-        str, typer.Option(help="Of bptt, tbptt, rtrl, snap1, rflo, uoro.")
+        str, typer.Option(help="Of bptt, tbptt, rtrl, snap1, rflo, uoro, with commas between.")
     ] = "bptt,tbptt,rtrl,snap1,rflo,uoro",
     run: Annotated[
         Path | None, typer.Option(help="The folder to make.", show_default="runs/…")

@@ -32,7 +32,7 @@ MOST_TOKENS = 200
 """As many columns as a heat map of gates may have."""
 
 # Inches: what the number of a row needs, and what a heat map's title and ticks take of its height.
-_LABEL, _AROUND = 0.1, 0.35
+_LABEL, _AROUND = 0.085, 0.28
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

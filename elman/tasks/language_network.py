@@ -22,7 +22,7 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
 
     tokens: str = option("character", "What the text is cut into.", choices=KINDS)
     vocabulary_size: int | None = option(
-        None, "At most so many tokens, the most frequent.", least=2
+        None, "At most so many tokens, the most frequent, such as 10000.", least=2
     )
     min_count: int = option(1, "Tokens that are rarer become <unk>.", least=1)
     normalize: str = option(
@@ -41,7 +41,9 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
     tied: bool = option(False, "Share the embedding's weights with the output's.")
     batch: int = option(32, "Rows of text read side by side.", least=1)
     steps: int = option(35, "Steps of a window, which the gradient reaches back.", least=1)
-    prompts: list[str] = option([], "What the samples begin with.")
+    prompts: list[str] = option(
+        [], "What the samples begin with, such as 'time traveller'; again for more."
+    )
     sample_length: int = option(200, "Tokens of a sample.", least=1)
     sample_temperature: float = option(
         0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100

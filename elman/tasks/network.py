@@ -14,10 +14,14 @@ from elman.training.settings import Settings, option
 class NetworkSettings(Settings):
     """What every job's recurrent network can be told."""
 
-    cell: str = option("lstm", "A name that elman cells lists, or path/to/file.py:ClassName.")
+    cell: str = option(
+        "lstm", "A name that `elman cells` lists, such as gru, or path/to/file.py:ClassName."
+    )
     hidden: int = option(256, "Units of each layer.", least=1)
     layers: int = option(1, "Layers.", least=1)
-    hidden_sizes: list[int] = option([], "Units layer by layer, in place of the two.", least=1)
+    hidden_sizes: list[int] = option(
+        [], "Units layer by layer, in place of the two, such as 256,128.", least=1
+    )
     biases: int = option(2, "Biases of a map: 2 as in torch.nn, 1 or 0.", least=0, below=3)
     dropout: float = option(0.0, "Dropout between layers and around them.", least=0, below=1)
     variational: bool = option(False, "Drop the same units at every step of a window.")

@@ -35,7 +35,9 @@ POINTS = 50  # of a curve: each the mean over many steps, because single errors 
 class OnlineSettings(Settings):
     """What learning from a stream can be told."""
 
-    cell: str = option("gru", "A name that elman cells lists, or path/to/file.py:ClassName.")
+    cell: str = option(
+        "gru", "A name that `elman cells` lists, such as lstm, or path/to/file.py:ClassName."
+    )
     hidden: int = option(32, "Units of each layer.", least=1)
     layers: int = option(1, "Layers.", least=1)
     batch: int = option(1, "Streams side by side.", least=1)

@@ -94,7 +94,10 @@ def test_what_is_missing_is_named(elman, trained):
     assert elman("generate")[::2] == (
         2, "elman: RUN was not given: the folder of a run. See elman generate --help.\n"
     )  # fmt: skip
-    assert "--text was not given: what the model reads. See" in elman("inspect", trained)[2]
+    assert (
+        "--text was not given: what the model reads, such as 'time traveller'. See"
+        in elman("inspect", trained)[2]
+    )
     assert "See elman generate --help." in elman("generate", trained, "--length")[2]
 
 
