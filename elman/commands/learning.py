@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import with_settings
+from elman.commands.options import flag, spelled, with_settings
+from elman.data.sources import short_name
+from elman.data.text import STDIN, standard_input
 from elman.errors import ElmanError
 from elman.training.online import OnlineSettings
 
@@ -43,8 +46,13 @@ def compare_learning(
 
     settings = OnlineSettings.of(given)
     names = [name.strip() for name in learning.split(",")]
-    folder = run or free_folder(f"compare-learning-{Path(data).stem}")
+    folder = run or free_folder(f"compare-learning-{short_name([data])}")
+    if data == STDIN:  # which the processes that learn do not have
+        data = str(standard_input())
     compared = compare_rules(names, data, settings, folder)
+    options = {f.name: flag(f.name) for f in fields(OnlineSettings)}
+    for row in compared["rows"]:
+        row["failed"] = row["failed"] and spelled(row["failed"], options)
     if json_:
         print(json.dumps(compared, ensure_ascii=False))
     else:

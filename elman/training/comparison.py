@@ -73,7 +73,7 @@ def compare_models(
             for doubt in job.doubts(row):
                 _logger.warning("%s: %s", label, doubt)
         except ElmanError as error:
-            trainer.report.say(f"{label}: {error}")
+            _logger.warning("%s: %s", label, error)
             row["failed"] = str(error)
         if trainer.interrupted:
             raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
