@@ -94,12 +94,11 @@ class Stream:
         _at_least_one(batch=batch, steps=steps)
         needed = batch * steps + 1
         if len(tokens) < needed:
-            tokens_it_has = f"{len(tokens):,} token{'' if len(tokens) == 1 else 's'}"
             lower = (
                 "lower `batch` or `steps`, or give more text" if needed > 2 else "give more text"
             )
             raise ElmanError(
-                f"the text has {tokens_it_has}, expected at least {needed:,} "
+                f"the text has {_counted(tokens)}, expected at least {needed:,} "
                 f"(batch {batch} × steps {steps} + 1); {lower}."
             )
         self.tokens = tokens
@@ -176,7 +175,7 @@ class Evaluation:
         _at_least_one(rows=rows, steps=steps)
         if len(tokens) < 2:
             raise ElmanError(
-                f"the text has {len(tokens)} tokens, expected at least 2, one to predict from and "
+                f"the text has {_counted(tokens)}, expected at least 2, one to predict from and "
                 "one to predict; give more text."
             )
         self.tokens = tokens
@@ -272,6 +271,10 @@ def _write(file: IO[bytes], content: bytes) -> None:
             f"the temporary folder {tempfile.gettempdir()} cannot hold the tokens "
             f"({error.strerror or error}); make room there, or name another folder in TMPDIR."
         ) from error
+
+
+def _counted(tokens: Tokens) -> str:
+    return f"{len(tokens):,} token{'' if len(tokens) == 1 else 's'}"
 
 
 def _by_time(rows: np.ndarray) -> torch.Tensor:

@@ -284,8 +284,8 @@ class LanguageModeling(Task):
         share, size = measures["unknown_share"], len(self.vocabulary)
         if share >= _MANY_UNKNOWN:
             found.append(
-                f"{share:.0%} of the tokens are <unk>, ones that the model has never seen: the "
-                "perplexity says little of such a text."
+                f"{share:.0%} of the tokens are <unk>, not in the model's vocabulary: "
+                "the perplexity says little of such a text."
             )
         if measures["perplexity"] > size:
             found.append(
