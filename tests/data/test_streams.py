@@ -109,7 +109,7 @@ def test_every_target_is_judged_once(length, rows, steps):
 
 
 def test_a_text_without_a_target():
-    with pytest.raises(ElmanError, match="1 tokens, expected at least 2"):
+    with pytest.raises(ElmanError, match="has 1 token, expected at least 2"):
         Evaluation(np.arange(1), 1, 1)
 
 
