@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from elman.data.corpora import CORPORA, did_you_mean
-from elman.data.decoding import PACKED_ENDINGS, read_text
+from elman.data.decoding import BLOCK, PACKED_ENDINGS, read_text
 from elman.data.normalization import normalized
 from elman.errors import ElmanError, InputError
 
@@ -172,7 +172,9 @@ def standard_input() -> Path:
         weakref.finalize(stream, shutil.rmtree, folder, ignore_errors=True)
         try:
             with (folder / "stdin").open("wb") as file:
-                shutil.copyfileobj(stream, file)
+                # Not read(), which at a terminal asks for a second Ctrl-D.
+                for block in iter(lambda: stream.read1(BLOCK), b""):
+                    file.write(block)
         except OSError as error:
             raise ElmanError(
                 f"standard input could not be kept in {folder.parent} ({error.strerror or error}); "
