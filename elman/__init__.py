@@ -8,9 +8,10 @@ import os as _os
 
 # PyTorch's OpenMP threads wait by spinning for milliseconds. On a machine that is shared, a thread
 # then spins on the very core that the one it waits for needs: a training step of a 2×256 LSTM runs
-# at a sixth of its rate beside one other busy process. Short spins cost nothing where the machine
-# is free. This has an effect only where torch is not yet imported, and yields to the user's choice.
-_os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# at a sixth of its rate beside one other busy process. Spins that last as long as the Python
+# between two steps of a stream cost nothing where the machine is free. This has an effect only
+# where torch is not yet imported, and yields to the user's choice.
+_os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 from elman import cells
 from elman.cells import Affine, Cell, Constant, Diagonal, Linear

@@ -1,10 +1,30 @@
-"""What becomes of freed memory, where the C library is glibc."""
+"""What becomes of freed memory, where the C library is glibc, and what says that there is none."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import re
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # their numbers in malloc.h
+
+_REFUSED = re.compile(
+    r"DefaultCPUAllocator: |(cannot|can't) allocate memory|\bout of memory\b|std::bad_alloc"
+    r"|_STATUS_ALLOC_FAILED|Storage size calculation overflowed",
+    re.IGNORECASE,
+)
+"""How allocators that raise a plain RuntimeError say that memory is short: PyTorch's own on a CPU,
+CUDA's and its libraries', and C++'s."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory is short, and not only speaks of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch.OutOfMemoryError is a RuntimeError: its text is its devices' allocator's.
+    return isinstance(error, RuntimeError) and bool(_REFUSED.search(str(error)))
 
 
 def keep_freed_memory() -> None:

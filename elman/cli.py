@@ -16,7 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from elman import __version__
-from elman.allocation import keep_freed_memory
+from elman.allocation import is_out_of_memory, keep_freed_memory
+from elman.cells.lines import reason
+from elman.cells.registry import own_line
 from elman.commands import about, bench, gradients, jobs, learning, powers
 from elman.commands.options import flags_of, spelled, typed_command
 from elman.errors import ElmanError, InputError
@@ -116,16 +118,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _tell(error, typed.spelled(str(error)), 1)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _tell(error, "interrupted.", 1)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            return _fault(error)
-        return _tell(error, "there is not enough memory: lower --hidden, --batch or --steps.", 1)
     except OSError as error:
+        if own_line(error):
+            return _fault(error)
         where = f"{error.filename}: " if error.filename else ""
         return _tell(error, f"{where}{error.strerror or error}.", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # what the command-line parser raises
             return _tell(error, _usage(error, typed), 2)
+        return _fault(error)
+    except BaseException as error:
+        if not own_line(error):  # a cell's file may raise what it likes, SystemExit too
+            raise
         return _fault(error)
 
 
@@ -202,9 +206,15 @@ def _told(typed: _Typed) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _fault(error: Exception) -> int:
-    kind = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return _tell(error, f"this is a fault in elman ({kind}); ELMAN_DEBUG=1 shows where.", 1)
+def _fault(error: BaseException) -> int:
+    """Say whose fault it is that nothing else has told of: memory's, the user's, elman's."""
+    if is_out_of_memory(error):
+        return _tell(error, "there is not enough memory: lower --hidden, --batch or --steps.", 1)
+    if line := own_line(error):
+        return _tell(error, f"{line} failed ({reason(error)}): mend that line.", 2)
+    return _tell(
+        error, f"this is a fault in elman ({reason(error)}); ELMAN_DEBUG=1 shows where.", 1
+    )
 
 
 def _tell(error: BaseException, text: str, code: int) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
+from typing import Any
+
 
 class ElmanError(Exception):
     """Something outside the program is wrong: a file, a folder, a run, the machine.
@@ -14,3 +18,27 @@ class ElmanError(Exception):
 
 class InputError(ElmanError, ValueError):
     """An argument, a setting or a name cannot be used (exit code 2 on the command line)."""
+
+
+def one_line(text: object, width: int = 200) -> str:
+    """A text as part of a sentence: on one line, cut to ``width`` characters."""
+    whole = " ".join(str(text).split())
+    return whole if len(whole) <= width else f"{whole[: width - 1]}…"
+
+
+def brief(value: Any, width: int = 60) -> str:
+    """``value`` as a message shows it: as Python writes it, on one line, cut to ``width``."""
+    shown = _Brief()
+    shown.maxlevel, shown.maxstring, shown.maxother, shown.maxlong = 3, width, width, width
+    try:
+        return one_line(shown.repr(value), width)
+    except Exception:  # a repr of somebody else's that fails
+        return f"a {type(value).__name__}"
+
+
+class _Brief(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to write out integers of more than some thousands of digits.
+        digits = round(value.bit_length() / math.log2(10))
+        long = digits > self.maxlong
+        return f"an integer of {digits:,} digits" if long else super().repr_int(value, level)

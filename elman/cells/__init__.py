@@ -1,6 +1,7 @@
 """The recurrences of the field: one family a file, each cell a few lines like its paper."""
 
 from elman.cells.clockwork import Clockwork
+from elman.cells.constants import Constant
 from elman.cells.contract import Cell
 from elman.cells.delay import NARX, TDNN
 from elman.cells.gru import GRU, MGU, GRUResetBefore
@@ -14,7 +15,7 @@ from elman.cells.lstm import (
     PreviousPeepholeLSTM,
     ProjectedLSTM,
 )
-from elman.cells.maps import Affine, Blocks, Constant, Diagonal, Linear
+from elman.cells.maps import Affine, Blocks, Diagonal, Linear
 from elman.cells.multiplicative import MultiplicativeLSTM, MultiplicativeRNN
 from elman.cells.registry import CELLS, find, make
 from elman.cells.simple import (

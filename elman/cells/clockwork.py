@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, floor, tanh, where
 
+from elman.cells.constants import Constant
 from elman.cells.contract import Cell
-from elman.cells.maps import Affine, Constant
+from elman.cells.maps import Affine
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 
@@ -40,10 +42,13 @@ class Clockwork(Cell):
         periods: Sequence[int] = (1, 2, 4, 8),
         **options: Any,
     ):
-        listed = isinstance(periods, Sequence) and len(periods) > 0
-        if not listed or not all(isinstance(p, int) and p > 0 for p in periods):
+        try:
+            listed = list(periods) if isinstance(periods, Sequence) else []
+            self.periods = tuple(sorted(positive("period", p) for p in listed))
+        except InputError:
+            self.periods = ()
+        if not self.periods:
             raise InputError(f"periods must be a list of positive integers, received {periods!r}.")
-        self.periods = tuple(sorted(periods))
         # A step counts t + 1/2, which is exact below 1/ε.
         most = int(1 / torch.finfo(options.get("dtype") or torch.get_default_dtype()).eps)
         if math.lcm(*self.periods) > most:
@@ -67,12 +72,12 @@ class Clockwork(Cell):
     def period(self) -> Tensor:
         """The period of each unit (H)."""
         block = torch.arange(self.hidden_size) * len(self.periods) // self.hidden_size
-        return torch.tensor(self.periods)[block]
+        return torch.tensor([float(p) for p in self.periods])[block]
 
     @Constant
     def connected(self) -> Tensor:
         """1 from each unit (column) to those that are as fast or faster (H, H), else 0."""
-        return self.period >= self.period.unsqueeze(-1)
+        return (self.period >= self.period.unsqueeze(-1)).to(self.period.dtype)
 
     def step(self, z: Tensor, h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""

@@ -39,10 +39,24 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from elman.allocation import is_out_of_memory
 from elman.cells.changes import changed_options, write
-from elman.cells.lines import at, attribute_set_at, changed_at, returned_at, step_line
-from elman.cells.maps import Affine, Constant, Map
+from elman.cells.checks import check_class, check_shapes, under_autocast, wrong_states
+from elman.cells.constants import Constant, in_precision
+from elman.cells.lines import (
+    at,
+    attribute_set_at,
+    calling_line,
+    cause,
+    changed_at,
+    defined_at,
+    reason,
+    returned_at,
+    step_line,
+)
+from elman.cells.maps import Affine, Map
 from elman.cells.options import INTERNAL, Memos
+from elman.cells.sizes import positive
 from elman.errors import ElmanError, InputError
 
 _T = TypeVar("_T")
@@ -70,7 +84,13 @@ class Cell(nn.Module):
     state: ClassVar[tuple[str, ...]] = ("h",)
     bookkeeping: ClassVar[tuple[str, ...]] = ()
     """States that are no memory of the units, such as a clock or a window of past inputs."""
+    __defined_at__: ClassVar[str] = ""
+    """Where the class is defined, as ``file:line``, for messages to name."""
     _options: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__defined_at__ = calling_line("__init_subclass__")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Remember how the cell was made, so that a stack can make its deeper layers alike."""
@@ -88,20 +108,23 @@ class Cell(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a positive integer, received {value!r}.")
+        input_size = positive("input_size", input_size)
+        hidden_size = positive("hidden_size", hidden_size)
         if biases not in (0, 1, 2):
             raise InputError(f"biases must be 0, 1 or 2, received {biases!r}.")
+        if dtype is not None and not dtype.is_floating_point:
+            raise InputError(f"dtype must be of real numbers, as torch.float32, received {dtype}.")
         self.input_size, self.hidden_size, self.biases = input_size, hidden_size, biases
-        self._check_contract()
+        check_class(self, Cell)
         for name, shape in self.weight_shapes().items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             )
+        like = torch.empty(0, device=device, dtype=dtype)
         for constant in type(self).constants():
-            like = torch.empty(0, device=device, dtype=dtype)
-            self.register_buffer(constant.parameter, constant.make(self).detach().to(like))
+            made = constant.made(self, like.dtype, like.device)
+            self.register_buffer(constant.parameter, made)
+        check_shapes(self)
         self.reset_parameters()
         self.__dict__["_made"] = True
 
@@ -148,11 +171,16 @@ class Cell(nn.Module):
             for name, shape in declared.shapes(self).items():
                 if name in shapes:
                     raise InputError(
-                        f"{type(self).__name__} declares the parameter {name} twice: "
+                        f"{type(self).__name__} declares the parameter {name} twice"
+                        f"{at(declared.line)}: "
                         f"rename {declared.name!r}, or give it a weight= of its own."
                     )
                 shapes[name] = shape
         return shapes
+
+    def decaying(self) -> frozenset[str]:
+        """The names of the weights that decay pulls towards zero: see :meth:`Map.decaying`."""
+        return frozenset(n for declared in type(self).maps() for n in declared.decaying(self))
 
     @classmethod
     def first_argument(cls) -> str:
@@ -189,21 +217,15 @@ class Cell(nn.Module):
         if torch.compiler.is_compiling():
             return self(x, *states)
         given = dict(zip(("x", *self.state), (x, *states), strict=True))
+        self._check_types(given)
         versions = [0 if t.is_inference() else t._version for t in given.values()]
         attributes = dict(vars(self))
         try:
             new = self(x, *states)
-        except (ElmanError, MemoryError):
-            raise
         except Exception as error:
-            if "memory" in str(error):
+            if is_out_of_memory(error):
                 raise
-            shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in given.items())
-            raise InputError(
-                f"{type(self).__name__}.step failed{at(step_line(self, error))} for {shapes} "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): "
-                "mend that line."
-            ) from error
+            raise self._failed(error, given) from error
         for (name, tensor), version in zip(given.items(), versions, strict=True):
             if not tensor.is_inference() and tensor._version != version:
                 raise InputError(
@@ -214,6 +236,30 @@ class Cell(nn.Module):
         self.check_attributes(attributes, x, states)
         self.check_step(x, states, new)
         return new
+
+    def _check_types(self, given: Mapping[str, Tensor]) -> None:
+        """That what the caller gives is of the weights' type, which autocast alone may change."""
+        like = next((p for p in self._parameters.values() if p is not None), None)
+        if like is None or under_autocast(like.device):
+            return
+        for name, tensor in given.items():
+            if tensor.dtype != like.dtype:
+                what = name if name == "x" else f"the state {name}"
+                raise InputError(
+                    f"{what} must have the weights' dtype {like.dtype}, received {tensor.dtype}."
+                )
+
+    def _failed(self, error: Exception, given: Mapping[str, Tensor]) -> InputError:
+        why = cause(error)
+        line = step_line(self, why) or step_line(self, error)
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items())
+        failed = f"{type(self).__name__}.step failed{at(line)} for {shapes}"
+        if isinstance(why, ElmanError):  # it says itself what is wrong
+            return InputError(f"{failed}: {why}")
+        mend = "mend that line" if line else f"see its class{at(type(self).__defined_at__)}"
+        if isinstance(why, AttributeError) and isinstance(why.obj, Tensor):
+            mend += f", or name the blocks of its map, as in Affine('{why.name} …')"
+        return InputError(f"{failed} ({reason(why)}): {mend}.")
 
     # What :mod:`elman.cells.transforms` changes: a cell may read noise beside its input.
 
@@ -297,7 +343,21 @@ class Cell(nn.Module):
         named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][:2]
         out = {"input_size", "hidden_size", *named, *without}
         options = {name: value for name, value in kwargs.items() if name not in out}
-        return type(self)(input_size, hidden_size, *args[2:], **options)
+        try:
+            cell = type(self)(input_size, hidden_size, *args[2:], **options)
+        except ElmanError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            line = at(step_line(self, error) or type(self).__defined_at__)
+            raise InputError(
+                f"{type(self).__name__} could not be made with {input_size} inputs and "
+                f"{hidden_size} units{line} ({reason(error)}): expected "
+                "def __init__(self, input_size, hidden_size, **options), which can make any."
+            ) from error
+        cell.check_made()
+        return cell
 
     def blocks_of(self, parameter: str) -> tuple[str, ...]:
         """The names of the blocks that the rows of ``parameter`` are cut into, or nothing."""
@@ -322,6 +382,19 @@ class Cell(nn.Module):
                 filled = True
         if not filled:
             raise InputError(f"{type(self).__name__} has no block {block!r} with a bias to set.")
+
+    def check_made(self) -> None:
+        """Raise where the class's ``__init__`` has not made a cell of it.
+
+        Raises:
+            InputError: it has not called that of its base, which makes the weights.
+        """
+        if "_parameters" not in vars(self) or "hidden_size" not in vars(self):
+            cls = type(self)
+            raise InputError(
+                f"{cls.__name__}.__init__ does not call super().__init__(input_size, hidden_size, "
+                f"**options){at(defined_at(cls.__init__))}: only then has the cell its weights."
+            )
 
     def check_weights(self) -> None:
         """Raise what is wrong with the cell's weights: each must be one that its class declares."""
@@ -360,7 +433,7 @@ class Cell(nn.Module):
 
     def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         """Raise what is wrong with ``new``, the states that a step made of ``x`` and ``states``."""
-        wrong = self._wrong(states, new)
+        wrong = wrong_states(self, states, new)
         if wrong:
             received, expected = wrong
             line = at(returned_at(self, x, states))
@@ -368,74 +441,14 @@ class Cell(nn.Module):
                 f"{type(self).__name__}.step returned {received}{line}; expected {expected}."
             )
 
-    def _wrong(self, states: Sequence[Tensor], new: Sequence[Tensor]) -> tuple[str, str] | None:
-        """What a step returned in place of what, if it did."""
-        names = ", ".join(self.state)
-        if len(new) == 1 and not isinstance(new[0], Tensor):
-            return type(new[0]).__name__, f"a tensor for each state ({names})"
-        if len(new) != len(self.state):
-            return f"{len(new)} values", f"{len(self.state)}, one for each state ({names})"
-        for label, before, after in zip(self.state, states, new, strict=True):
-            if not isinstance(after, Tensor):
-                return f"{label} as {type(after).__name__}", "a tensor"
-            if after.shape != before.shape:
-                return (
-                    f"{label} of shape {tuple(after.shape)}",
-                    f"{tuple(before.shape)}, the shape it received",
-                )
-        return None
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """As any module, but constants are made anew in another precision."""
+        before = self.bind({})
+        super()._apply(fn, recurse)
+        held = self._parameters | self._buffers
+        self._buffers.update(in_precision(before, {n: t for n, t in held.items() if t is not None}))
+        return self
 
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""
         return f"{self.input_size}, {self.hidden_size}"
-
-    def _check_contract(self) -> None:
-        cls, maps = type(self), type(self).maps()
-        label = cls.__name__
-        if isinstance(self.state, str):
-            raise InputError(
-                f"{label}.state must be a tuple of names, such as ('h',), received {self.state!r}."
-            )
-        if not self.state or len(set(self.state)) != len(self.state):
-            raise InputError(f"{label}.state must name each state once, received {self.state!r}.")
-        if unknown := [name for name in self.bookkeeping if name not in self.state[1:]]:
-            raise InputError(
-                f"{label}.bookkeeping must be a tuple of names of states beside the output, "
-                f"received {unknown[0]!r}: the states are {', '.join(self.state)}."
-            )
-        try:
-            # By the class: where a property fails, nn.Module tells of the property instead.
-            cls.state_sizes.__get__(self)
-        except AttributeError as error:
-            raise InputError(
-                f"{label}.state_sizes could not be read ({error}): set what it reads before "
-                "super().__init__, which asks for the sizes."
-            ) from error
-        if len(self.state_sizes) != len(self.state):
-            raise InputError(
-                f"{label}.state_sizes has {len(self.state_sizes)} values; expected "
-                f"{len(self.state)}, one for each of {', '.join(self.state)}."
-            )
-        if cls.step is Cell.step:
-            raise InputError(
-                f"{label} has no step: write def step(self, x, {', '.join(self.state)}), which "
-                "returns the next of each state."
-            )
-        parameters = list(inspect.signature(cls.step).parameters.values())[1:]
-        if not parameters or parameters[0].name not in ("x", "z"):
-            received = parameters[0].name if parameters else "nothing"
-            raise InputError(
-                f"{label}.step must take x (the input) or z (its affine map) first, "
-                f"received {received!r}."
-            )
-        positional = [p for p in parameters[1:] if p.kind is not p.VAR_POSITIONAL]
-        if len(positional) == len(parameters) - 1 and len(positional) != len(self.state):
-            raise InputError(
-                f"{label}.step takes {len(positional)} states; expected {len(self.state)}, "
-                f"one for each of {', '.join(self.state)}."
-            )
-        if parameters[0].name == "z" and not any(isinstance(m, Affine) for m in maps):
-            raise InputError(
-                f"{label}.step takes z, but {label} declares no Affine map: "
-                f"declare one, such as gates = Affine('i f'), or take x."
-            )

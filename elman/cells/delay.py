@@ -9,20 +9,13 @@ from torch import Tensor, tanh
 
 from elman.cells.contract import Cell
 from elman.cells.maps import Linear
-from elman.errors import InputError
+from elman.cells.sizes import positive
 
 
 def shifted(window: Tensor, x: Tensor) -> Tensor:
     """A window of values side by side, the oldest first, one step later: x has joined it."""
     size = x.shape[-1]
     return x if window.shape[-1] == size else torch.cat([window[..., size:], x], -1)
-
-
-def check_positive(**counts: int) -> None:
-    """Raise where a number of delays or of outputs is not a positive integer."""
-    for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a positive integer, received {value!r}.")
 
 
 class TDNN(Cell):
@@ -45,8 +38,7 @@ class TDNN(Cell):
     delayed = Linear(of="past")
 
     def __init__(self, input_size: int, hidden_size: int, delays: int = 2, **options: Any):
-        check_positive(delays=delays)
-        self.delays = delays
+        self.delays = positive("delays", delays)
         super().__init__(input_size, hidden_size, **options)
 
     @property
@@ -91,11 +83,11 @@ class NARX(Cell):
         output_delays: int = 2,
         **options: Any,
     ):
-        check_positive(input_delays=input_delays, output_delays=output_delays)
-        if output_size is not None:
-            check_positive(output_size=output_size)
-        self.output_size = hidden_size if output_size is None else output_size
-        self.input_delays, self.output_delays = input_delays, output_delays
+        if output_size is None:
+            output_size = positive("hidden_size", hidden_size)
+        self.output_size = positive("output_size", output_size)
+        self.input_delays = positive("input_delays", input_delays)
+        self.output_delays = positive("output_delays", output_delays)
         super().__init__(input_size, hidden_size, **options)
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor, sigmoid, tanh
 
 from elman.cells.contract import Cell
 from elman.cells.maps import Affine, Linear
-from elman.errors import InputError
+from elman.cells.sizes import positive
 
 
 class RecurrentHighway(Cell):
@@ -38,9 +38,7 @@ class RecurrentHighway(Cell):
         transform_bias: float = -2.0,
         **options: Any,
     ):
-        if not isinstance(depth, int) or depth < 1:
-            raise InputError(f"depth must be a positive integer, received {depth!r}.")
-        self.depth, self.transform_bias = depth, transform_bias
+        self.depth, self.transform_bias = positive("depth", depth), transform_bias
         super().__init__(input_size, hidden_size, **options)
 
     @property

@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.maps import Diagonal, Linear, Owner
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 
@@ -145,9 +146,9 @@ class QRNN(LinearRecurrence):
     reading_past = Linear(of="past")
 
     def __init__(self, input_size: int, hidden_size: int, kernel_size: int = 2, **options: Any):
-        if not isinstance(kernel_size, int) or kernel_size < 2:
+        self.kernel_size = positive("kernel_size", kernel_size)
+        if self.kernel_size < 2:
             raise InputError(f"kernel_size must be an integer of at least 2, got {kernel_size!r}.")
-        self.kernel_size = kernel_size
         super().__init__(input_size, hidden_size, **options)
 
     @property
@@ -220,7 +221,7 @@ class LRU(LinearRecurrence):
 
     state = ("h", "c")
     complex = True
-    decay = Diagonal("nu theta gamma")
+    decay = Diagonal("nu theta gamma", decay=False)
     drive = Linear("re im", of="x")
     read = Linear(of="c")
     direct = Linear(of="x")

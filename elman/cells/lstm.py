@@ -8,6 +8,7 @@ from torch import Tensor, sigmoid, tanh
 
 from elman.cells.contract import Cell
 from elman.cells.maps import Affine, Blocks, Diagonal, Linear
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 
@@ -120,7 +121,9 @@ class ProjectedLSTM(LSTM):
     projection = Linear(to="h", weight="weight_hr")
 
     def __init__(self, input_size: int, hidden_size: int, proj_size: int, **options: Any):
-        if not 0 < proj_size < hidden_size:
+        hidden_size = positive("hidden_size", hidden_size)
+        proj_size = positive("proj_size", proj_size)
+        if proj_size >= hidden_size:
             raise InputError(
                 f"proj_size must lie between 1 and hidden_size − 1 = {hidden_size - 1}, "
                 f"received {proj_size}."

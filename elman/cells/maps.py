@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 from torch import Tensor
 from torch.nn.functional import linear
 
+from elman.cells.lines import at, calling_line
 from elman.errors import InputError
 
 
@@ -46,6 +48,12 @@ class Blocks:
         return iter(vars(self).values())
 
 
+def _text(argument: str, value: Any, expected: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{argument} must be {expected}, received {value!r}.")
+    return value
+
+
 class Map:
     """A declared weight of a cell: a descriptor that registers its parameters when a cell is made.
 
@@ -54,9 +62,16 @@ class Map:
     """
 
     def __init__(self, blocks: str = ""):
-        self.blocks = tuple(blocks.split())
+        self.line = calling_line("__init__")
+        """Where it is declared, as ``file:line``."""
+        self.blocks = tuple(_text("blocks", blocks, "names with spaces, such as 'i f g o'").split())
         if len(set(self.blocks)) != len(self.blocks):
             raise InputError(f"blocks must have different names, received {blocks!r}.")
+        for name in self.blocks:
+            if not name.isidentifier() or keyword.iskeyword(name):
+                raise InputError(
+                    f"blocks must be names that can follow a dot, as in z.i, received {name!r}."
+                )
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -72,6 +87,10 @@ class Map:
         """What ``self.<name>`` is inside a step of ``cell``."""
         raise NotImplementedError
 
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """Those of its parameters that decay: its weights, not its biases."""
+        return tuple(name for name in self.shapes(cell) if not name.startswith("bias_"))
+
     def named(self, tensor: Tensor) -> Blocks | Tensor:
         """``tensor`` cut into the declared blocks along its last axis."""
         return Blocks(self.blocks, tensor) if self.blocks else tensor
@@ -83,6 +102,23 @@ class Map:
     def suffix(self, cell: Owner) -> str:
         """A cell's first map has the bare names of ``torch.nn``; the others carry their own."""
         return "" if type(cell).maps()[0] is self else f"_{self.name}"
+
+
+def product(declared: Map, value: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``value`` (…, N) times ``weight`` (M, N), plus ``bias``.
+
+    Raises:
+        InputError: the value is not N wide.
+    """
+    try:
+        return linear(value, weight, bias)
+    except RuntimeError:
+        if isinstance(value, Tensor) and value.shape[-1:] != weight.shape[-1:]:
+            raise InputError(
+                f"self.{declared.name} multiplies what is {weight.shape[-1]} wide, received a "
+                f"value of shape {tuple(value.shape)}."
+            ) from None
+        raise
 
 
 class Affine(Map):
@@ -104,7 +140,7 @@ class Affine(Map):
 
     def __init__(self, blocks: str = "", *, mask: str | None = None):
         super().__init__(blocks)
-        self.mask = mask
+        self.mask = None if mask is None else _text("mask", mask, "the name of a Constant")
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
         """See :meth:`Map.shapes`."""
@@ -129,27 +165,32 @@ class BoundAffine:
 
     def __init__(self, declared: Affine, cell: Owner):
         end = declared.suffix(cell)
-        self._named = declared.named
+        self._declared, self._named = declared, declared.named
         self._weight_ih: Tensor = getattr(cell, f"weight_ih{end}")
         self._weight_hh: Tensor = getattr(cell, f"weight_hh{end}")
-        self._bias_ih: Tensor | None = getattr(cell, f"bias_ih{end}", None)
-        self._bias_hh: Tensor | None = getattr(cell, f"bias_hh{end}", None)
+        one, two = cell.biases >= 1, cell.biases == 2
+        self._bias_ih: Tensor | None = getattr(cell, f"bias_ih{end}") if one else None
+        self._bias_hh: Tensor | None = getattr(cell, f"bias_hh{end}") if two else None
         if declared.mask:
             self._weight_hh = self._weight_hh * getattr(cell, declared.mask)
 
     def __call__(self, x: Tensor, h: Tensor) -> Any:
         """The blocks of ``W x + U h + b``."""
-        return self._named(
-            linear(x, self._weight_ih, self._bias_ih) + linear(h, self._weight_hh, self._bias_hh)
-        )
+        return self._named(self._input(x) + self._hidden(h))
 
     def input(self, x: Tensor) -> Any:
         """The blocks of ``W x + b``."""
-        return self._named(linear(x, self._weight_ih, self._bias_ih))
+        return self._named(self._input(x))
 
     def hidden(self, h: Tensor) -> Any:
         """The blocks of ``U h``, plus the second bias in a cell that has two."""
-        return self._named(linear(h, self._weight_hh, self._bias_hh))
+        return self._named(self._hidden(h))
+
+    def _input(self, x: Tensor) -> Tensor:
+        return product(self._declared, x, self._weight_ih, self._bias_ih)
+
+    def _hidden(self, h: Tensor) -> Tensor:
+        return product(self._declared, h, self._weight_hh, self._bias_hh)
 
 
 class Linear(Map):
@@ -177,8 +218,11 @@ class Linear(Map):
         repeat: str | None = None,
     ):
         super().__init__(blocks)
-        self.of, self.to, self.bias = of, to, bias
-        self.weight, self.repeat = weight, repeat
+        self.of = _text("of", of, "'x', 'hidden' or the name of a state")
+        self.to = _text("to", to, "'x', 'hidden' or the name of a state")
+        self.bias = bias
+        self.weight = None if weight is None else _text("weight", weight, "a parameter's name")
+        self.repeat = None if repeat is None else _text("repeat", repeat, "an attribute's name")
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
         """See :meth:`Map.shapes`."""
@@ -192,21 +236,37 @@ class Linear(Map):
 
     def bind(self, cell: Owner) -> Any:
         """See :meth:`Map.bind`."""
+        biased = self.bias and cell.biases
         maps = [
-            self._bound(getattr(cell, weight), getattr(cell, bias, None))
+            self._bound(getattr(cell, weight), getattr(cell, bias) if biased else None)
             for weight, bias in self._parameters(cell)
         ]
         return maps if self.repeat else maps[0]
 
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """See :meth:`Map.decaying`."""
+        weights = {weight for weight, _ in self._parameters(cell)}
+        return tuple(name for name in self.shapes(cell) if name in weights)
+
     def _bound(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Any]:
-        return lambda value: self.named(linear(value, weight, bias))
+        return lambda value: self.named(product(self, value, weight, bias))
 
     def _parameters(self, cell: Owner) -> list[tuple[str, str]]:
         """The names of the weight and of the bias of each map."""
         weight, bias = self.weight or f"weight_{self.name}", f"bias_{self.name}"
         if self.repeat is None:
             return [(weight, bias)]
-        return [(f"{weight}_{k}", f"{bias}_{k}") for k in range(getattr(cell, self.repeat))]
+        return [(f"{weight}_{k}", f"{bias}_{k}") for k in range(self._count(cell, self.repeat))]
+
+    def _count(self, cell: Owner, attribute: str) -> int:
+        count = getattr(cell, attribute, None)
+        if not isinstance(count, SupportsIndex) or isinstance(count, bool) or int(count) < 0:
+            raise InputError(
+                f"{type(cell).__name__}.{self.name} is repeated as often as self.{attribute} says"
+                f"{at(self.line)}, which must be an integer that is set before super().__init__, "
+                f"received {count!r}."
+            )
+        return int(count)
 
 
 class Diagonal(Map):
@@ -214,7 +274,20 @@ class Diagonal(Map):
 
     Its parameter is ``weight_<attribute>`` of shape (n·H); inside a step it is its blocks, or one
     vector where no blocks are named.
+
+    Args:
+        blocks: names of its blocks; each is a hidden size wide.
+        decay: whether weight decay pulls it towards zero, as it does any weight. False where zero
+            is no special value, as of a logarithm or of a gain.
     """
+
+    def __init__(self, blocks: str = "", *, decay: bool = True):
+        super().__init__(blocks)
+        self.decay = decay
+
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """See :meth:`Map.decaying`."""
+        return tuple(self.shapes(cell)) if self.decay else ()
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
         """See :meth:`Map.shapes`."""
@@ -223,28 +296,3 @@ class Diagonal(Map):
     def bind(self, cell: Owner) -> Any:
         """See :meth:`Map.bind`."""
         return self.named(getattr(cell, f"weight_{self.name}"))
-
-
-class Constant:
-    """A tensor that a step reads and nobody learns, such as which units are connected.
-
-    Declared by the method that makes it, once for each cell::
-
-        @Constant
-        def period(self):
-            return torch.arange(self.hidden_size) + 1.0
-
-    Inside a step ``self.period`` is the tensor: one number, one for each unit, or a matrix. It is
-    the buffer ``constant_period``: saved and moved with the weights, without a gradient, and no
-    parameter.
-    """
-
-    def __init__(self, make: Callable[[Any], Tensor]):
-        self.make = make
-        self.__doc__ = make.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.parameter = f"constant_{name}"
-
-    def __get__(self, cell: Any, owner: type) -> Any:
-        return self if cell is None else getattr(cell, self.parameter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib.util
@@ -17,12 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from elman.allocation import is_out_of_memory
 from elman.cells.clockwork import Clockwork
 from elman.cells.contract import Cell
 from elman.cells.delay import NARX, TDNN
 from elman.cells.gru import GRU, MGU, GRUResetBefore
 from elman.cells.highway import RecurrentHighway
 from elman.cells.linear import LRU, QRNN, SRU, MinGRU, MinLSTM, PeepholeSRU
+from elman.cells.lines import at, line_in, reason
 from elman.cells.lstm import (
     LSTM,
     CoupledLSTM,
@@ -81,7 +84,7 @@ class Entry:
     @property
     def _paragraphs(self) -> list[list[str]]:
         """The cell's own docstring, or its name where it has none, in lines."""
-        text = inspect.cleandoc(self.cell.__doc__ or self.cell.__name__)
+        text = inspect.cleandoc(str(self.cell.__doc__ or self.cell.__name__))
         return [[line.strip() for line in part.splitlines()] for part in text.split("\n\n")]
 
 
@@ -141,6 +144,9 @@ _FAMILIES = (
     ),
 )
 
+_PREFIX = "elman_cell_"
+"""What the names of users' own modules begin with."""
+
 CELLS: dict[str, Entry] = {entry.name: entry for family in _FAMILIES for entry in family}
 
 
@@ -181,7 +187,31 @@ def make(name: str, input_size: int, hidden_size: int, **options: Any) -> Cell:
             ) from None
     if entry.cell is ProjectedLSTM:
         options.setdefault("proj_size", max(1, hidden_size // 2))
-    return entry.make(input_size, hidden_size, **options)
+    if name in CELLS:
+        return entry.make(input_size, hidden_size, **options)
+    try:
+        cell = entry.make(input_size, hidden_size, **options)
+    except ElmanError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{name} could not be made with {input_size} inputs and {hidden_size} units"
+            f"{at(own_line(error))} ({reason(error)}): mend that line."
+        ) from error
+    if not isinstance(cell, Cell):
+        raise InputError(f"{name} gives {type(cell).__name__}, expected a cell: mend its __new__.")
+    cell.check_made()
+    return cell
+
+
+def own_line(error: BaseException) -> str:
+    """``file:line`` of a user's own cell at which ``error`` was raised, or nothing.
+
+    It is the innermost of all lines of files that were named as ``path/to/file.py:ClassName``.
+    """
+    return line_in(_PREFIX, error)
 
 
 def _from_file(name: str) -> Entry:
@@ -203,17 +233,26 @@ def _from_file(name: str) -> Entry:
 def _execute(path: str, changed: int) -> ModuleType:
     """The module of a file, executed once for each time that it was changed."""
     # A name of its own: a cell in random.py must not become everyone's random.
-    own = f"elman_cell_{zlib.crc32(str(Path(path).resolve()).encode()):08x}"
+    own = f"{_PREFIX}{zlib.crc32(str(Path(path).resolve()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(own, path)
     assert spec is not None and spec.loader is not None  # a .py file always has both
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickle look a class's module up by name.
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        # Standard output is for what the command has to say, in JSON perhaps.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
         del sys.modules[spec.name]
-        raise ElmanError(
-            f"{path} could not be imported ({type(error).__name__}: {error}): mend it first."
+        raise
+    except BaseException as error:
+        del sys.modules[spec.name]
+        line = own_line(error)
+        if isinstance(error, SyntaxError) and error.filename and error.lineno:
+            line = f"{error.filename}:{error.lineno}"
+        kind = InputError if isinstance(error, InputError) else ElmanError
+        raise kind(
+            f"{path} could not be imported{at(line)} ({reason(error)}): mend it first."
         ) from error
     return module

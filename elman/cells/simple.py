@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn, sigmoid
 
 from elman.cells.contract import Cell
-from elman.cells.delay import check_positive
 from elman.cells.linear import LinearRecurrence
 from elman.cells.maps import Affine, Diagonal, Linear
+from elman.cells.sizes import positive
 from elman.errors import InputError
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
@@ -102,9 +102,9 @@ class Jordan(_Simple):
         output_size: int | None = None,
         **options: Any,
     ):
-        if output_size is not None:
-            check_positive(output_size=output_size)
-        self.output_size = hidden_size if output_size is None else output_size
+        if output_size is None:
+            output_size = positive("hidden_size", hidden_size)
+        self.output_size = positive("output_size", output_size)
         super().__init__(input_size, hidden_size, nonlinearity, **options)
 
     @property

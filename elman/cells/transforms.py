@@ -201,6 +201,10 @@ class NormalisedAffine(Affine):
         gains = {f"weight_norm_ih{end}": (n,), f"weight_norm_hh{end}": (n,)}
         return {**super().shapes(cell), **gains}
 
+    def decaying(self, cell: Owner) -> tuple[str, ...]:
+        """See :meth:`Map.decaying`: the gains, whose middle is 1, do not."""
+        return tuple(n for n in super().decaying(cell) if not n.startswith("weight_norm_"))
+
     def bind(self, cell: Owner) -> BoundAffine:
         """See :meth:`Map.bind`."""
         return _BoundNormalised(self, cell)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from elman.commands.options import size
 from elman.training.tables import print_rows, show, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
@@ -28,9 +29,9 @@ def cells(
     name: Annotated[
         str | None, typer.Argument(help="A cell; without it, all.", show_default=False)
     ] = None,
-    input: Annotated[int, typer.Option(help="Input size M.")] = 128,
-    hidden: Annotated[int, typer.Option(help="Hidden size H.")] = 64,
-    biases: Annotated[int, typer.Option(help="Biases of a map: 0, 1, 2 (torch.nn).")] = 1,
+    input: Annotated[int, size("Input size M.")] = 128,
+    hidden: Annotated[int, size("Hidden size H.")] = 64,
+    biases: Annotated[int, size("Biases of a map: 0, 1, 2 (torch.nn).")] = 1,
     json_: Json = False,
 ) -> None:
     """List the cells, or describe one: equations, states, parameters."""
@@ -73,7 +74,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         "summary": entry.summary,
         "source": entry.source,
         "equations": entry.equations,
-        "states": dict.fromkeys(entry.cell.state),
+        "states": {},
         "input": input,
         "hidden": hidden,
         "biases": biases,
@@ -87,7 +88,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
     except InputError:
         if alone or min(input, hidden) < 1 or biases not in (0, 1, 2):
             raise
-        return row
+        return row | {"states": dict.fromkeys(entry.cell.state)}
     if alone:  # what is wrong with a step shows where it runs
         network = Recurrent(cell)
         network(torch.zeros(2, 1, input))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.commands.jobs import Device, Folder, OwnCell
-from elman.commands.options import numbers
+from elman.commands.options import numbers, size
 from elman.errors import InputError
 from elman.training.tables import print_rows
 
@@ -19,7 +19,7 @@ Plot = Annotated[
     Path | None,
     typer.Option(help="Draw into this file: .png, .svg or .pdf.", show_default=False),
 ]
-Seed = Annotated[int, typer.Option(help="Fixes every draw.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Fixes every draw.")]
 Threshold = Annotated[float, typer.Option(help="Vanished: below this share of the norm at lag 0.")]
 
 
@@ -55,11 +55,11 @@ def gradients(
             help="Forget biases, one network each, for cells with a forget gate, such as 0,1."
         ),
     ] = "0,1,2",
-    input: Annotated[int, typer.Option(help="Input size M.")] = 32,
-    hidden: Annotated[int, typer.Option(help="Units of each layer.")] = 64,
-    layers: Annotated[int, typer.Option(help="Layers.")] = 1,
-    steps: Annotated[int, typer.Option(help="Steps before the loss.")] = 100,
-    batch: Annotated[int, typer.Option(help="Sequences to average over.")] = 16,
+    input: Annotated[int, size("Input size M.")] = 32,
+    hidden: Annotated[int, size("Units of each layer.")] = 64,
+    layers: Annotated[int, size("Layers.", 10_000)] = 1,
+    steps: Annotated[int, size("Steps before the loss.")] = 100,
+    batch: Annotated[int, size("Sequences to average over.")] = 16,
     gain: Annotated[float, typer.Option(help="Multiplies the weights that act on a state.")] = 1.0,
     threshold: Threshold = 1e-3,
     seed: Seed = 0,
@@ -118,10 +118,10 @@ def textbook(
     scales: Annotated[
         str, typer.Option(help="Spectral radii of W, with commas between.")
     ] = "0.5,0.9,1,1.1,1.5",
-    hidden: Annotated[int, typer.Option(help="Units, W being hidden × hidden.")] = 64,
-    steps: Annotated[int, typer.Option(help="Multiplications by W.")] = 20,
+    hidden: Annotated[int, size("Units, W being hidden × hidden.")] = 64,
+    steps: Annotated[int, size("Multiplications by W.")] = 20,
     matrix: Annotated[str, typer.Option(help="gaussian or orthogonal.")] = "gaussian",
-    layers: Annotated[int, typer.Option(help="Layers of the feed-forward chain.")] = 30,
+    layers: Annotated[int, size("Layers of the feed-forward chain.")] = 30,
     gain: Annotated[float, typer.Option(help="Scale of the chain's weights.")] = 1.0,
     seed: Seed = 0,
     plot: Plot = None,
@@ -182,7 +182,7 @@ def textbook(
 def cliff(
     clip: Annotated[float, typer.Option(help="What the gradient's norm is clipped to.")] = 0.05,
     learning_rate: Annotated[float, typer.Option(help="The step size.")] = 0.3,
-    updates: Annotated[int, typer.Option(help="Updates of gradient descent.")] = 100,
+    updates: Annotated[int, size("Updates of gradient descent.")] = 100,
     plot: Plot = None,
     json_: Json = False,
 ) -> None:
@@ -245,8 +245,8 @@ def of_run(
 def inspect(
     run: Folder,
     text: Annotated[str, typer.Option(help="What the model reads, such as 'time traveller'.")],
-    layer: Annotated[int, typer.Option(help="Which layer to draw, from 0.")] = 0,
-    units: Annotated[int, typer.Option(help="Units to draw: those that vary most.")] = 32,
+    layer: Annotated[int, size("Which layer to draw, from 0.")] = 0,
+    units: Annotated[int, size("Units to draw: those that vary most.")] = 32,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw into this file: .png, .svg or .pdf.", show_default="RUN/gates.png"),

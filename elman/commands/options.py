@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from elman.errors import InputError
+from elman.errors import InputError, brief
 from elman.tasks.network import NetworkSettings
 from elman.training.settings import Settings, TrainingSettings, default_of, read_recipe
 
@@ -122,6 +122,11 @@ def _value(declared: Field[Any], kind: Any, given: Any) -> Any:
     return given
 
 
+def size(help: str, most: int = 2**31 - 1) -> Any:
+    """The option of a size that is no setting: a whole number, one that torch can count to."""
+    return typer.Option(help=help, max=most)
+
+
 def flag(setting: str) -> str:
     """The option that a setting is given with."""
     return f"--{_SINGULAR.get(setting, setting).replace('_', '-')}"
@@ -174,7 +179,7 @@ def numbers(name: str, text: str, kind: Callable[[str], _Number] = int) -> list[
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise InputError(
-            f"{name} must be {what} with commas, such as 64,128, received {text!r}."
+            f"{name} must be {what} with commas, such as 64,128, received {brief(text)}."
         ) from None
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import _pop_mode, _push_mode
 
 from elman.errors import InputError
+
+if TYPE_CHECKING:
+    from elman.cells.contract import Cell
 
 
 def constant_while_compiling(function: Any) -> Any:
@@ -22,6 +28,82 @@ def profiled(name: str) -> AbstractContextManager[Any]:
     if torch.autograd._profiler_enabled():
         return torch.profiler.record_function(name)
     return nullcontext()
+
+
+def is_recorded() -> bool:
+    """Whether ``torch.jit.trace``, or an exporter to ONNX that is made of it, looks on."""
+    return torch._C._get_tracing_state() is not None
+
+
+def in_onnx() -> bool:
+    """Whether that which looks on writes ONNX, which has no operators of elman's."""
+    onnx = sys.modules.get("torch.onnx")
+    return is_recorded() and onnx is not None and bool(onnx.is_in_onnx_export())
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """A block that no recorder of programs sees, ``torch.jit.trace`` or ``torch.export``."""
+    state = torch._C._get_tracing_state()
+    # Export sees by a mode of functions where autocast begins; those that begin inside act.
+    modes = [_pop_mode() for _ in range(torch._C._len_torch_function_stack())]
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+        for mode in reversed(modes):
+            _push_mode(mode)
+
+
+def first_step(
+    cell: Cell, weights: Mapping[str, Tensor], x: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """One step of ``cell`` with these weights, of which it is told what is wrong, if anything is.
+
+    Raises:
+        InputError: the cell does not keep to its contract, or was given what does not fit it.
+    """
+    bound = cell.bind(weights)
+    if torch.compiler.is_compiling():
+        return bound(x, *states)
+    try:
+        return bound.checked(x, *states)
+    except InputError as error:
+        if is_recorded() and error.__cause__ is not None:  # what recording cannot do
+            raise error.__cause__ from None
+        if why := _mismatch(weights, x, states):
+            raise InputError(why) from None
+        raise
+
+
+def _mismatch(weights: Mapping[str, Tensor], x: Tensor, states: tuple[Tensor, ...]) -> str | None:
+    """Which of these is of another type than the rest or lies elsewhere, if one does."""
+    (first, like), *others = weights.items()
+    given = [*others, ("x", x), *(("the state", state) for state in states)]
+    for name, tensor in given:
+        real = tensor.is_floating_point() or name == "x"  # a constant may hold integers
+        if tensor.device != like.device or (real and tensor.dtype != like.dtype):
+            return (
+                f"{name} is {tensor.dtype} on {tensor.device}, but {first} is {like.dtype} on "
+                f"{like.device}: they must be alike, so call .to(…) on one."
+            )
+    return None
+
+
+def asserted(holds: Tensor, message: str, value: Tensor) -> Tensor:
+    """``value``, in a program that ends with ``message`` where ``holds`` is false when it runs.
+
+    A test in Python is no part of what ``torch.jit.trace`` and PyTorch's compilers make.
+    """
+    if is_recorded():  # an operator without an output would be dropped
+        if in_onnx():
+            return value
+        nothing = value.detach().new_empty(0, *value.shape[1:])
+        kept = torch.ops.aten._functional_assert_async.msg(holds, message, nothing)
+        return torch.cat([kept, value])
+    torch._assert_async(holds, message)
+    return value
 
 
 def under_autocast(device: torch.device) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction, walk
+from elman.cells.lines import at
+from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction
 from elman.compiler.lower import Lowering, Outer, Step
+from elman.compiler.record import Unsupported
 from elman.compiler.schedule import CHEAP, Program, Target, schedule, stores_of
 
 
@@ -47,14 +49,33 @@ class Plan:
     matrix_gradients: dict[int, list[Pair]]
 
 
+MOST_OPERATIONS, MOST_NODES = 4_000, 500
+"""The largest step and its largest function that are compiled, which takes ten seconds or so.
+
+A C++ compiler's time grows faster than a function does."""
+
+
 def plan(lowering: Lowering) -> Plan:
-    """Decide what to save, and schedule the three programs."""
+    """Decide what to save, and schedule the three programs.
+
+    Raises:
+        Unsupported: the step has something without a kernel, or is too long to be compiled.
+    """
+    _check_size(lowering, len(lowering.loop.operations), MOST_OPERATIONS)
+    try:
+        return _plan(lowering)
+    except RecursionError:
+        raise Unsupported("its step is too long a chain of operations to be compiled") from None
+
+
+def _plan(lowering: Lowering) -> Plan:
     step = lowering.step()
     graph = step.graph
     after = [Buffer("after", k, b.width) for k, b in enumerate(step.states)]
     new_targets = [
         t for buffer, rows in zip(after, step.new, strict=True) for t in _targets(buffer, rows)
     ]
+    forward = _scheduled(lowering, new_targets)
 
     targets: list[Target] = []
     matrices: dict[int, list[Pair]] = {}
@@ -76,23 +97,24 @@ def plan(lowering: Lowering) -> Plan:
         else:
             targets += _targets(buffer, gradient)
     series = [b for b in lowering.buffers if b.kind == "local" and b.series]
-    backward_series = [b for b in series if _reads_gradient(b)]
+    dependence = Dependence()
+    backward_series = [b for b in series if dependence.of_buffer(b)]
     forward_series = [b for b in series if b not in backward_series]
     for buffer in backward_series:
         targets += stores_of(buffer, lambda node: node)
 
-    saving = Saving(step, forward_series)
+    saving = Saving(step, forward_series, dependence)
     pairs = [pair for each in matrices.values() for pair in each]
     for side in (side for pair in pairs for side in (pair.left, pair.right)):
         if side is not None and side.kind == "sequence":
             saving.kept.add(side.index)
-    backward = schedule(graph, targets, saving.replace)
+    backward = _scheduled(lowering, targets, saving.replace)
     train_targets = [t for b in saving.fresh for t in stores_of(b, lambda node: node)]
     train_targets += [t for b in forward_series for t in stores_of(b, lambda node: node)]
     return Plan(
         step,
-        schedule(graph, new_targets),
-        schedule(graph, [*new_targets, *train_targets]),
+        forward,
+        _scheduled(lowering, [*new_targets, *train_targets]),
         backward,
         [*saving.fresh, *forward_series],
         sorted(saving.kept),
@@ -100,6 +122,27 @@ def plan(lowering: Lowering) -> Plan:
         vectors,
         matrices,
     )
+
+
+def _scheduled(
+    lowering: Lowering,
+    targets: Sequence[Target],
+    replace: Callable[[Node], Node] = lambda node: node,
+) -> Program:
+    """The program that writes ``targets``, if its functions are not too long to be compiled."""
+    program = schedule(lowering.graph, targets, replace)
+    longest = max((len(f.nodes) for _, functions in program.stages for f in functions), default=0)
+    _check_size(lowering, longest, MOST_NODES)
+    return program
+
+
+def _check_size(lowering: Lowering, size: int, most: int) -> None:
+    if size > most:
+        lines = Counter(o.line for o in lowering.loop.operations if o.line).most_common(1)
+        raise Unsupported(
+            f"its step and its gradient take {size:,} operations, of which at most {most:,} are "
+            f"compiled together{at(lines[0][0]) if lines else ''}"
+        )
 
 
 def in_place(plan: Plan, owned: Sequence[int]) -> dict[Buffer, tuple[int, int]]:
@@ -154,14 +197,13 @@ class Saving:
     it is saved in their place.
     """
 
-    def __init__(self, step: Step, series: list[Buffer]):
-        self.graph = step.graph
+    def __init__(self, step: Step, series: list[Buffer], dependence: Dependence):
+        self.graph, self._reads_gradient = step.graph, dependence.of
         self.fresh: list[Buffer] = []
         self.kept: set[int] = set()
         self._there: dict[Node, Node] = {}
         self._replaced: dict[Node, Node] = {}
         self._wanted: dict[Node, frozenset[Node]] = {}
-        self._gradient: dict[Node, bool] = {}
         self._costs: dict[Node, float] = {}
         for k, rows in enumerate(step.new):
             self._has(Buffer("new", k, rows.width), rows.pieces)
@@ -182,23 +224,30 @@ class Saving:
 
     def replace(self, node: Node) -> Node:
         """``node`` for the backward pass: forward values are loaded or computed again."""
-        if node not in self._replaced:
-            if not self._reads_gradient(node):
-                self._replaced[node] = self._taken(node)
-            elif node.args:
-                args = [self.replace(a) for a in node.args]
-                self._replaced[node] = self.graph.rebuilt(node, args)
+        replaced = self._replaced
+        for each in _unknown(node, replaced, self._args_with_gradient):
+            if not self._reads_gradient(each):
+                replaced[each] = self._taken(each)
+            elif each.args:
+                replaced[each] = self.graph.rebuilt(each, [replaced[a] for a in each.args])
             else:
-                self._replaced[node] = node
-        return self._replaced[node]
+                replaced[each] = each
+        return replaced[node]
 
-    def _reads_gradient(self, node: Node) -> bool:
-        if node not in self._gradient:
-            self._gradient[node] = reads_gradient(node)
-        return self._gradient[node]
+    def _args_with_gradient(self, node: Node) -> Sequence[Node]:
+        return node.args if self._reads_gradient(node) else ()
 
     def _taken(self, node: Node) -> Node:
         """A forward value that the backward pass wants: from memory, or computed again."""
+        taken: dict[Node, Node] = {}
+        for each in _unknown(node, taken, self._args_to_take):
+            taken[each] = self._taken_one(each, taken)
+        return taken[node]
+
+    def _args_to_take(self, node: Node) -> Sequence[Node]:
+        return () if node in self._there or node in self._wants(node) else node.args
+
+    def _taken_one(self, node: Node, taken: Mapping[Node, Node]) -> Node:
         if node in self._there:
             return self._there[node]
         if node in self._wants(node):
@@ -211,38 +260,62 @@ class Saving:
             self.kept.add(node.buffer.index)
         if not node.args:
             return node
-        return self.graph.rebuilt(node, [self._taken(a) for a in node.args])
+        return self.graph.rebuilt(node, [taken[a] for a in node.args])
 
     def _cost(self, node: Node) -> float:
         """How many expensive functions it takes to compute it from what is there."""
-        if node not in self._costs:
-            if node in self._there or node.op == "constant":
+        costs = self._costs
+        for each in _unknown(node, costs, self._args_that_cost):
+            if each in self._there or each.op == "constant":
                 cost = 0.0
-            elif node.op == "leaf":
-                cost = 0.0 if node.buffer.kind in ("state", "vector") else float("inf")
-            elif is_reduction(node):
+            elif each.op == "leaf":
+                cost = 0.0 if each.buffer.kind in ("state", "vector") else float("inf")
+            elif is_reduction(each):
                 cost = float("inf")
             else:
-                cost = sum(map(self._cost, node.args)) + (node.op not in CHEAP | MASKS)
-            self._costs[node] = cost
-        return self._costs[node]
+                cost = sum(costs[a] for a in each.args) + (each.op not in CHEAP | MASKS)
+            costs[each] = cost
+        return costs[node]
+
+    def _args_that_cost(self, node: Node) -> Sequence[Node]:
+        return () if node in self._there or is_reduction(node) else node.args
 
     def _wants(self, node: Node) -> frozenset[Node]:
         """What has to be saved so that ``node`` can be had."""
-        if node not in self._wanted:
-            args = frozenset().union(*(self._wants(a) for a in node.args))
-            if self._cost(node) <= 1 or (node.op == "leaf" and node.buffer.kind == "sequence"):
+        for each in _unknown(node, self._wanted, lambda n: n.args):
+            args = frozenset().union(*(self._wanted[a] for a in each.args))
+            if self._cost(each) <= 1 or (each.op == "leaf" and each.buffer.kind == "sequence"):
                 wanted: frozenset[Node] = frozenset()
             elif (
-                node.op in MASKS
-                or (node.width == 1 and not is_reduction(node) and node.args)
-                or (node.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(node, args))
+                each.op in MASKS
+                or (each.width == 1 and not is_reduction(each) and each.args)
+                or (each.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(each, args))
             ):
                 wanted = args
             else:
-                wanted = frozenset({node})
-            self._wanted[node] = wanted
+                wanted = frozenset({each})
+            self._wanted[each] = wanted
         return self._wanted[node]
+
+
+def _unknown(
+    node: Node, known: Container[Node], args: Callable[[Node], Sequence[Node]]
+) -> Iterator[Node]:
+    """What is not yet known of ``node`` and of what it is computed from, each after its ``args``.
+
+    Whoever iterates makes each known. A chain of a thousand operations is as deep as any: no
+    function may call itself for every one of them.
+    """
+    stack = [(node, False)]
+    while stack:
+        each, ready = stack.pop()
+        if each in known:
+            continue
+        if ready:
+            yield each
+        else:
+            stack.append((each, True))
+            stack.extend((a, False) for a in reversed(args(each)))
 
 
 def _is_sum_with_sequence(node: Node, args: frozenset[Node]) -> bool:
@@ -254,26 +327,36 @@ def _is_product(node: Node) -> bool:
     return node.op == "leaf" and node.buffer.kind == "product"
 
 
-def reads_gradient(node: Node) -> bool:
-    """Whether a node depends on the gradient of the states."""
-    return any(
-        n.op == "leaf"
-        and (
-            n.buffer.kind == "cotangent" or (_is_product(n) and _reads_gradient(_source(n.buffer)))
-        )
-        for n in walk([node])
-    )
+class Dependence:
+    """Which values depend on the gradient of the states; each is found out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Node, bool] = {}
+
+    def of(self, node: Node) -> bool:
+        """Whether a node does."""
+        for each in _unknown(node, self._known, self._sources):
+            self._known[each] = (
+                each.op == "leaf" and _origin(each.buffer).kind == "cotangent"
+            ) or any(self._known[source] for source in self._sources(each))
+        return self._known[node]
+
+    def of_buffer(self, buffer: Buffer) -> bool:
+        """Whether what is written to a buffer does."""
+        origin = _origin(buffer)
+        return origin.kind == "cotangent" or any(self.of(node) for _, node in origin.stores)
+
+    def _sources(self, node: Node) -> Sequence[Node]:
+        if _is_product(node):
+            return [source for _, source in _origin(node.buffer).stores]
+        return node.args
 
 
-def _source(product: Buffer) -> Buffer:
-    assert product.product is not None
-    return product.product.source
-
-
-def _reads_gradient(buffer: Buffer) -> bool:
-    if buffer.kind == "product":
-        return _reads_gradient(_source(buffer))
-    return buffer.kind == "cotangent" or any(reads_gradient(node) for _, node in buffer.stores)
+def _origin(buffer: Buffer) -> Buffer:
+    """What a product, or a product of products, is made of in the end."""
+    while buffer.product is not None:
+        buffer = buffer.product.source
+    return buffer
 
 
 def _targets(buffer: Buffer, rows: Rows) -> list[Target]:

@@ -99,7 +99,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
             result = ENGINES[name].run(cell, weights, call)
             # PyTorch's kernels are what usually runs its own cells on other devices.
             if why and not (name == "torch" and call.x.device.type != "cpu"):
-                _warn(cell, name, why)
+                _warn(type(cell).__name__, name, why)
             return result
         why = why or reason
     raise InputError(
@@ -119,8 +119,8 @@ def forced() -> str | None:
     return _forced.get()
 
 
-def _warn(cell: Cell, name: str, why: str) -> None:
-    label = type(cell).__name__
+@constant_while_compiling
+def _warn(label: str, name: str, why: str) -> None:
     if (label, why) not in _warned:
         _warned.add((label, why))
         warnings.warn(

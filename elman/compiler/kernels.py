@@ -17,6 +17,9 @@ from elman.compiler.differentiate import Plan, in_place, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
 from elman.compiler.lower import Lowering
+from elman.compiler.masks import is_tame
+from elman.compiler.memory import plain, resolved
+from elman.compiler.naming import digest
 from elman.compiler.schedule import Program
 from elman.compiler.trace import Hoisted, Loop
 
@@ -132,7 +135,9 @@ class Kernel:
             weights: the matrices, by number.
         """
         steps, batch = shape.steps, shape.batch
-        alive: list[Any] = [weights, states]
+        resets = None if shape.resets is None else plain(shape.resets.to(torch.bool))
+        lengths = None if shape.lengths is None else plain(shape.lengths.to(torch.int64))
+        alive: list[Any] = [weights, states, resets, lengths]
         fields: list[int] = []
         private, used = [], 0  # buffers that nobody else reads, and how far into their space
         for buffer, rounded in zip(self.buffers, self._rounded, strict=True):
@@ -147,7 +152,9 @@ class Kernel:
                 used += rounded * batch * self.real.itemsize
             else:
                 fields += (0, 0, states[place[1]].first.shape[-1], *place)
-        space = torch.empty(used // self.real.itemsize, dtype=self.real)
+        # Rows past their end go through products though no function has written them.
+        made = torch.empty if lengths is None else torch.zeros
+        space = made(used // self.real.itemsize, dtype=self.real)
         alive.append(space)
         at = space.data_ptr()
         for k in private:
@@ -174,8 +181,8 @@ class Kernel:
                 threads,
                 shape.reverse,
                 shape.backward,
-                0 if shape.resets is None else shape.resets.data_ptr(),
-                0 if shape.lengths is None else shape.lengths.data_ptr(),
+                0 if resets is None else resets.data_ptr(),
+                0 if lengths is None else lengths.data_ptr(),
                 pointer_to(numbers),
                 len(states),
                 pointer_to(buffers),
@@ -201,7 +208,8 @@ class Kernel:
         work = 0
         for target in self.products:
             assert target.product is not None
-            weight = weights[target.product.weight]
+            weight = resolved(weights[target.product.weight])
+            alive.append(weight)
             depth, columns = weight.shape
             along, across = weight.stride()
             if target.product.transposed:
@@ -242,6 +250,8 @@ class Compiled:
 
     def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
         self.hoisted = hoisted
+        self.digest = digest(hoisted, loop)
+        self.tame = is_tame(hoisted.operations, hoisted.x)
         self.checked = False  # whether its numbers have been compared with the reference engine's
         self.refused = ""  # why it is not run: see native._ready
         self.plan: Plan = plan(Lowering(loop))

@@ -40,13 +40,19 @@ class Step:
 
 
 def decompose(function: Any) -> Callable[..., Any] | None:
-    """How PyTorch writes an operation without a kernel in simpler ones, or None."""
+    """How an operation without a kernel is written in simpler ones, or None."""
     name = function.name().split("::")[1].split(".")[0]
     if name in POINTWISE or hasattr(Lowering, rule_of(name)) or name == "detach":
         return None
-    from torch._decomp import decomposition_table
+    # Looked up in PyTorch one by one, the operators of these tables would slow elman's import.
+    from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
+    from elman.compiler.gradient_decompositions import GRADIENTS
 
-    found: Callable[..., Any] | None = decomposition_table.get(function)
+    found = DECOMPOSITIONS.get(function) or GRADIENTS.get(function)
+    if found is None and name not in WITHOUT_KERNEL:
+        from torch._decomp import decomposition_table  # the use of which imports for a second
+
+        found = decomposition_table.get(function)
     return found
 
 

@@ -21,10 +21,19 @@ from elman.cells.lines import at, step_at, step_line
 from elman.cells.options import Reading, is_mutable
 from elman.compiler import build, operator, reference
 from elman.compiler.build import REALS
-from elman.compiler.call import Call, Result, constant_while_compiling
+from elman.compiler.call import (
+    Call,
+    Result,
+    constant_while_compiling,
+    in_onnx,
+    is_recorded,
+    unrecorded,
+)
 from elman.compiler.check import check, fingerprint
 from elman.compiler.kernels import Compiled
 from elman.compiler.lower import decompose
+from elman.compiler.masks import filled, learned
+from elman.compiler.naming import cell_of, name_of, unknown
 from elman.compiler.products import is_transformed
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
@@ -63,6 +72,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
         return name[1:] if name.startswith("?") else None
     if is_transformed():
         return "it does not run inside torch.func or in forward mode"
+    if in_onnx():
+        return "ONNX has no operator for its kernels"
     if call.x.device.type != "cpu":
         return f"the native engine runs on the CPU, not on {call.x.device}"
     if real not in REALS:
@@ -101,14 +112,19 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
     with (
         torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     ):
-        flat = call.x.to(real).reshape(steps * batch, -1)
-        noise = None if call.noise is None else call.noise.to(real).reshape(steps * batch, -1)
+        x = call.x
+        if call.lengths is not None and not compiled.tame:
+            x, weights = filled(x, call.lengths), learned(weights, call.lengths)
+        flat = x.to(real).flatten(0, 1)
+        noise = None if call.noise is None else call.noise.to(real).flatten(0, 1)
         sequences, parameters = compiled.hoisted.run(flat, weights, noise)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
         states = [s.to(real) for s in call.state]
         starts = [s.to(real) for s in call.start] if resets is not None else []
-        train = torch.is_grad_enabled() and any(
-            t.requires_grad for t in (*sequences, *parameters, *states, *starts)
+        # Whoever runs a recorded program may ask it for a gradient.
+        train = is_recorded() or (
+            torch.is_grad_enabled()
+            and any(t.requires_grad for t in (*sequences, *parameters, *states, *starts))
         )
         drawn = [] if noise is None else [noise]
         origin = [flat, *drawn, *(weights[n] for n in compiled.hoisted.weights)]
@@ -302,7 +318,7 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
     if name[0] in "?!" or operator.COMPILED[name].checked:
         return name
     compiled = operator.COMPILED[name]
-    with _naming, _disable_current_modes():
+    with _naming, _disable_current_modes(), unrecorded():
         try:
             compiled.build(real)
             mark = fingerprint(cell, compiled.hoisted, compiled.source, real)
@@ -323,7 +339,8 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         return f"?the native engine computes in float32 and float64, not in {real}"
     try:
         build.compiler()
-        with _disable_current_modes():  # of a compiler of PyTorch's that runs this with fakes
+        # Of a compiler of PyTorch's that runs this with fakes, and of what records programs.
+        with _disable_current_modes(), unrecorded():
             compiled = Compiled(*trace(cell, decompose, real))
     except Unsupported as why:
         named = re.search(r":\d+\)", str(why))
@@ -336,6 +353,29 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         reason = str(error).splitlines() or [""]
         line = at(step_line(cell, error))
         return f"?its step cannot be traced{line} ({type(error).__name__}: {reason[0]})"
-    name = f"{type(cell).__name__}_{next(_count)}"
+    name = name_of(cell, real, compiled.digest)
+    if name in operator.COMPILED:  # held by others, who may have done something beside it
+        place, _, end = name.rpartition("#")
+        name = f"{place}~{next(_count)}#{end}"
     operator.COMPILED[name] = compiled
     return name
+
+
+def revived(name: str) -> Compiled:
+    """The kernels that a program speaks of which another process recorded.
+
+    Raises:
+        InputError: no cell of this process computes the same.
+    """
+    real = next((r for r in REALS if f"#{str(r).removeprefix('torch.')}-" in name), None)
+    if real is None:
+        raise unknown(name)
+    cell = cell_of(name)
+    with unrecorded():
+        known = _ready(cell, real)
+    if known[0] in "?!" or known.rpartition("#")[2] != name.rpartition("#")[2]:
+        raise unknown(name)
+    compiled = operator.COMPILED.setdefault(name, operator.COMPILED[known])
+    for each in {known, name}:
+        operator.hold(each, for_good=cell.bind({}))
+    return compiled

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler import reference
-from elman.compiler.call import Call
+from elman.compiler.again import differentiable_backward, grouped, sequences_of
 from elman.compiler.differentiate import Pair
 from elman.compiler.ir import Buffer
 from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
+from elman.compiler.masks import dead_rows, inside
+from elman.compiler.memory import all_plain, plain, resolved
 from elman.compiler.products import column_sums, is_batched, is_traced, product
+from elman.errors import InputError
 
-COMPILED: dict[str, Compiled] = {}
+
+class _Kernels(dict[str, Compiled]):
+    """By name; one that a program brings from another process is compiled when it is asked for."""
+
+    def __missing__(self, name: str) -> Compiled:
+        from elman.compiler.native import revived
+
+        return revived(name)
+
+
+COMPILED: dict[str, Compiled] = _Kernels()
 """What the operators run, by the name that they are given."""
 
 
@@ -69,6 +80,7 @@ class Layout:
     """
 
     def __init__(self, cell: Compiled, keep: bool, train: bool):
+        self.train = train
         self.states = len(cell.plan.step.states)
         self.histories = self.states if keep or train else 1
         self.saved = len(cell.plan.saved) if train else 0
@@ -93,7 +105,7 @@ def _outputs(
     for buffer in cell.plan.saved[: layout.saved]:
         if sequences is not None and buffer in cell.places:
             k, offset = cell.places[buffer]
-            out.append(sequences[k].narrow(-1, offset, buffer.width))
+            out.append(sequences[k].detach().narrow(-1, offset, buffer.width))
         else:
             out.append(like.new_empty(steps, batch, buffer.width))
     return out
@@ -118,15 +130,15 @@ def _loop(
     cell = COMPILED[name]
     steps, batch = sequences[0].shape[:2]
     layout = Layout(cell, keep, train)
-    sequences, parameters = _solid(sequences), _solid(parameters)
+    sequences, parameters = all_plain(sequences), all_plain(parameters)
     out = _outputs(cell, states[0], steps, batch, keep, train, sequences if reuse else None)
     histories = out[: layout.histories]
-    begins: Sequence[Tensor | None] = _solid(starts) or [None] * len(states)
+    begins: Sequence[Tensor | None] = all_plain(starts) or [None] * len(states)
     histories += [s.new_empty(2, *s.shape) for s in states[layout.histories :]]
     given = [
         State(s, history, last, start)
         for s, history, last, start in zip(
-            _solid(states), histories, out[layout.last], begins, strict=True
+            all_plain(states), histories, out[layout.last], begins, strict=True
         )
     ]
     saved = dict(zip(cell.plan.saved, out[layout.rest], strict=train))
@@ -136,9 +148,15 @@ def _loop(
             return saved[buffer]
         return place(buffer, sequences, parameters)
 
+    if not steps:  # of a program that was recorded with some
+        for last, state in zip(out[layout.last], states, strict=True):
+            last.copy_(state)
+        return out
     kernel = cell.kernel("train" if train else "forward", states[0].dtype)
     shape = Shape(steps, batch, reverse, False, resets, lengths)
     kernel.run(shape, where, given, parameters)
+    if lengths is not None:
+        _clear(out[layout.rest], lengths)
     return out
 
 
@@ -161,15 +179,15 @@ def _loop_backward(
     plan, count = cell.plan, len(states)
     steps, batch = histories[0].shape[:2]
     # Hooks for saved tensors may give them back laid out in another way.
-    histories = _solid(histories)
-    saved = [s if s.stride(-1) == 1 else s.contiguous() for s in saved]
+    histories = all_plain(histories)
+    saved = [s if (s := resolved(t)).stride(-1) == 1 else s.contiguous() for t in saved]
     # What the backward pass does not read is only there for its shape.
-    sequences = [s.contiguous() if k in plan.kept else s for k, s in enumerate(sequences)]
-    parameters, states, starts = _solid(parameters), _solid(states), _solid(starts)
+    sequences = [plain(s) if k in plan.kept else s for k, s in enumerate(sequences)]
+    parameters, states, starts = all_plain(parameters), all_plain(states), all_plain(starts)
     added, last = gradients[:count], gradients[count : 2 * count]
     carried, past, first_gradients, start_gradients = [], [], [], []
     for k, state in enumerate(states):
-        first = torch.zeros_like(state) if last[k] is None else last[k].contiguous()  # type: ignore[union-attr]
+        first = torch.zeros_like(state) if last[k] is None else plain(last[k])  # type: ignore[arg-type]
         first_gradients.append(torch.empty_like(state))
         start_gradients.append(torch.zeros_like(state))
         carried.append(
@@ -177,7 +195,7 @@ def _loop_backward(
                 first,
                 state.new_empty(2, *state.shape),
                 first_gradients[-1],
-                added=None if added[k] is None else added[k].contiguous(),  # type: ignore[union-attr]
+                added=None if added[k] is None else plain(added[k]),  # type: ignore[arg-type]
                 again_out=start_gradients[-1],
             )
         )
@@ -204,11 +222,18 @@ def _loop_backward(
     shape = Shape(steps, batch, not reverse, True, resets, lengths)
     kernel = cell.kernel("backward", states[0].dtype)
     kernel.run(shape, where, [*carried, *past], parameters)
+    alive: Tensor | None = None  # where the states that go by rows past their end are not finite
+    if lengths is not None:
+        _clear((b for k, b in made.items() if k.series and k not in plan.saved), lengths)
+        going_by = states if reverse else [h[-1] for h in histories]
+        if not all(bool(s.isfinite().all()) for s in going_by):
+            alive = inside(steps, lengths)
 
     def rows(buffer: Buffer | None, state: int) -> Tensor:
         """A pair's side as (T, B, width)."""
         if buffer is None:
-            return _before(states[state], histories[state], starts, state, resets, reverse)
+            before = _before(states[state], histories[state], starts, state, resets, reverse)
+            return before if alive is None else torch.where(alive, before, 0)
         return sequences[buffer.index] if buffer.kind == "sequence" else made[buffer]
 
     out = [None if b is None else rows(b, 0) for b in plan.sequence_gradients]
@@ -218,7 +243,7 @@ def _loop_backward(
         elif k in plan.matrix_gradients:
             total = torch.zeros_like(parameter) if not plan.matrix_gradients[k] else None
             for pair in plan.matrix_gradients[k]:
-                if resets is None and _is_shifted(pair):
+                if resets is None and alive is None and _is_shifted(pair):
                     total = _shifted_product(
                         total, pair, rows, states[pair.state], histories[pair.state], reverse
                     )
@@ -302,8 +327,12 @@ def place(
     return FIXED, 0
 
 
-def _solid(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [t if t.is_contiguous() else t.contiguous() for t in tensors]
+def _clear(buffers: Iterable[Tensor], lengths: Tensor) -> None:
+    """Zero what buffers (T, B, width) hold past each sequence's end, which nobody has computed."""
+    rows: Tensor | None = None
+    for buffer in buffers:
+        rows = dead_rows(buffer.shape[0], lengths) if rows is None else rows
+        buffer.view(-1, buffer.shape[-1]).index_fill_(0, rows, 0)
 
 
 def _fake_loop(
@@ -343,11 +372,28 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     *tensors, resets, lengths = ctx.saved_tensors
     sizes = (*ctx.sizes, len(tensors) - sum(ctx.sizes))
-    origin, kept, parameters, states, starts, histories, saved = _grouped(tensors, sizes)
+    origin, kept, parameters, states, starts, histories, saved = grouped(tensors, sizes)
     layout = ctx.layout
+    if not layout.train:
+        raise InputError(
+            "this program was recorded where no gradient was wanted, and has none: "
+            "record it outside torch.no_grad()."
+        )
     given = [*gradients[: layout.histories], *gradients[layout.last]]
     if torch.is_grad_enabled() or is_batched(given):
-        return _differentiable_backward(ctx, given, origin, states, starts, resets, lengths)
+        cell = ctx.cell or _for_good[ctx.name][1]
+        found = differentiable_backward(
+            COMPILED[ctx.name].hoisted, cell, given, origin, ctx.sequence_shapes[0][:2],
+            layout.histories, states, starts, resets, lengths, ctx.reverse,
+        )  # fmt: skip
+        between = [None] * len(ctx.sequence_shapes), [None] * len(parameters)
+        return (None, found[0], *between, *found[1:], None, None, None, None, None)
+    if ctx.direct and ctx.counter._version != ctx.version:
+        again = sequences_of(COMPILED[ctx.name].hoisted, origin, ctx.sequence_shapes)
+        histories[0], *_ = _loop(
+            ctx.name, origin, again, parameters, states, starts, resets, lengths, ctx.reverse,
+            False, False,
+        )  # fmt: skip
     plan = COMPILED[ctx.name].plan
     held = dict(zip(plan.kept, kept, strict=True))
     # A sequence that the backward pass does not read is represented by an empty shell.
@@ -364,7 +410,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         out = _loop_backward(*inputs, ctx.needs_input_grad[first : first + len(parameters)])
     else:
         out = torch.ops.elman.loop_backward(*inputs)
-    parts = _grouped(out, [len(part) for part in (sequences, parameters, states, starts)])
+    parts = grouped(out, [len(part) for part in (sequences, parameters, states, starts)])
     return (None, [None] * len(origin), *parts, None, None, None, None, None)
 
 
@@ -375,9 +421,14 @@ class _Loop(torch.autograd.Function):
     def forward(
         ctx: Any, name: str, cell: Cell, sizes: Any, rest: Any, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        inputs = (name, *_grouped(tensors, sizes), *rest)
+        inputs = (name, *grouped(tensors, sizes), *rest)
         out = _loop(*inputs, reuse=True)
-        _set_up(ctx, inputs, out)
+        # The output is saved without its count of changes: changed in place, as by
+        # relu(y, inplace=True), it is no error but is computed again. What counts holds no memory.
+        y, *others = out
+        _set_up(ctx, inputs, [y.data, *others])
+        ctx.counter, ctx.version = y.detach(), y._version
+        ctx.counter.data = y.new_empty(0)
         ctx.direct, ctx.cell = True, cell
         return tuple(out[: ctx.layout.last.stop])
 
@@ -411,65 +462,6 @@ def loop(
         return _loop(name, *groups, *rest)
     sizes = [len(g) for g in groups]
     return _Loop.apply(name, cell, sizes, rest, *(t for g in groups for t in g))
-
-
-def _grouped(tensors: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:
-    """``tensors`` in groups of these sizes."""
-    given = iter(tensors)
-    return [list(itertools.islice(given, size)) for size in sizes]
-
-
-def _differentiable_backward(
-    ctx: Any,
-    gradients: Sequence[Tensor | None],
-    origin: Sequence[Tensor],
-    states: Sequence[Tensor],
-    starts: Sequence[Tensor],
-    resets: Tensor | None,
-    lengths: Tensor | None,
-) -> tuple[Any, ...]:
-    """The gradient as a function that has a gradient: the reference engine runs the cell again.
-
-    The gradient goes straight to input and weights, past the loop's sequences and parameters.
-    """
-    hoisted, shape = COMPILED[ctx.name].hoisted, ctx.sequence_shapes[0][:2]
-    cell = ctx.cell or _for_good[ctx.name][1]
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        # In the graph of what the loop was given, but apart from its other uses.
-        origin, states, starts = ([_apart(t) for t in p] for p in (origin, states, starts))
-        x, *weights = (origin[0], *origin[-len(hoisted.weights) :])
-        noise = None if hoisted.noise is None else origin[1].view(*shape, -1)
-        if resets is not None and ctx.reverse:  # as they were given, see native.steps_of
-            resets = torch.cat([torch.zeros_like(resets[:1]), resets[:-1]])
-        call = Call(
-            x.view(*shape, -1), tuple(states), tuple(starts), ctx.reverse, lengths, resets, True,
-            noise,
-        )  # fmt: skip
-        named = dict(zip(hoisted.weights, weights, strict=True))
-        _, last, histories = reference.run(cell, named, call)
-        outputs = [*(histories or ())[: ctx.layout.histories], *last]
-        pairs = [
-            (o, g)
-            for o, g in zip(outputs, gradients, strict=True)
-            if g is not None and o.requires_grad
-        ]
-        inputs = [*origin, *states, *starts]
-        wanted = [t for t in inputs if t.requires_grad]
-        found: Any = [None] * len(wanted)
-        if pairs:
-            found = torch.autograd.grad(
-                [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True,
-                allow_unused=True,
-            )  # fmt: skip
-    given = iter(found)
-    each = [next(given) if t.requires_grad else None for t in inputs]
-    for_origin, for_states, for_starts = _grouped(each, [len(origin), len(states), len(starts)])
-    between = [None] * len(ctx.sequence_shapes), [None] * ctx.sizes[2]
-    return (None, for_origin, *between, for_states, for_starts, None, None, None, None, None)
-
-
-def _apart(tensor: Tensor) -> Tensor:
-    return tensor.view_as(tensor) if tensor.is_floating_point() else tensor
 
 
 _library.impl("loop", _loop, "CPU")

@@ -22,11 +22,12 @@ from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.cells.lines import at, step_at
 from elman.compiler import reference
-from elman.compiler.call import Call, Result, under_autocast
+from elman.compiler.call import Call, Result, in_onnx, under_autocast, unrecorded
 from elman.compiler.check import TOLERANCE, difference
+from elman.compiler.masks import filled, inside, learned
 from elman.compiler.products import affine, is_transformed
 from elman.compiler.record import Unsupported
-from elman.compiler.scan import Course, has_kernel, inside, previous, scan
+from elman.compiler.scan import Course, has_kernel, previous, scan
 from elman.errors import InputError
 
 
@@ -45,6 +46,8 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     if not knows(cell):
         return "its memory is no linear recurrence"
+    if in_onnx():
+        return "ONNX has no operator for a scan"
     if not call.x.dtype.is_floating_point:
         return f"a scan is of real numbers, not of {call.x.dtype}"
     if torch.compiler.is_compiling() or is_transformed():
@@ -57,7 +60,8 @@ def _differs(cell: Cell, real: torch.dtype) -> str | None:
     found = _checked.setdefault(cell, {})
     if real not in found:
         try:
-            wrong = difference(cell, partial(run, cell), real)
+            with unrecorded():
+                wrong = difference(cell, partial(run, cell), real)
         except (Unsupported, InputError):
             wrong = None  # the step itself is wrong: it says so when it runs
         found[real] = wrong and (
@@ -82,6 +86,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     call.check_types(real)
     maps = nullcontext() if torch.compiler.is_compiling() or not has_kernel(call.x) else _Maps()
     with torch.autocast(kind, enabled=False) if cast else nullcontext(), maps:
+        if call.lengths is not None:
+            weights = learned(weights, call.lengths)
         bound = cell.bind(weights)
         if not torch.compiler.is_compiling() and cell not in _stepped:
             with torch.no_grad():
@@ -116,10 +122,16 @@ def _run(cell: LinearRecurrence, call: Call) -> Result:
         # The boundary between two steps belongs, read backwards, to the earlier one.
         resets = torch.cat([call.resets[1:], torch.zeros_like(call.resets[:1])])
         call = call._replace(resets=resets)
+    lengths = call.lengths
+    if lengths is not None:
+        # What a cell's functions give past the end, infinities too, must not reach a gradient.
+        call = call._replace(x=filled(call.x, lengths))
     past = [
         _windows(call, before, start)
         for before, start in zip(call.state[2:], call.start[2:], strict=True)
     ]
+    if lengths is not None:
+        past = [filled(window, lengths) for window in past]
     a, b = cell.coefficients(call.x, *past)
     memory = min(1, len(call.state) - 1)
     first, again = call.state[memory], None if call.resets is None else call.start[memory]
@@ -128,7 +140,7 @@ def _run(cell: LinearRecurrence, call: Call) -> Result:
     c, last = scan(a, b, first, again, course)
     if len(call.state) == 1:
         return Result(_masked(c, call), (last,), (c,) if call.every_state else None)
-    h = cell.output(c, call.x, *past)
+    h = cell.output(c if lengths is None else filled(c, lengths), call.x, *past)
     _check(cell, "output", h, call, call.state[0])
     others = [h, *(shifted(window, call.x) for window in past)]
     befores = [call.state[0], *call.state[2:]]
@@ -189,4 +201,4 @@ def _masked(y: Tensor, call: Call) -> Tensor:
 def _inside(call: Call, ahead: int = 0) -> Tensor:
     """Whether the step that is ``ahead`` of each lies within its sequence (T, B, 1)."""
     assert call.lengths is not None
-    return inside(call.x, call.lengths, ahead)
+    return inside(call.x.shape[0], call.lengths, ahead)

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 
 from elman.compiler.build import engine
 from elman.compiler.call import profiled
+from elman.compiler.memory import plain, resolved
 
 
 def product(
@@ -26,11 +27,12 @@ def product(
         raise ValueError(f"no product of {a.shape}, {b.shape} and bias {bias}")
     if any(t is not None and (t.dtype != a.dtype or not t.is_cpu) for t in (a, b, bias)):
         raise ValueError("a product's matrices lie on the CPU and have one type")
+    a, b = resolved(a), resolved(b)
     add = out is not None
     if out is None:
         out = a.new_empty(a.shape[0], b.shape[1])
     if bias is not None:
-        bias = bias.contiguous()
+        bias = plain(bias)
     call = array(
         "q",
         [
@@ -47,6 +49,7 @@ def product(
 
 def column_sums(rows: Tensor) -> Tensor:
     """The sum of the rows of (I, J), summed in an order that does not depend on the threads."""
+    rows = resolved(rows)
     rows = rows if rows.stride(1) == 1 else rows.contiguous()
     out = rows.new_empty(rows.shape[1])
     engine(rows.dtype).elman_sum_rows(

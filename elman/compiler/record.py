@@ -28,10 +28,6 @@ VIEWS = frozenset(
 """Operations that move no data: the loop reads through them, so they are never hoisted."""
 
 
-WHOLE = frozenset({aten.native_layer_norm.default, aten._softmax.default})
-"""Operations that are not made of simpler ones where PyTorch computes them, before the loop."""
-
-
 SHAPED = frozenset(
     {
         aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.full.default,
@@ -148,7 +144,6 @@ class Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.types: dict[int, torch.dtype] = {}
-        self.loop: set[int] = set()  # what changes from step to step with the states
         self.graph: dict[tuple[Any, int], int] = {}  # where values stand in autograd's graph
         self._numbers: dict[Any, int] = {}
         self._storages: dict[int, set[Any]] = {}  # the values that lie in a storage
@@ -195,23 +190,17 @@ class Recorder(TorchDispatchMode):
             self._write(literal, (Literal(out.detach().clone()),), {}, [self.number(out, new=True)])
             return out
         read = self._refs(args, kwargs)
-        # What reads nothing is a constant, which PyTorch makes before the loop.
-        whole = (func in WHOLE and self._is_hoisted(args)) or (self._steps and not tensors_of(read))
-        simpler = None if whole else self._decompose(func)
+        # A step is recorded as it is: what autograd then makes of it is PyTorch's own gradient, and
+        # what is hoisted stays whole. Simpler operations are for the loop, below autograd.
+        simpler = None if self._pure else self._decompose(func)
         if simpler is not None:
-            # PyTorch's own way of writing an operation may change what it has just made.
-            pure, self._pure = self._pure, False
             try:
                 with self:
                     out = simpler(*args, **kwargs)
             except Unsupported:
                 raise Unsupported(f"{func.name()} has no kernel") from None
-            finally:
-                self._pure = pure
             if out is not NotImplemented:
                 return out
-        if self._steps and func.namespace == "prims":  # a decomposition without a gradient
-            raise Unsupported(f"{func.name()} has no kernel")
         out = func(*args, **kwargs)
         results = out if isinstance(out, (tuple, list)) else [out]
         if not all(isinstance(r, Tensor) or r is None for r in results):
@@ -248,8 +237,6 @@ class Recorder(TorchDispatchMode):
     def _write(self, func: Any, args: Any, kwargs: Any, numbers: list[int]) -> None:
         line = running_line(self._steps) if self._steps else self.line
         operation = Operation(func, args, kwargs, numbers, line, torch.is_grad_enabled())
-        if self.loop.intersection(operation.refs()):
-            self.loop.update(numbers)
         if func not in VIEWS or operation.refs() != numbers:  # a view may be all of its source
             self.operations.append(operation)
 
@@ -267,9 +254,6 @@ class Recorder(TorchDispatchMode):
                 f"its step changes in place ({func.name()}) a tensor that shares its memory with "
                 f"another: {remedy}"
             )
-        simpler = self._decompose(pure)
-        if simpler is not None:
-            raise Unsupported(f"{func.name()} has no kernel: {remedy}")
         self.changed = self.changed or running_line(self._steps)
         read = self._refs(args, kwargs)
         out = func(*args, **kwargs)
@@ -281,11 +265,6 @@ class Recorder(TorchDispatchMode):
         if tensor.numel() == 0 or tensor._is_zerotensor():
             return id(tensor)
         return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
-
-    def _is_hoisted(self, args: Any) -> bool:
-        return bool(self.loop) and not any(
-            isinstance(v, Tensor) and self.number(v) in self.loop for v in args
-        )
 
 
 def tensors_of(arguments: Any) -> list[int]:

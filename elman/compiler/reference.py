@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler.call import Call, Result
+from elman.compiler.call import Call, Result, asserted, first_step, is_recorded
+from elman.compiler.masks import Living, filled, learned
 
 
 def unsupported(cell: Cell, call: Call) -> str | None:
@@ -23,9 +24,20 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     direction the boundary between t − 1 and t is crossed the other way, so that step t − 1 is
     the one that starts anew.
     """
-    cell = cell.bind(weights)
     x = call.x if call.noise is None else torch.cat([call.x, call.noise], -1)
-    steps = x.shape[0]
+    steps = int(x.shape[0]) if is_recorded() else x.shape[0]
+    if is_recorded():  # the program will hold this loop's steps one by one
+        x = asserted(
+            torch._shape_as_tensor(x)[0] == steps,
+            f"this program was recorded on elman's reference engine for sequences of {steps} steps "
+            "and takes no others: record it on the engine that elman.engine('auto') chooses.",
+            x,
+        )
+    living = None
+    if call.lengths is not None and steps and x.shape[1]:
+        living = Living(call.lengths, call.reverse)
+        x, weights = filled(x, call.lengths), learned(weights, call.lengths)
+    bound, rows = cell.bind(weights), x.unbind(0)
     states = call.state
     outputs: list[Tensor] = [call.state[0]] * steps
     every: list[tuple[Tensor, ...]] = [states] * steps
@@ -39,10 +51,10 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
                     torch.where(again, start, state)
                     for start, state in zip(call.start, states, strict=True)
                 )
-        new = (cell if k else cell.checked)(x[t], *states)
+        alive, read = (None, states) if living is None else living.read(t, states)
+        new = bound(rows[t], *read) if k else first_step(cell, weights, rows[t], tuple(read))
         outputs[t] = new[0]
-        if call.lengths is not None:
-            alive = (t < call.lengths).unsqueeze(-1)
+        if alive is not None:
             outputs[t] = torch.where(alive, new[0], 0)
             new = tuple(
                 torch.where(alive, after, before) for after, before in zip(new, states, strict=True)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from elman.compiler.build import REALS, BuildError, engine
+from elman.compiler.masks import inside
+from elman.compiler.memory import plain
 from elman.compiler.products import column_sums, is_batched, is_traced
 
 
@@ -102,10 +104,10 @@ def _run(
     """Call the kernel; see ``struct Scan`` in engine/scan.hpp."""
     steps, batch, width = c.shape
     a = _spread(a, c)
-    first = first.contiguous()
-    again = None if again is None else again.contiguous()
-    resets = None if course.resets is None else course.resets.contiguous()
-    lengths = None if course.lengths is None else course.lengths.contiguous()
+    first, c, b = plain(first), plain(c), None if b is None else plain(b)
+    again = None if again is None else plain(again)
+    resets = None if course.resets is None else plain(course.resets.to(torch.bool))
+    lengths = None if course.lengths is None else plain(course.lengths.to(torch.int64))
     strides = (0, 0) if a.dim() == 1 else a.stride()[:2]
     numbers = array(
         "q",
@@ -123,7 +125,7 @@ def _run(
 
 def _spread(a: Tensor, c: Tensor) -> Tensor:
     """``a`` as (W) where it is the same for all steps and rows, as (T, B, W) otherwise."""
-    return a.reshape(-1).contiguous() if _is_fixed(a, c) else a.expand_as(c).contiguous()
+    return plain(a.reshape(-1) if _is_fixed(a, c) else a.expand_as(c))
 
 
 def _is_fixed(a: Tensor, c: Tensor) -> bool:
@@ -137,7 +139,9 @@ def _scan(
     if not has_kernel(b):
         return doubled(a, b, first, again, way)
     c = torch.empty_like(b, memory_format=torch.contiguous_format)
-    _run(a, first, again, c, way, b.contiguous())
+    if not c.numel():
+        return c, first.clone()
+    _run(a, first, again, c, way, b)
     return c, c[0 if way.reverse else -1].clone()
 
 
@@ -155,6 +159,7 @@ def _scan_backward(
     wants_a: bool,
 ) -> list[Tensor]:
     """The gradients of a (empty where not wanted), of b, of first and of again, where it is."""
+    c = plain(c)  # hooks for saved tensors may give it back laid out in another way
     fixed = _is_fixed(a, c)
     to_a = c.new_zeros(c.shape[1:]) if fixed else torch.empty_like(c)
     carried, to_again = c.new_zeros(2, *first.shape)
@@ -164,7 +169,7 @@ def _scan_backward(
     _run(
         a, first, again, c, Course(resets, lengths, reverse, complex),
         gradient=(
-            None if from_c is None else from_c.contiguous(), carried, to_a if wants_a else None,
+            None if from_c is None else plain(from_c), carried, to_a if wants_a else None,
             to_b, to_again,
         ),
     )  # fmt: skip
@@ -224,7 +229,7 @@ def _composed_backward(
         one = torch.cat([one[..., :half], torch.zeros_like(one[..., half:])], -1)
     factor = _conjugate(a, complex).expand_as(c)
     kept = factor  # of what comes from the next step
-    alive = None if lengths is None else inside(c, lengths)
+    alive = None if lengths is None else inside(c.shape[0], lengths)
     if alive is not None:
         kept = torch.where(alive, kept, one)
     if resets is not None:
@@ -240,6 +245,8 @@ def _composed_backward(
     if resets is not None:
         assert again is not None
         earlier = torch.where(resets.unsqueeze(-1), again, earlier)
+    if alive is not None:
+        earlier = torch.where(alive, earlier, 0)
     to_a, to_b = _times(_conjugate(earlier, complex), g, complex), g
     if alive is not None:
         to_a, to_b = torch.where(alive, to_a, 0), torch.where(alive, to_b, 0)
@@ -251,13 +258,6 @@ def _composed_backward(
     elif again is not None:
         found.append(torch.zeros_like(again))
     return found
-
-
-def inside(c: Tensor, lengths: Tensor, ahead: int = 0) -> Tensor:
-    """Whether the step that is ``ahead`` of each of c's lies within its sequence (T, B, 1)."""
-    return (torch.arange(ahead, ahead + len(c), device=c.device).unsqueeze(1) < lengths).unsqueeze(
-        -1
-    )
 
 
 def previous(c: Tensor, first: Tensor, reverse: bool) -> Tensor:
@@ -317,19 +317,26 @@ def doubled(
     a = a.expand_as(b)
     if complex:
         a, b, first, again = (_as_complex(v) for v in (a, b, first, again))
+    fresh = None  # where the past is not read at all, which may be infinite
     if resets is not None:
         assert again is not None
         fresh = resets.unsqueeze(-1)
         a, b = torch.where(fresh, 0, a), torch.where(fresh, a * again + b, b)
     if lengths is not None:
-        alive = inside(b, lengths)
+        alive = inside(b.shape[0], lengths)
         a, b = torch.where(alive, a, 1), torch.where(alive, b, 0)
     if reverse:
-        a, b = a.flip(0), b.flip(0)
+        a, b, fresh = a.flip(0), b.flip(0), None if fresh is None else fresh.flip(0)
+    if fresh is not None:
+        first = torch.where(fresh[0], 0, first)
     b = torch.cat([(a[0] * first + b[0]).unsqueeze(0), b[1:]])
     c, reach = b, 1
     while reach < len(c):
-        c = torch.cat([c[:reach], c[reach:] + a[reach:] * c[:-reach]])
+        past = c[:-reach]
+        if fresh is not None:
+            past = torch.where(fresh[reach:], 0, past)
+            fresh = torch.cat([fresh[:reach], fresh[reach:] | fresh[:-reach]])
+        c = torch.cat([c[:reach], c[reach:] + a[reach:] * past])
         a = torch.cat([a[:reach], a[reach:] * a[:-reach]])
         reach *= 2
     # last must be no view of c: an operator's outputs share no memory.

@@ -275,12 +275,15 @@ class Scheduler:
 
     def _is_cheap(self, node: Node) -> bool:
         """Whether to compute it again from memory rather than to store and load it."""
-        cone = list(walk([node]))
-        if any(is_reduction(n) for n in cone):
-            return False
-        products = sum(n.op == "leaf" and n.buffer.kind == "product" for n in cone)
         simple = all(a.op in ("leaf", "constant") for a in node.args)
-        costly = sum(n.op not in CHEAP | MASKS | {"leaf", "constant"} for n in cone)
+        products = costly = 0
+        for each in walk([node]):
+            if is_reduction(each):
+                return False
+            products += each.op == "leaf" and each.buffer.kind == "product"
+            costly += each.op not in CHEAP | MASKS | {"leaf", "constant"}
+            if not simple and (products or costly > 1):
+                return False  # whatever else there is
         return costly <= 1 if not products else node.op in CHEAP and simple
 
     def _stored(self, node: Node) -> tuple[Buffer, int]:

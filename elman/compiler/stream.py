@@ -21,6 +21,7 @@ from elman.compiler.kernels import (
     pointer_to,
 )
 from elman.compiler.lower import decompose
+from elman.compiler.memory import all_plain, streamed
 from elman.compiler.operator import place
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import trace
@@ -106,16 +107,17 @@ class Stream:
             return None
         key = (x.shape[0] if x.dim() == 2 else 1, x.dtype, torch.get_num_threads())
         if key != self._key or versions != self._versions:
-            if any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
+            plain = all(type(t) in (Tensor, nn.Parameter) for t in tensors)
+            if not plain or any(t.dtype != x.dtype or not t.is_cpu for t in tensors):
                 return None
             self._key = None  # should preparing end half way
             self._prepare(tensors, x, *key)
             self._tensors, self._versions, self._key = tensors, versions, key
-        x = x.contiguous()
+        x = streamed(x)
         y = x.new_empty((*x.shape[:-1], self._sizes[-1][0]))
         call = self._call
         call[X], call[Y] = x.data_ptr(), y.data_ptr()
-        states, new, at = [s.contiguous() for s in states], [], STATES
+        states, new, at = [streamed(s) for s in states], [], STATES
         for state in states:
             after = torch.empty_like(state)
             new.append(after)
@@ -139,7 +141,7 @@ class Stream:
                 source = cell.plan.step.sequences[0]
                 rows = x.new_zeros(1, batch, source.width)
                 _, parameters = cell.hoisted.run(rows[0], weights)
-                parameters = [p.detach().contiguous() for p in parameters]
+                parameters = all_plain(p.detach() for p in parameters)
                 dummies = [x.new_zeros(batch, size) for size in self._sizes[k]]
                 described = kernel.described(
                     Shape(1, batch, False, False, None, None),

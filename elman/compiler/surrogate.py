@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.lines import at
-from elman.compiler.record import Operation, Recorder, Ref, Unsupported, tensors_of
+from elman.compiler.record import Operation, Recorder, Ref, Unsupported
 
 
 @dataclass(eq=False)
@@ -135,8 +135,6 @@ def _attach(node: Any, name: str, recorder: Recorder) -> None:
         Surrogate(name, backward, given, numbers, reads), arguments, {}, results,
         recorder.operations[last].line,
     )  # fmt: skip
-    if recorder.loop.intersection(tensors_of(arguments)):
-        recorder.loop.update(results)
     recorder.operations.insert(last + 1, attached)
 
 

@@ -13,7 +13,7 @@ from elman.cells.contract import Cell
 from elman.cells.gru import GRU
 from elman.cells.lstm import LSTM, ProjectedLSTM
 from elman.cells.simple import Elman
-from elman.compiler.call import Call, Result
+from elman.compiler.call import Call, Result, is_recorded, under_autocast
 from elman.compiler.products import is_transformed
 
 _ELMAN: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
@@ -41,12 +41,14 @@ def unsupported(cell: Cell, call: Call) -> str | None:
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     """Run one of PyTorch's own cells; the reverse direction runs on the reversed sequences."""
+    if not under_autocast(call.x.device):
+        call.check_types(next(iter(weights.values())).dtype)
     lengths = call.lengths
     x = _reverse(call.x, lengths) if call.reverse else call.x
     state: Any = tuple(s.unsqueeze(0).contiguous() for s in call.state)
     hx = state if len(state) > 1 else state[0]
     # cuDNN keeps what its backward reads only where it is told that it trains.
-    train = torch.is_grad_enabled()
+    train = torch.is_grad_enabled() or is_recorded()
     kernel, flat, biased = _kernel(cell), _flat(weights), cell.biases > 0
     if lengths is None:
         y, *final = kernel(x, hx, flat, biased, 1, 0.0, train, False, False)

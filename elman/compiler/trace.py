@@ -123,7 +123,7 @@ def trace(
             no kernel.
     """
     return undisturbed(
-        lambda: _divided(cell, record(cell, decompose, real, hoist=hoist), decompose, real, hoist)
+        lambda: _divided(cell, record(cell, decompose, real), decompose, real, hoist)
     )
 
 
@@ -187,8 +187,6 @@ def record(
     cell: Cell,
     decompose: Callable[[Any], Callable[..., Any] | None],
     real: torch.dtype,
-    *,
-    hoist: bool = True,
 ) -> Recorded:
     """Run ``cell`` once on small tensors and write down what it does; for the rest :func:`trace`.
 
@@ -214,7 +212,6 @@ def record(
     numbers = {k: recorder.given(w) for k, w in (weights | constants).items()}
     x_number, noise_number = recorder.given(x), recorder.given(noise)
     state_numbers = [recorder.given(s) for s in states]
-    recorder.loop = set(state_numbers if hoist else [*state_numbers, x_number])
     for leaf in (x, *states, *weights.values()):
         leaf.requires_grad_()
     try:

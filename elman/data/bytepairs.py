@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from elman.data.normalization import whole_words
 from elman.data.vocabulary import Vocabulary
-from elman.errors import ElmanError, InputError
+from elman.errors import ElmanError, InputError, one_line
 
 DEFAULT_SIZE = 4096
 # The trainer collects 256 pieces before it counts them, and an encoding takes many times its
@@ -61,8 +61,8 @@ class BytePairVocabulary(Vocabulary):
         # tokenizers raises plain Exception for content that it cannot read.
         except Exception as error:
             raise ElmanError(
-                f"the bpe vocabulary cannot be read ({error}), expected a byte-level tokenizer; "
-                "restore the file from the run that wrote it."
+                f"the bpe vocabulary cannot be read ({one_line(error, 100)}), expected a "
+                "byte-level tokenizer; restore the file from the run that wrote it."
             ) from error
 
     def _encode(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:

@@ -73,7 +73,7 @@ def open_endless(data: str) -> Endless:
     if data == "mackey-glass":
         return Endless(
             data, 1, 1, "normalised error (RMS)", _signals, AHEAD,
-            lambda values: values.float().unsqueeze(-1),
+            lambda values: values.to(torch.get_default_dtype()).unsqueeze(-1),
             lambda y, target: mse_loss(y.squeeze(-1), target.to(y)),
             lambda loss: loss**0.5,
         )  # fmt: skip
@@ -89,7 +89,7 @@ def open_endless(data: str) -> Endless:
             itertools.repeat(np.roll(ids, -(b * len(ids) // batch))) for b in range(batch)
         ],
         1,
-        lambda values: one_hot(values.long(), size).float(),
+        lambda values: one_hot(values.long(), size).to(torch.get_default_dtype()),
         lambda y, target: cross_entropy(y.flatten(0, -2), target.long().flatten()),
         lambda loss: loss,
     )  # fmt: skip

@@ -182,6 +182,12 @@ class _Listed(Vocabulary):
             for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             if count >= min_count and token not in cls.special
         ]
+        if min_count > 1 and not common:
+            most = max(counts.values(), default=0)
+            raise InputError(
+                f"min_count is {min_count}, and no token is there more than {most:,} times; "
+                "lower it."
+            )
         return cls([*cls.special, *common][:size])
 
     @classmethod

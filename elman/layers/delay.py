@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from elman.cells import delay
+from elman.cells.sizes import positive
 from elman.errors import InputError
 from elman.layers.recurrent import Recurrent
+from elman.layers.sequences import check_types
 from elman.layers.states import States
 
 
@@ -46,8 +48,7 @@ class AR(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        delay.check_positive(order=order, size=size)
-        self.order, self.size = order, size
+        self.order, self.size = order, size = positive("order", order), positive("size", size)
         self.weight = nn.Parameter(torch.empty(size, order * size, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(size, device=device, dtype=dtype))
         self.register_buffer("noise", torch.zeros_like(self.bias))
@@ -79,7 +80,8 @@ class AR(nn.Module):
             InputError: the shape does not fit, or a value is not finite.
         """
         # On the CPU in double precision: GPUs have no solver for windows of deficient rank.
-        series = series.detach().to("cpu", torch.float64)
+        if isinstance(series, Tensor):
+            series = series.detach().to("cpu", torch.float64)
         windows = self._windows(series, self.order + 1)[:-1].flatten(0, -2)
         if not bool(series.isfinite().all()):
             count = int((~series.isfinite()).sum())
@@ -120,6 +122,8 @@ class AR(nn.Module):
 
     def _windows(self, series: Tensor, least: int) -> Tensor:
         """The K values up to each step side by side: (T − K + 1, …, K·S)."""
+        if not isinstance(series, Tensor):
+            raise InputError(f"a series must be a tensor, received {type(series).__name__}.")
         if series.dim() < 2 or series.shape[-1] != self.size or len(series) < least:
             raise InputError(
                 f"a series must have the shape (T, …, {self.size}) with T of at least {least}, "
@@ -188,6 +192,9 @@ class NARX(Recurrent):
         if given := [name for name, value in options.items() if value is not None]:
             raise InputError(f"{given[0]} cannot be given beside targets: leave one of them out.")
         width = self.output_size
+        for name, value in (("x", x), ("targets", targets)):
+            if not isinstance(value, Tensor):
+                raise InputError(f"{name} must be a tensor, received {type(value).__name__}.")
         if x.dim() != 3 or x.shape[2] != self.input_size or targets.shape != (*x.shape[:2], width):
             raise InputError(
                 f"x and targets must be (T, B, {self.input_size}) and (T, B, {width}), "
@@ -195,11 +202,13 @@ class NARX(Recurrent):
             )
         state = self.initial_state(x.shape[1]) if state is None else state
         before = States(self._cells).split(state, x.shape[1])[0]
+        check_types(self._like(), x, [(targets, *before)])
         inputs = _continued(before[1], x)
         outputs = _continued(before[2], targets)
         y, _, _ = self._cells[0].bind(self.weights(0))(x, targets, inputs[:-1], outputs[:-1])
         last = targets[-1:] if len(targets) else before[0].unsqueeze(0)
-        return y, (last, inputs[-1:], outputs[-1:])
+        # A state of its own: what is done to the targets afterwards is not done to it.
+        return y, (last.clone(), inputs[-1:], outputs[-1:])
 
 
 def _windows(series: Tensor, width: int) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from numbers import Real
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,18 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.cells.changes import follow
+from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
+from elman.cells.sizes import positive
 from elman.compiler import engine, native
 from elman.compiler.build import BuildError
-from elman.compiler.call import Call
-from elman.compiler.products import is_transformed
+from elman.compiler.call import Call, first_step, is_recorded
+from elman.compiler.products import is_traced
 from elman.errors import InputError
-from elman.layers import streams
+from elman.layers import streams, weights
 from elman.layers.dropout import between_layers
-from elman.layers.sequences import Sequences
+from elman.layers.recording import is_symbol, leaf, recording, refuse_script
+from elman.layers.sequences import Sequences, check_resets, check_row, check_types
 from elman.layers.states import States
 
 LINKS = (None, "residual", "highway")
@@ -80,12 +84,15 @@ class Recurrent(nn.Module):
             raise InputError(
                 f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
             )
-        _check(layers, dropout, hidden_sizes, skip, return_states)
+        cell.check_made()
+        layers = positive("the number of layers", layers)
+        _check(dropout, hidden_sizes, skip, return_states)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
         self.input_size, self.hidden_size, self.num_layers = cell.input_size, sizes[-1], len(sizes)
         self.bidirectional, self.batch_first = bidirectional, batch_first
         self.dropout, self.variational, self.skip = float(dropout), variational, skip
         self.learn_initial_state, self.return_states = learn_initial_state, return_states
+        self.forget_bias = forget_bias
         self.num_directions = 2 if bidirectional else 1
         self._cells: list[Cell] = []
         self._rested: list[Cell] = []  # as they are evaluated: without noise
@@ -95,27 +102,27 @@ class Recurrent(nn.Module):
             for direction in range(self.num_directions):
                 given = layer == direction == 0 and size == cell.hidden_size
                 made = cell if given else cell.resized(width, size)
-                follow(cell, *self._add(made, forget_bias))
+                follow(cell, *self._add(made))
             self._add_link(layer, width)
             width = self._cells[-1].state_sizes[0] * self.num_directions
         self.output_size = width
 
-    def _add(self, cell: Cell, forget_bias: float | None) -> list[Cell]:
-        if forget_bias is not None:
-            cell.fill_bias("f", forget_bias)
+    def _add(self, cell: Cell) -> list[Cell]:
+        if self.forget_bias is not None:
+            cell.fill_bias("f", self.forget_bias)
         end = self._suffix(len(self._cells))
         cell.check_weights()
         read = (*cell.weight_shapes(), *cell._buffers)
         self._weight_names.append({name: name + end for name in read})
         for name, parameter in cell.named_parameters():
-            self.register_parameter(name + end, parameter)
+            self.register_parameter(self._free(name + end, cell), parameter)
         for name, constant in cell.named_buffers():
-            self.register_buffer(name + end, constant)
+            self.register_buffer(self._free(name + end, cell), constant)
         if self.learn_initial_state:
             for name, size in zip(cell.state, cell.state_sizes, strict=True):
                 like = next(cell.parameters())
                 self.register_parameter(
-                    f"initial_{name}{end}",
+                    self._free(f"initial_{name}{end}", cell),
                     nn.Parameter(torch.zeros(size, device=like.device, dtype=like.dtype)),
                 )
         own = cell.bind({})
@@ -143,12 +150,10 @@ class Recurrent(nn.Module):
         if self.skip == "highway":
             like = next(self.parameters())
             weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
-            nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
-            self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
-            # Starting at −1 the link mostly carries, so that deep stacks learn at all.
-            self.register_parameter(
-                f"bias_highway_l{layer}", nn.Parameter(weight.new_full((width,), -1.0))
-            )
+            name = self._free(f"weight_highway_l{layer}", cell)
+            self.register_parameter(name, nn.Parameter(weight))
+            self.register_parameter(f"bias_highway_l{layer}", nn.Parameter(weight.new_empty(width)))
+            self._reset_link(layer)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the mode also for the cells.
@@ -171,6 +176,15 @@ class Recurrent(nn.Module):
         super().__setstate__(state)
         for k in range(len(self._cells)):
             self._introduce(k)
+
+    def _free(self, name: str, cell: Cell) -> str:
+        """``name``, if nothing of this network has it yet: nothing takes another's place."""
+        if hasattr(self, name):
+            raise InputError(
+                f"the network has two weights called {name}, one of them {type(cell).__name__}'s: "
+                "rename what the cell declares."
+            )
+        return name
 
     # -- running ------------------------------------------------------------------------------
 
@@ -202,8 +216,19 @@ class Recurrent(nn.Module):
             the time as its first axis: (T, layers · directions, B, S).
 
         Raises:
-            InputError: a shape or a length does not fit.
+            InputError: a shape, a type or a length does not fit.
         """
+        if is_symbol(x):
+            options = {"lengths": lengths, "resets": resets, "return_states": return_states}
+            return leaf(self, x, state, options)
+        if is_recorded():
+            with recording([*self._cells, *self._rested], self._like().dtype):
+                return self._run(x, state, lengths, resets, return_states)
+        return self._run(x, state, lengths, resets, return_states)
+
+    def _run(
+        self, x: Any, state: Any, lengths: Any, resets: Any, return_states: Any
+    ) -> tuple[Any, Any]:
         every = (
             _one_of("return_states", return_states or self.return_states, ("last", "all")) == "all"
         )
@@ -212,6 +237,7 @@ class Recurrent(nn.Module):
             native.know_all([*self._cells, *self._rested], next(self.parameters()).dtype)
         start = self._start(batch.size)
         before = start if state is None else self._before(state, batch)
+        check_types(self._like(), batch.x, () if state is None else before)
         y, finals, histories = batch.x, [], []
         for layer in range(self.num_layers):
             outputs = []
@@ -234,7 +260,9 @@ class Recurrent(nn.Module):
         new = self._states.join(histories if every else finals)
         return batch.out(y), batch.state_out(new)
 
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x: Tensor, state: Any = None, *, resets: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
 
         Zoneout and recurrent dropout act as in evaluation. Where no gradient is wanted, all
@@ -244,32 +272,41 @@ class Recurrent(nn.Module):
         Args:
             x: (B, M), or (M) for one stream.
             state: what the last step returned, or None to start.
+            resets: (B) bool, or () for one stream: true where a row goes back to its start before
+                x is read; a stream whose episode has ended goes on with the next one.
 
         Returns:
             ``y, state``: y is (B, S), or (S) for one stream.
 
         Raises:
-            InputError: the network is bidirectional, or a shape does not fit.
+            InputError: the network is bidirectional, or a shape or a type does not fit.
         """
+        if self._forward_pre_hooks:
+            weights.compute(self)
+        if resets is not None:
+            state = self._restarted(x, state, resets)
         streamed = self._streamed(x, state)
         if streamed is not None:
             return streamed
+        if is_recorded():
+            with recording(self._rested, self._like().dtype):
+                return self._stepped(x, state)
+        return self._stepped(x, state)
+
+    def _stepped(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """A step cell by cell."""
         if self.bidirectional:
             raise InputError(
                 "a bidirectional network cannot run step by step, because it reads the future: "
                 "use forward, or a network in one direction."
             )
-        received = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        if len(received) not in (1, 2) or received[-1] != self.input_size:
-            raise InputError(
-                f"step expects x of shape (B, {self.input_size}) or ({self.input_size}), "
-                f"received {received}."
-            )
+        check_row(x, self.input_size)
         batch = Sequences.of(x.unsqueeze(0), None, None, self.input_size, False)
         before = self._start(batch.size) if state is None else self._before(state, batch)
+        check_types(self._like(), x, () if state is None else before)
         y, new = batch.x[0], []
         for layer, cell in enumerate(self._rested):
-            states = cell.bind(self.weights(layer)).checked(y, *before[layer])
+            states = first_step(cell, self.weights(layer), y, before[layer])
             y = self._link(layer, y, states[0])
             if layer + 1 < self.num_layers:
                 y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
@@ -278,9 +315,7 @@ class Recurrent(nn.Module):
 
     def _streamed(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
         """A step in one call of the native engine, where no gradient is wanted and it can."""
-        if state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return None
-        if is_transformed():
+        if state is None or torch.is_grad_enabled() or is_traced((x,)):
             return None
         if self.training and self.dropout:
             return None
@@ -300,11 +335,54 @@ class Recurrent(nn.Module):
         y, new = made
         return y, new[0] if len(new) == 1 else tuple(new)
 
+    def _restarted(self, x: Tensor, state: Any, resets: Tensor) -> Any:
+        """``state`` with those rows back at their start that ``resets`` names."""
+        check_row(x, self.input_size)
+        check_resets(resets, tuple(x.shape[:-1]))
+        if state is None:
+            return None
+        rows = x.shape[0] if x.dim() == 2 else None
+        again = resets.to(x.device).unsqueeze(-1)
+        states = state if type(state) is tuple else (state,)
+        if not self.learn_initial_state and all(
+            isinstance(s, Tensor) and s.shape[1:-1] == resets.shape for s in states
+        ):  # the rest of their shapes is checked where they are read
+            filled = tuple([s.masked_fill(again, 0) for s in states])
+            return filled if state is states else filled[0]
+        self._states.split(state, rows)
+        start = self.initial_state(rows)
+        return States.map(lambda s, first: torch.where(again, first, s), state, start)
+
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
         if batch is None:
             return States.map(lambda s: s.squeeze(-2), self.initial_state(1))
         return self._states.join(self._start(batch))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, as the constructor does: after the same seed, the same numbers.
+
+        Raises:
+            InputError: a weight is computed from others, and it cannot be told from which values.
+        """
+        for k, cell in enumerate(self._cells):
+            weights.redraw(self, cell, self.weight_names(k), self.forget_bias)
+            layer, direction = divmod(k, self.num_directions)
+            if direction == self.num_directions - 1:
+                self._reset_link(layer)
+        if self.learn_initial_state:
+            for start in (s for layer in self._start(1) for s in layer):
+                start.zero_()
+
+    def _reset_link(self, layer: int) -> None:
+        if not (self._linked[layer] and self.skip == "highway"):
+            return
+        weight, bias = (getattr(self, f"{name}_highway_l{layer}") for name in ("weight", "bias"))
+        bound = weight.shape[0] ** -0.5
+        nn.init.uniform_(weight, -bound, bound)
+        # Starting at −1 the link mostly carries, so that deep stacks learn at all.
+        nn.init.constant_(bias, -1.0)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -333,15 +411,37 @@ class Recurrent(nn.Module):
         """This network's names for the weights and constants of the k-th cell."""
         return self._weight_names[k]
 
+    def __prepare_scriptable__(self) -> Any:
+        """What ``torch.jit.script`` asks for in place of this network.
+
+        Raises:
+            InputError: always.
+        """
+        refuse_script(self, "run it as it is")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """As any module, but constants are made anew in another precision."""
+        held = [k for k, cell in enumerate(self._cells) if cell._buffers]
+        before = {k: self._cells[k].bind(self.weights(k)) for k in held}
+        super()._apply(fn, recurse)
+        for k, cell in before.items():
+            for name, exact in in_precision(cell, self.weights(k)).items():
+                self._buffers[self.weight_names(k)[name]] = exact
+        return self
+
     def flatten_parameters(self) -> None:
         """Do nothing: here so that code written for ``torch.nn`` runs."""
 
     def extra_repr(self) -> str:
         """Cell, sizes and engine, for ``repr``."""
         sizes = [c.hidden_size for c in self._cells[:: self.num_directions]]
-        both = ", bidirectional" if self.bidirectional else ""
         cell = type(self._cells[0]).__name__
-        return f"{cell} {self.input_size} → {sizes}{both}, engine={self.engine!r}"
+        said = [f"{cell} {self.input_size} → {sizes}"]
+        said += [
+            n for n in ("bidirectional", "batch_first", "learn_initial_state") if getattr(self, n)
+        ]
+        said += [f"{n}={v!r}" for n in ("dropout", "skip") if (v := getattr(self, n))]
+        return ", ".join([*said, f"engine={self.engine!r}"])
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -349,13 +449,17 @@ class Recurrent(nn.Module):
     def _states(self) -> States:
         return States(self._cells)
 
+    def _like(self) -> Tensor:
+        """A weight: of whose type and device the input should be."""
+        return next(iter(self.weights(0).values()))
+
     def _suffix(self, k: int) -> str:
         layer, direction = divmod(k, self.num_directions)
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     def _start(self, batch: int) -> list[tuple[Tensor, ...]]:
         starts = []
-        like = next(iter(self.weights(0).values()))
+        like = self._like()
         for k, cell in enumerate(self._cells):
             end = self._suffix(k)
             starts.append(
@@ -389,13 +493,9 @@ def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def _check(
-    layers: int, dropout: float, hidden_sizes: Sequence[int] | None, skip: Any, states: Any
-) -> None:
-    if not isinstance(layers, int) or layers < 1:
-        raise InputError(f"the number of layers must be a positive integer, received {layers!r}.")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout must lie in [0, 1), received {dropout!r}.")
+def _check(dropout: float, hidden_sizes: Sequence[int] | None, skip: Any, states: Any) -> None:
+    if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise InputError(f"dropout must be a number in [0, 1], received {dropout!r}.")
     if hidden_sizes is not None and not (isinstance(hidden_sizes, Sequence) and hidden_sizes):
         received = "none" if isinstance(hidden_sizes, Sequence) else repr(hidden_sizes)
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from elman.compiler.call import asserted, is_recorded, under_autocast
 from elman.errors import InputError
 from elman.layers.states import States
 
@@ -59,6 +60,7 @@ class Sequences:
             raise InputError(
                 f"x must be a tensor or a PackedSequence, received {type(x).__name__}."
             )
+        check_dense(x)
         if x.dim() not in (2, 3):
             raise InputError(
                 f"x must have 3 axes (time, batch, {width}), or 2 without a batch, "
@@ -97,6 +99,56 @@ class Sequences:
         return y.transpose(0, 1) if self.batch_first else y
 
 
+def check_dense(x: Tensor) -> None:
+    """Raise where x is sparse, or a nest of tensors."""
+    if x.layout is not torch.strided or x.is_nested:
+        how = "padded, with lengths=…" if x.is_nested else "x.to_dense()"
+        raise InputError(f"x must be a dense tensor, received {x.layout}: give {how}.")
+
+
+def check_row(x: Any, width: int) -> None:
+    """Raise where x is not what one step reads, (B, width) or (width)."""
+    received = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+    if len(received) not in (1, 2) or received[-1] != width:
+        raise InputError(f"step expects x of shape (B, {width}) or ({width}), received {received}.")
+
+
+def check_resets(resets: Any, shape: tuple[int, ...]) -> None:
+    """Raise where resets are no tensor of bool of this shape."""
+    if not isinstance(resets, Tensor):
+        raise InputError(
+            f"resets must be a tensor, bool of shape {shape}, received {type(resets).__name__}."
+        )
+    if resets.shape != shape or resets.dtype != torch.bool:
+        raise InputError(
+            f"resets must be bool of shape {shape}, received {resets.dtype} of shape "
+            f"{tuple(resets.shape)}."
+        )
+
+
+def check_types(like: Tensor, x: Tensor, states: Iterable[tuple[Tensor, ...]]) -> None:
+    """Raise where x or a state is of another type than ``like``, a weight, or lies elsewhere.
+
+    Under autocast the types may differ.
+    """
+    real, device = like.dtype, like.device
+    free = under_autocast(device)
+    # What numbers that are not real mean, as indices, is for the cell to say.
+    given = (x,) if x.is_floating_point() or x.is_complex() else ()
+    for what, group in (("x", given), *(("the state", s) for s in states)):
+        for tensor in group:
+            if tensor.device != device:
+                raise InputError(
+                    f"{what} must lie on {device}, as the weights do, received {tensor.device}: "
+                    "move one."
+                )
+            if tensor.dtype != real and not free:
+                raise InputError(
+                    f"{what} must have the weights' dtype {real}, received {tensor.dtype}: "
+                    f"call .to({real}) on it, or .to({tensor.dtype}) on the network."
+                )
+
+
 def _inside(x: Tensor, lengths: Tensor) -> Tensor:
     """Which steps of x (T, B, …) lie within their sequence: (T, B) bool."""
     return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
@@ -124,6 +176,10 @@ def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
             f"lengths must be {batch} integers, one a sequence, received "
             f"{lengths.dtype} of shape {tuple(lengths.shape)}."
         )
+    if is_recorded() or torch.compiler.is_compiling():  # their values come when it runs
+        message = "lengths must lie between 0 and the number of steps"
+        fit = ((lengths >= 0) & (lengths <= steps)).all()
+        return asserted(fit, message, lengths).long()
     if batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise InputError(
             f"lengths must lie between 0 and {steps}, the number of steps, received values "
@@ -139,15 +195,7 @@ def _check_resets(
         return None
     steps, batch = x.shape[:2]
     shape = (steps,) if not batched else (batch, steps) if batch_first else (steps, batch)
-    if not isinstance(resets, Tensor):
-        raise InputError(
-            f"resets must be a tensor, bool of shape {shape}, received {type(resets).__name__}."
-        )
-    if resets.shape != shape or resets.dtype != torch.bool:
-        raise InputError(
-            f"resets must be bool of shape {shape}, received {resets.dtype} of shape "
-            f"{tuple(resets.shape)}."
-        )
+    check_resets(resets, shape)
     resets = (
         resets.unsqueeze(1) if not batched else resets.transpose(0, 1) if batch_first else resets
     )

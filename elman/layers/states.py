@@ -26,9 +26,13 @@ class States:
     def join(self, states: Sequence[Any]) -> Any:
         """From the states of each cell, ((T,) B, S), to what the user holds."""
         joined = []
-        for column in zip(*states, strict=True):
-            alike = len({s.shape[-1] for s in column}) == 1
-            joined.append(torch.stack(column, dim=-3) if alike else tuple(column))
+        for k, column in enumerate(zip(*states, strict=True)):
+            # By what the cells say: where a program is recorded, shapes are tensors.
+            alike = len({sizes[k] for sizes in self.sizes}) == 1
+            # Copied, where nothing is stacked, too: a state shares no memory with the output.
+            joined.append(
+                torch.stack(column, dim=-3) if alike else tuple(s.clone() for s in column)
+            )
         return joined[0] if len(joined) == 1 else tuple(joined)
 
     def split(self, state: Any, batch: int | None) -> list[tuple[Tensor, ...]]:
@@ -57,11 +61,11 @@ class States:
         return list(zip(*columns, strict=True))
 
     @staticmethod
-    def map(function: Callable[[Tensor], Tensor], state: Any) -> Any:
-        """``function`` of every tensor of a state, in the same structure."""
-        if isinstance(state, Tensor):
-            return function(state)
-        return tuple(States.map(function, part) for part in state)
+    def map(function: Callable[..., Tensor], *states: Any) -> Any:
+        """``function`` of every tensor of a state (or of those at its place), as it was nested."""
+        if isinstance(states[0], Tensor):
+            return function(*states)
+        return tuple(States.map(function, *parts) for parts in zip(*states, strict=True))
 
 
 def _parts(given: Any) -> list[Tensor]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from elman.cells.contract import Cell
 from elman.cells.gru import GRU as GRUCell
@@ -15,7 +18,13 @@ from elman.cells.lstm import LSTM as LSTMCell
 from elman.cells.lstm import ProjectedLSTM
 from elman.cells.simple import Elman
 from elman.errors import InputError
+from elman.layers.recording import is_symbol, refuse_script
 from elman.layers.recurrent import Recurrent
+
+OWN = (
+    "hidden_sizes", "variational", "skip", "learn_initial_state", "forget_bias", "return_states"
+)  # fmt: skip
+"""The options that the drop-ins have beside ``torch.nn``'s."""
 
 _SHARED = """
     Takes ``torch.nn.{name}``'s arguments, has its weight names, loads its ``state_dict`` and gives
@@ -37,10 +46,27 @@ _SHARED = """
 """
 
 
-class _Layer(Recurrent):
+class _Kin(nn.RNNBase):
+    """``torch.nn.RNNBase`` as a plain module: what looks for recurrent layers finds them.
+
+    That class keeps the weights a second time, in a list that must be made anew whenever they are
+    replaced; here the list is a property of the weights.
+    """
+
+    __init__ = nn.Module.__init__
+    __setattr__ = nn.Module.__setattr__  # type: ignore[assignment]
+    __getstate__ = object.__getstate__
+    __setstate__ = nn.Module.__setstate__
+    _apply = nn.Module._apply
+    _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
+
+
+class _Layer(Recurrent, _Kin):
     """What the three have in common: from ``torch.nn``'s arguments to a cell and its stack."""
 
     fixed = Recurrent.fixed | {"bias", "proj_size", "reset_after", "nonlinearity"}
+    mode: str
+    proj_size = 0
 
     def __init__(
         self,
@@ -58,6 +84,10 @@ class _Layer(Recurrent):
         cell_options: dict[str, Any] | None = None,
         **options: Any,
     ):
+        for name, value in (("bias", bias), ("batch_first", batch_first)):
+            if type(value).__name__ not in ("bool", "bool_"):  # numpy's is called bool_ or bool
+                raise InputError(f"{name} must be True or False, received {value!r}.")
+        self._check_options(options)
         if hidden_sizes is not None:
             sizes = list(hidden_sizes) if isinstance(hidden_sizes, Sequence) else []
             if hidden_size is not None or num_layers not in (1, len(sizes)):
@@ -79,22 +109,98 @@ class _Layer(Recurrent):
         super().__init__(
             first,
             num_layers,
-            bidirectional=bidirectional,
-            batch_first=batch_first,
+            bidirectional=bool(bidirectional),
+            batch_first=bool(batch_first),
             dropout=dropout,
             hidden_sizes=hidden_sizes,
             **options,
         )
-        self.bias = bias
+        self.bias = bool(bias)
         if dropout and self.num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts between layers, and there is one layer only.",
                 stacklevel=3,
             )
 
-    def forward(self, x: Any, state: Any = None, *, hx: Any = None, **options: Any) -> Any:
-        """As :meth:`elman.Recurrent.forward`; ``hx`` is ``torch.nn``'s name for the state."""
-        return super().forward(x, state if hx is None else hx, **options)
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """Raise what is no option of this class, by its name and not by that of a base."""
+        label = type(self).__name__
+        if options.pop("proj_size", 0):
+            raise InputError(f"{label} takes no proj_size, as in torch.nn: only LSTM does.")
+        known = inspect.signature(Recurrent.__init__).parameters
+        for name in options:
+            if name not in known or name in ("self", "cell", "layers"):
+                raise InputError(
+                    f"{label} has no option {name!r}: beside torch.nn's it takes {', '.join(OWN)}."
+                )
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Any = None,
+        hx: Any = None,
+        x: Any = None,
+        state: Any = None,
+        lengths: Any = None,
+        resets: Any = None,
+        return_states: str | None = None,
+    ) -> Any:
+        """As :meth:`elman.Recurrent.forward`; ``input`` and ``hx`` are ``torch.nn``'s names.
+
+        All but these two are to be given by name (the exporter to ONNX gives them by position).
+
+        Raises:
+            InputError: x or the state is given twice, or x is not, or does not fit.
+        """
+        for ours, theirs, one, other in (("x", "input", x, input), ("state", "hx", state, hx)):
+            if one is not None and other is not None and not is_symbol(one):
+                raise InputError(f"{ours} and {theirs} are two names for one thing: give one.")
+        return super().forward(
+            input if x is None else x,
+            hx if state is None else state,
+            lengths=lengths,
+            resets=resets,
+            return_states=return_states,
+        )
+
+    # -- what torch.nn's layers show ------------------------------------------------------------
+
+    @property
+    def _all_weights(self) -> list[list[str]]:  # type: ignore[override]
+        """The weights' names, a list for each layer and direction."""
+        return [
+            [self.weight_names(k)[name] for name in cell.weight_shapes()]
+            for k, cell in enumerate(self._cells)
+        ]
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The weights, a list for each layer and direction, in ``torch.nn``'s order."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:  # type: ignore[override]
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Any]:  # type: ignore[override]
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    @property
+    def _flat_weight_refs(self) -> list[Any]:  # type: ignore[override]
+        return [weakref.ref(weight) for weight in self._flat_weights]
+
+    def _init_flat_weights(self) -> None:
+        """Do nothing: there is no second list of the weights that could be out of date."""
+
+    _update_flat_weights = _init_flat_weights
+
+    def __prepare_scriptable__(self) -> Any:
+        """What ``torch.jit.script`` asks for in place of this network.
+
+        Raises:
+            InputError: always.
+        """
+        refuse_script(self, f"load its state_dict into a torch.nn.{type(self).__name__}")
 
 
 class LSTM(_Layer):
@@ -104,6 +210,8 @@ class LSTM(_Layer):
 
     ``proj_size`` projects the output, h' = R (o ⊙ tanh(c')) (Sak et al., 2014).
     """
+
+    mode = "LSTM"
 
     def __init__(
         self,
@@ -119,12 +227,16 @@ class LSTM(_Layer):
         dtype: torch.dtype | None = None,
         **options: Any,
     ):
-        self.proj_size = proj_size
         super().__init__(
             ProjectedLSTM if proj_size else LSTMCell, input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, device, dtype,
             cell_options={"proj_size": proj_size} if proj_size else None, **options,
         )  # fmt: skip
+        self.proj_size = int(proj_size)
+
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
 
 class GRU(_Layer):
@@ -135,6 +247,8 @@ class GRU(_Layer):
     ``reset_after=False`` takes the other convention, n = tanh(W x + U (r ⊙ h) + b), whose weights
     are named differently.
     """
+
+    mode = "GRU"
 
     def __init__(
         self,
@@ -150,11 +264,11 @@ class GRU(_Layer):
         reset_after: bool = True,
         **options: Any,
     ):
-        self.reset_after = reset_after
         super().__init__(
             GRUCell if reset_after else GRUResetBefore, input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, device, dtype, **options,
         )  # fmt: skip
+        self.reset_after = reset_after
 
 
 class RNN(_Layer):
@@ -177,11 +291,12 @@ class RNN(_Layer):
         dtype: torch.dtype | None = None,
         **options: Any,
     ):
-        self.nonlinearity = nonlinearity
         super().__init__(
             Elman, input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device, dtype, cell_options={"nonlinearity": nonlinearity}, **options,
         )  # fmt: skip
+        self.nonlinearity = nonlinearity
+        self.mode = f"RNN_{nonlinearity.upper()}"
 
 
 for _layer in (LSTM, GRU, RNN):

@@ -2,6 +2,7 @@
 
 from elman.learning.bptt import BPTT, TruncatedBPTT
 from elman.learning.clipping import add_l1, clip_norm, clip_value
+from elman.learning.decay import decaying
 from elman.learning.forward import RFLO, RTRL, UORO, SnAp1, elementwise
 from elman.learning.optimizers import OPTIMIZERS, check_optimizer, make_optimizer
 from elman.learning.rule import Loss, Rule, detach
@@ -35,6 +36,7 @@ __all__ = [
     "check_optimizer",
     "clip_norm",
     "clip_value",
+    "decaying",
     "detach",
     "elementwise",
     "make_optimizer",

@@ -85,6 +85,9 @@ class Forward(Rule):
                 f"x must be a window (T, B, {width}), received the shape {tuple(x.shape)}; "
                 f"one step of one stream is (1, 1, {width})."
             )
+        real = next(self.network.parameters()).dtype
+        if x.dtype != real:
+            raise InputError(f"x must have the weights' dtype {real}, received {x.dtype}.")
         if x.requires_grad:
             raise InputError(
                 f"x requires a gradient, and {type(self).__name__} does not follow through time "

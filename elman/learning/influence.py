@@ -272,7 +272,10 @@ class ByUnit(Influence):
         A row of a weight belongs to the unit of that number, in each block anew. The weights of
         links between layers have no influence on any state of their own layer.
         """
-        network, owners = self.step.network, dict.fromkeys(self.learned, torch.zeros(0))
+        network, owners = (
+            self.step.network,
+            dict.fromkeys(self.learned, torch.zeros(0, dtype=torch.int64)),
+        )
         first = 0
         for layer, cell in enumerate(network.cells):
             for name, parameter in self.learned.items():
@@ -301,7 +304,9 @@ class ByUnit(Influence):
 
     def _that_count(self, parts: Sequence[Tensor]) -> list[bool]:
         """Which parts of s depend on the parameters and are read by the next step; all, if none."""
-        changed, reads = torch.zeros(len(parts)), torch.zeros(len(parts), len(parts))
+        count = len(parts)
+        changed = torch.zeros(count, dtype=torch.float64)
+        reads = torch.zeros(count, count, dtype=torch.float64)
         for weights, x, s, draw in self._draws():
             rows = s.new_zeros(len(parts), len(s))
             for row, part in zip(rows, parts, strict=True):
@@ -310,7 +315,7 @@ class ByUnit(Influence):
             changed += by_weights.any(1).cpu()
             reads += torch.stack([by_state[:, part].any(1) for part in parts], 1).cpu()
         for _ in parts:  # what reads what has changed has changed, too
-            changed += reads @ (changed > 0).float()
+            changed += reads @ (changed > 0).double()
         counts = ((changed > 0) & reads.any(0)).tolist()
         return counts if any(counts) else [True] * len(parts)
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn, optim
 
 from elman.errors import InputError
+from elman.learning.decay import decaying
 
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -54,20 +55,24 @@ def make_optimizer(
         name: one of :data:`OPTIMIZERS`.
         model: whose parameters it changes.
         learning_rate: its step size.
-        weight_decay: L2 decay of the matrices as the optimiser defines it: added to the gradient
-            (SGD, Adam, …) or taken from the weight (AdamW). Biases do not decay.
+        weight_decay: L2 decay of the weights as the optimiser defines it: added to the gradient
+            (SGD, Adam, …) or taken from the weight (AdamW). Which those are, and that biases are
+            not, :func:`elman.learning.decaying` says.
         momentum: for ``sgd`` and ``rmsprop``; the others have none.
 
     Raises:
         InputError: as :func:`check_optimizer`.
     """
     check_optimizer(name, weight_decay, momentum)
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors}]
+    weights = decaying(model)
+    known = {id(p) for p in weights}
+    others = [p for p in model.parameters() if id(p) not in known]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others}]
     if name not in _WITHOUT_DECAY:
         groups[0]["weight_decay"], groups[1]["weight_decay"] = weight_decay, 0.0
     options: dict[str, Any] = {"lr": learning_rate}
+    if name == "asgd":
+        options["lambd"] = 0.0  # a decay of its own, of biases too
     if name in _WITH_MOMENTUM:
         options["momentum"] = momentum
     return OPTIMIZERS[name]([group for group in groups if group["params"]], **options)

@@ -62,7 +62,10 @@ class Schedule:
             return self.base * (1 + math.cos(math.pi * done)) / 2
         if self.name == "linear":
             return self.base * (1 - done)
-        return self.base / self.division**self.divisions
+        try:
+            return self.base / self.division**self.divisions
+        except OverflowError:  # after hundreds of divisions
+            return 0.0
 
     def set(self, update: int) -> float:
         """Give the optimiser the rate of that update, and return it."""

@@ -79,7 +79,7 @@ def descend(
         (point.grad,) = torch.autograd.grad(value, point)
         path.append(point.detach().clone())
         errors.append(value.detach())
-        norms.append(clip_norm([point], threshold))
+        norms.append(clip_norm([point], threshold, error_if_nonfinite=False))
         with torch.no_grad():
             point.sub_(learning_rate * point.grad)
     places = torch.stack(path)

@@ -33,7 +33,7 @@ def draw_watch(lines: list[dict[str, Any]], title: str = "") -> dict[str, bytes]
         The picture's bytes by format: ``"png"`` and ``"svg"``.
     """
     cells = lines[-1]["cells"]
-    lines = [line for line in lines if len(line["cells"]) == len(cells)]
+    lines = [line for line in lines if _names(line["cells"]) == _names(cells)]
     with canvas(12, 0.6 + 4 * len(cells)) as figure:
         rows = figure.subplots(len(cells), 3, squeeze=False)
         for k, (row, cell) in enumerate(zip(rows, cells, strict=True)):
@@ -44,6 +44,11 @@ def draw_watch(lines: list[dict[str, Any]], title: str = "") -> dict[str, bytes]
             _draw_states(row[2], looks, name)
         entitle(figure, title)
         return {format: render(figure, format) for format in ("png", "svg")}
+
+
+def _names(cells: list[dict[str, Any]]) -> list[Any]:
+    """What there is of each cell: looks at other gates or states are another network's."""
+    return [(*cell["gates"], None, *cell["state_norms"]) for cell in cells]
 
 
 def _draw_norms(axes: Axes, looks: list[tuple[int, Any]], name: str) -> None:

@@ -29,7 +29,7 @@ class ApproximationSettings(Settings):
     """What the approximation of a function can be told."""
 
     function: str = option("wave", "sin(3πx)·e⁻ˣ, |x| or tanh(50 x).", choices=tuple(FUNCTIONS))
-    widths: list[int] = option([1, 2, 4, 8, 16, 32, 64], "Numbers of units.", least=1)
+    widths: list[int] = option([1, 2, 4, 8, 16, 32, 64], "Numbers of units.", least=1, below=2**31)
     updates: int = option(300, "Of L-BFGS, for each width.", least=1)
     seeds: int = option(3, "Networks of each width, of which the best counts.", least=1)
     seed: int = option(0, "The first one's seed.", least=0, below=2**31)

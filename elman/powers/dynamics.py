@@ -33,8 +33,8 @@ class DynamicsSettings(LearningSettings):
     """What the prediction of a dynamical system can be told."""
 
     system: str = option("mackey-glass", "What to predict.", choices=tuple(HORIZONS))
-    reservoir: int = option(500, "Units of the echo-state network.", least=1)
-    order: int = option(50, "K, of the linear law.", least=1)
+    reservoir: int = option(500, "Units of the echo-state network.", least=1, below=30_000)
+    order: int = option(50, "K, of the linear law.", least=1, below=30_000)
 
 
 class Dynamics(Learning):
@@ -82,7 +82,8 @@ class Dynamics(Learning):
         starts = torch.randint(TRAINED - length, (count,), generator=draw)
         at = starts + torch.arange(length + 1).unsqueeze(1)
         windows = self.train[at]
-        return Batch(windows[:-1].float(), self._differences(windows).float())
+        real = torch.get_default_dtype()
+        return Batch(windows[:-1].to(real), self._differences(windows).to(real))
 
     def loss(self, network: Reader, batch: Batch) -> Tensor:
         """The mean squared error, but of the first steps, at which the state is still empty."""

@@ -106,7 +106,7 @@ def as_batch(strings: list[tuple[str, list[set[str]]]], symbols: str) -> Batch:
         target[: len(legal), k] = torch.tensor(
             [[float(s in after) for s in symbols] for after in legal]
         )
-    return Batch(one_hot(read, len(symbols)).float(), target, lengths)
+    return Batch(one_hot(read, len(symbols)).to(torch.get_default_dtype()), target, lengths)
 
 
 class Counting(_NextSymbol):
@@ -189,7 +189,9 @@ class Counting(_NextSymbol):
         """What each seed learned, how far it counts, and the best network's last state."""
         n = self.settings.length
         batch = self.strings([n])
-        _, states = self._counter.recurrent(batch.x, return_states="all")
+        _, states = self._counter.recurrent(
+            batch.x.to(self._counter.readout.weight), return_states="all"
+        )
         memory = states[-1] if isinstance(states, tuple) else states
         letters = "".join(f"{letter}$^{{{n}}}$" for letter in self.letters)
         kind = "cell states" if isinstance(states, tuple) else "states"

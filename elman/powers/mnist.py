@@ -95,7 +95,7 @@ class Pyramid(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """y (B, O)."""
-        x = batch.x
+        x = batch.x.to(self.readout.weight)
         for block in self.blocks:
             x = block(x)
         return self.readout(self.norm(x.mean(0)))
@@ -105,8 +105,10 @@ class Pyramid(nn.Module):
 class PixelSettings(LearningSettings):
     """What reading digits pixel by pixel can be told."""
 
-    layers: int = option(5, "Layers.", least=1)
-    hidden_sizes: list[int] = option([], "Units layer by layer, in place of the two.", least=1)
+    layers: int = option(5, "Layers.", least=1, below=10_000)
+    hidden_sizes: list[int] = option(
+        [], "Units layer by layer, in place of the two.", least=1, below=2**31
+    )
     strides: list[int] = option(
         [4, 1, 7], "After layer 1, 2, …: only each so-many-th step goes on.", least=1
     )
@@ -194,7 +196,7 @@ class PixelMNIST(Learning):
         return self._right(network, *self.tested)
 
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
-        pixels = images[:, : self.settings.length].float() / 255
+        pixels = images[:, : self.settings.length].to(torch.get_default_dtype()) / 255
         return Batch((pixels.t().unsqueeze(-1) - 0.1307) / 0.3081, labels)
 
     def _classes(self, network: nn.Module, batch: Batch) -> Tensor:

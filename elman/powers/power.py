@@ -21,6 +21,7 @@ from elman.layers import Recurrent
 from elman.learning import Schedule, clip_norm, make_optimizer
 from elman.powers import pictures
 from elman.training.interrupt import Interrupt
+from elman.training.memory import if_it_fits
 from elman.training.progress import Report
 from elman.training.settings import Settings, option
 
@@ -72,14 +73,18 @@ class LearningSettings(Settings):
     """What a test that trains a network can be told."""
 
     cell: str = option("lstm", "A name that elman cells lists, or path/to/file.py:ClassName.")
-    hidden: int = option(32, "Units.", least=1)
-    length: int = option(100, "T, the length of a sequence in steps.", least=1)
+    hidden: int = option(32, "Units.", least=1, below=2**31)
+    length: int = option(100, "T, the length of a sequence in steps.", least=1, below=2**31)
     updates: int = option(5000, "At most, for each seed.", least=1)
-    batch: int = option(32, "Sequences of an update.", least=1)
-    learning_rate: float = option(5e-3, "Adam's step size; it falls to 0 as a cosine.", above=0)
+    batch: int = option(32, "Sequences of an update.", least=1, below=2**31)
+    learning_rate: float = option(
+        5e-3, "Adam's step size; it falls to 0 as a cosine.", above=0, below=1e31
+    )
     clip_norm: float = option(1.0, "Clip the gradient's norm to this.", above=0)
     memory: int = option(0, "Start gates as for memories of so many steps; 0: plainly.", least=0)
-    forget_bias: float | None = option(None, "What the bias of the gate that keeps starts at.")
+    forget_bias: float | None = option(
+        None, "What the bias of the gate that keeps starts at.", above=-1e31, below=1e31
+    )
     every: int = option(100, "Updates between two checks.", least=1)
     seeds: int = option(5, "How many networks.", least=1)
     seed: int = option(0, "The first one's seed.", least=0, below=2**31)
@@ -128,15 +133,19 @@ class Reader(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """y (T, B, O) of every step."""
-        return self.readout(self.recurrent(batch.x, lengths=batch.lengths)[0])
+        return self.readout(self._states(batch))
 
     def last(self, batch: Batch) -> Tensor:
         """y (B, O) of each sequence's last step."""
-        h = self.recurrent(batch.x, lengths=batch.lengths)[0]
+        h = self._states(batch)
         if batch.lengths is None:
             return self.readout(h[-1])
         ends = (batch.lengths - 1).view(1, -1, 1).expand(1, -1, h.shape[-1])
         return self.readout(h.gather(0, ends)[0])
+
+    def _states(self, batch: Batch) -> Tensor:
+        """h (T, B, H) of every step, in the weights' type."""
+        return self.recurrent(batch.x.to(self.readout.weight), lengths=batch.lengths)[0]
 
 
 def make_cell(settings: LearningSettings, inputs: int) -> Cell:
@@ -269,7 +278,7 @@ class Learning(Power):
         """Train one network; a row of the table, and (update, loss, figure) of every check."""
         its = self.settings
         torch.manual_seed(seed)
-        network = self.make()
+        network = if_it_fits(self.make)
         drawn = torch.Generator().manual_seed(seed)
         optimizer = make_optimizer("adam", network, its.learning_rate)
         schedule = Schedule(optimizer, "cosine", its.learning_rate, total=its.updates)
@@ -283,7 +292,7 @@ class Learning(Power):
             optimizer.zero_grad()
             loss = self.loss(network, self.batch(drawn, its.batch, its.length))
             loss.backward()
-            clip_norm(network.parameters(), its.clip_norm)
+            clip_norm(network.parameters(), its.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             losses.append(float(loss.detach()))
             ending = update == its.updates or self._interrupt.asked

@@ -131,7 +131,7 @@ class TemporalOrder(_Classification):
             which = torch.randint(2, (count,), generator=draw)
             symbols[at, torch.arange(count)] = 4 + which
             target = 2 * target + which
-        return Batch(one_hot(symbols, 8).float(), target)
+        return Batch(one_hot(symbols, 8).to(torch.get_default_dtype()), target)
 
 
 class Copy(Learning):
@@ -167,7 +167,7 @@ class Copy(Learning):
         read = torch.full((length + 2 * self.SYMBOLS, count), 8)
         read[: self.SYMBOLS] = symbols
         read[length + self.SYMBOLS - 1] = 9
-        return Batch(one_hot(read, 10).float(), symbols)
+        return Batch(one_hot(read, 10).to(torch.get_default_dtype()), symbols)
 
     def loss(self, network: Reader, batch: Batch) -> Tensor:
         """The mean cross-entropy of the ten symbols, in nats."""
@@ -220,7 +220,7 @@ class TwoSequence(_Regression):
         """See the class; the target has the noise of ``targets``."""
         lengths = torch.randint(length, length + length // 10 + 1, (count,), generator=draw)
         x = 0.2**0.5 * torch.randn(int(lengths.max()), count, generator=draw)
-        target = torch.randint(2, (count,), generator=draw).float()
+        target = torch.randint(2, (count,), generator=draw).to(torch.get_default_dtype())
         signal = 2 * target - 1
         x[:3] = signal if self.settings.noise == "distractors" else signal + x[:3]
         if self.settings.noise == "targets":
@@ -231,6 +231,6 @@ class TwoSequence(_Regression):
         """The mean absolute error against the mean of what is taught."""
         batch = self.batch(draw, TESTED, self.settings.length)
         # The class is the sign of the sum of the first three values, but for 1 in 10,000 of 3b.
-        first = (batch.x[:3, :, 0].sum(0) > 0).float()
+        first = (batch.x[:3, :, 0].sum(0) > 0).to(torch.get_default_dtype())
         mean = 0.2 + 0.6 * first if self.settings.noise == "targets" else first
         return float((network.last(batch)[:, 0] - mean).abs().mean())

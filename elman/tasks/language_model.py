@@ -16,24 +16,22 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman.data.sources import Source, read_sources, short_name
-from elman.data.streams import Evaluation, Stream, TokenFile, Tokens, Window, blocks_of, fitting
+from elman.data.streams import Stream, TokenFile, Tokens, Window, blocks_of, fitting
 from elman.data.text import STDIN, open_text, standard_input
 from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
-from elman.learning import detach
 from elman.lens import Activity
 from elman.lens.activations import of_steps
 from elman.lens.unrolled import unrolled
+from elman.tasks.evaluation import negative_log_likelihood
 from elman.tasks.generation import generate, prompt_ids
 from elman.tasks.language_network import LanguageModel, LanguageModelSettings
 from elman.training import storage
+from elman.training.memory import if_it_fits
 from elman.training.run import Run
 from elman.training.settings import default_of
 from elman.training.task import Task
 
-# An evaluation's rows: long, so that few tokens lack their past, and many, so that it is quick.
-_TOKENS_A_ROW, _ROWS = 10_000, 32
-_EVALUATION_STEPS = 256
 # Where the settings are left at their defaults, an epoch has so many updates at least.
 _WINDOWS = 8
 # A share of unknown tokens from which on a perplexity says little.
@@ -61,7 +59,8 @@ class LanguageModeling(Task):
     ):
         self.data, self.settings, self._run = data, settings, run
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
-        self.model = LanguageModel(len(self.vocabulary), settings)
+        size = len(self.vocabulary)
+        self.model = if_it_fits(lambda: LanguageModel(size, settings))
         self._texts: tuple[list[Source], list[Source]] | None = None
         self._stream: Stream | None = None
 
@@ -99,7 +98,12 @@ class LanguageModeling(Task):
     @classmethod
     def restore(cls, run: Run) -> LanguageModeling:
         """The job of an earlier run; its texts are read when they are needed."""
-        vocabulary = Vocabulary.from_json(storage.read_json(run.path / "vocabulary.json"))
+        path = run.path / "vocabulary.json"
+        content = storage.read_json(path)
+        try:
+            vocabulary = Vocabulary.from_json(content)
+        except ElmanError as why:
+            raise ElmanError(f"{path} is damaged: {why}") from None
         with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
             settings = cls.Settings.of(run.config["settings"])
             task = cls(run.config["data"], settings, vocabulary, run)
@@ -249,6 +253,11 @@ class LanguageModeling(Task):
         parts = [self.negative_log_likelihood(tokens) for _, tokens in self.held_out]
         return sum(n for n, _ in parts) / sum(c for _, c in parts) if parts else None
 
+    def rehearse_evaluation(self) -> None:
+        """See :meth:`Task.rehearse_evaluation`."""
+        for _, tokens in self.held_out[:1]:
+            self.negative_log_likelihood(tokens, windows=1)
+
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """Perplexity, nats a token and bits a character, in all and for each source.
 
@@ -300,20 +309,13 @@ class LanguageModeling(Task):
             )
         return found
 
-    @torch.no_grad()
-    def negative_log_likelihood(self, tokens: Tokens) -> tuple[float, int]:
-        """The sum of −log P over all tokens but the first, in nats, and how many they are."""
-        rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
-        total, state = 0.0, None
+    def negative_log_likelihood(
+        self, tokens: Tokens, windows: int | None = None
+    ) -> tuple[float, int]:
+        """See :func:`elman.tasks.evaluation.negative_log_likelihood`."""
         self.model.eval()
-        device = self.model.output.weight.device
-        evaluation = Evaluation(tokens, rows, _EVALUATION_STEPS)
-        for window in evaluation:
-            logits, state = self.model(window.inputs.to(device), state)
-            targets = window.targets.to(device).flatten()
-            total += float(cross_entropy(logits.flatten(0, 1), targets, reduction="sum"))
-            state = detach(state)
-        return total, evaluation.targets
+        at_a_time = self.settings.batch * self.settings.steps
+        return negative_log_likelihood(self.model, tokens, at_a_time, windows)
 
     def _characters(self, tokens: Tokens) -> int:
         if self.vocabulary.kind == "character":

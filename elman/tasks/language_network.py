@@ -36,15 +36,18 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
         [], "Texts to hold out in place of that share, such as valid.txt; again for more."
     )
     embedding: int | None = option(
-        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.", least=0
-    )
+        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
+        least=0, below=2**31,
+    )  # fmt: skip
     tied: bool = option(False, "Share the embedding's weights with the output's.")
-    batch: int = option(32, "Rows of text read side by side.", least=1)
-    steps: int = option(35, "Steps of a window, which the gradient reaches back.", least=1)
+    batch: int = option(32, "Rows of text read side by side.", least=1, below=2**31)
+    steps: int = option(
+        35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
+    )
     prompts: list[str] = option(
         [], "What the samples begin with, such as 'time traveller'; again for more."
     )
-    sample_length: int = option(200, "Tokens of a sample.", least=1)
+    sample_length: int = option(200, "Tokens of a sample.", least=1, below=10**7)
     sample_temperature: float = option(
         0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
     )
@@ -83,13 +86,22 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
-        y, state = self.recurrent(self._input(tokens), state)
-        return self._logits(y), state
+        y, state = self.read(tokens, state)
+        return self.predict(y), state
+
+    def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Tokens (T, B) and a state to the network's outputs (T, B, S) and the state after them."""
+        return self.recurrent(self._input(tokens), state)
+
+    def predict(self, y: Tensor) -> Tensor:
+        """Outputs of the network (…, S) to logits (…, V)."""
+        y = between_layers(y, self.dropout, self.variational, self.training)
+        return self.output(y if self.to_embedding is None else self.to_embedding(y))
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One token (B), or a scalar, and a state to logits (B, V) or (V), and the new state."""
         y, state = self.recurrent.step(self._input(token), state)
-        return self._logits(y), state
+        return self.predict(y), state
 
     def _input(self, tokens: Tensor) -> Tensor:
         if self.embedding is None:
@@ -97,7 +109,3 @@ class LanguageModel(nn.Module):
             one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
             return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
         return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
-
-    def _logits(self, y: Tensor) -> Tensor:
-        y = between_layers(y, self.dropout, self.variational, self.training)
-        return self.output(y if self.to_embedding is None else self.to_embedding(y))

@@ -17,17 +17,21 @@ class NetworkSettings(Settings):
     cell: str = option(
         "lstm", "A name that `elman cells` lists, such as gru, or path/to/file.py:ClassName."
     )
-    hidden: int = option(256, "Units of each layer.", least=1)
-    layers: int = option(1, "Layers.", least=1)
+    hidden: int = option(256, "Units of each layer.", least=1, below=2**31)
+    layers: int = option(1, "Layers.", least=1, below=10_000)
     hidden_sizes: list[int] = option(
-        [], "Units layer by layer, in place of the two, such as 256,128.", least=1
+        [], "Units layer by layer, in place of the two, such as 256,128.", least=1, below=2**31
     )
     biases: int = option(2, "Biases of a map: 2 as in torch.nn, 1 or 0.", least=0, below=3)
     dropout: float = option(0.0, "Dropout between layers and around them.", least=0, below=1)
     variational: bool = option(False, "Drop the same units at every step of a window.")
     skip: str = option("none", "Links between layers.", choices=("none", *LINKS[1:]))
     forget_bias: float | None = option(
-        None, "What the bias of forget gates starts at.", unset="1 in cells that have one"
+        None,
+        "What the bias of forget gates starts at.",
+        above=-1e31,
+        below=1e31,
+        unset="1 in cells that have one",
     )
     learn_initial_state: bool = option(False, "Learn the state that sequences start from.")
 

@@ -57,13 +57,7 @@ def load_weights(job: Task, run: Run) -> None:
     Raises:
         ElmanError: they are missing, damaged or another model's.
     """
-    try:
-        job.model.load_state_dict(run.load_model())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ElmanError(
-            f"{run.path / 'model.safetensors'} does not fit its config.json ({reason}): train anew."
-        ) from None
+    run.give_weights(job.model)
 
 
 def open_job(

@@ -43,7 +43,9 @@ def compare_models(
         ``rows``, a row of figures for each model, and ``folder``.
     """
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with `run`.")
+        raise ElmanError(
+            f"{folder} is there already: delete it, or name another folder with `run`."
+        )
     chosen = [replace(settings, **variant) for variant in variants]
     labels = [" ".join(str(v) for v in variant.values() if v is not None) for variant in variants]
     if len(set(labels)) < len(labels):
@@ -68,7 +70,7 @@ def compare_models(
         row = {**variant, "parameters": job.parameters()}
         try:
             trainer.train()
-            job.model.load_state_dict(run.load_model())
+            run.give_weights(job.model)
             row |= _figures(job, trainer)
             for doubt in job.doubts(row):
                 _logger.warning("%s: %s", label, doubt)
@@ -78,7 +80,7 @@ def compare_models(
         if trainer.interrupted:
             raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
         rows.append(row)
-        curves.append((label, run.metrics()))
+        curves.append((label, run.metrics("seconds", task.headline)))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
     title = f"{task.name}: {short_name(data)}"
@@ -123,7 +125,7 @@ def _draw(
                 key = key if key in metrics[-1] else headline
                 axis.plot(
                     [m[by] for m in metrics],
-                    [m[key] for m in metrics],
+                    [m.get(key) for m in metrics],
                     **style(k, len(drawn), len(metrics)),
                     label=name,
                 )

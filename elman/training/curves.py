@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
     """Draw the headline measure and the gradient norm by epoch into a PNG, if there is any.
 
     Args:
-        metrics: a run's, a line for each epoch.
-        headline: the measure, which is also looked for with "validation" before it.
-        path: the file.
+        metrics: lines with ``epoch``, ``update``, ``seconds``, ``gradient_norm`` and the headline,
+            with it held out where there is any; what is None is left out of the curve.
+        headline: the measure.
+        path: the picture.
         title: what was trained on what.
     """
     if not metrics:
@@ -32,19 +34,19 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
         2, 1, figsize=(7, 5.5), sharex=True, height_ratios=(3, 1), layout="constrained"
     )
     dots = {"marker": "o", "markersize": 3} if len(epochs) < 40 else {}
-    last = metrics[-1][headline]
-    top.plot(epochs, [m[headline] for m in metrics], "k-", **dots, label=f"training: {last:.4g}")
-    key = f"validation_{headline}"
-    if key in metrics[-1]:
-        held_out = [m[key] for m in metrics]
-        best = min(range(len(held_out)), key=held_out.__getitem__)
+    values = _points(metrics, headline)
+    top.plot(epochs, values, "k-", **dots, label=f"training: {values[-1]:.4g}")
+    held_out = _points(metrics, f"validation_{headline}")
+    measured = [k for k, value in enumerate(held_out) if math.isfinite(value)]
+    if measured:
+        best = min(measured, key=held_out.__getitem__)
         top.plot(epochs, held_out, "k--", **dots, label=f"held out: {held_out[-1]:.4g}")
         top.plot(
             epochs[best], held_out[best], "ko", mfc="none",
             label=f"best: {held_out[best]:.4g} after epoch {epochs[best]}",
         )  # fmt: skip
-    values = [m[headline] for m in metrics]
-    if min(values) > 0 and max(values) > 4 * min(values):
+    finite = [value for value in values if math.isfinite(value)]
+    if finite and min(finite) > 0 and max(finite) > 4 * min(finite):
         top.set_yscale("log")
         top.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         top.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
@@ -67,3 +69,8 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
     figure.savefig(drawn, format="png", dpi=130)
     plt.close(figure)
     write_bytes(path, drawn.getvalue())
+
+
+def _points(metrics: list[dict[str, Any]], name: str) -> list[float]:
+    """A measure by epoch; NaN, which is not drawn, where there is none or it was infinite."""
+    return [math.nan if line.get(name) is None else line[name] for line in metrics]

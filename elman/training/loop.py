@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from elman.errors import ElmanError
+from elman.errors import ElmanError, one_line
 from elman.learning import (
     EarlyStopping,
     Schedule,
@@ -22,14 +22,18 @@ from elman.learning import (
     detach,
     make_optimizer,
 )
+from elman.training.checkpoint import rule_of_checkpoint
 from elman.training.curves import draw_curves
 from elman.training.device import pick
 from elman.training.interrupt import Interrupt
 from elman.training.progress import Report
+from elman.training.rehearsal import rehearse
 from elman.training.run import Run, refuse_existing
+from elman.training.schema import Mismatch
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
 from elman.training.watch import Watch
+from elman.training.weights import give_buffers, make_room, unsaved_buffers
 
 
 @dataclass
@@ -119,16 +123,9 @@ class Trainer:
             raise
 
     def rehearse(self) -> None:
-        """Take the first update's passes, so that what is wrong with the model shows at once.
-
-        Weights, gradients and the random numbers to come are left as they are.
-        """
-        device = self.fabric.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            self.model.train()
-            loss, _ = self.task.loss(self.model, next(iter(self.task.read(0, 0))), None)
-            self.fabric.backward(loss)
-        self.optimizer.zero_grad()
+        """Take the next update's passes and begin an evaluation; see :func:`rehearse`."""
+        at = self.position
+        rehearse(self.task, self.model, self.fabric, at.epoch, at.window, self.state)
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
@@ -138,10 +135,9 @@ class Trainer:
                 while not (self.finished() or self.interrupted):
                     self.interrupted = not self.epoch(interrupt)
             self._save()
-            draw_curves(
-                self.run.metrics(), self.task.headline, self.run.path / "curves.png",
-                self.task.title(),
-            )  # fmt: skip
+            lines = self.run.metrics(*self._measures)
+            title = self.task.title()
+            draw_curves(lines, self.task.headline, self.run.path / "curves.png", title)
             if self.watch is not None:
                 self.watch.draw()
         finally:
@@ -192,10 +188,11 @@ class Trainer:
         # Truncated BPTT: the next window goes on from this state as from a constant.
         loss, self.state = error.item(), detach(state)
         if settings.l1:
-            add_l1(parameters, settings.l1)
+            add_l1(self.model, settings.l1)
         if settings.clip_value is not None:
             clip_value(parameters, settings.clip_value)
-        norm = float(clip_norm(parameters, settings.clip_norm or None))
+        threshold = settings.clip_norm or None
+        norm = float(clip_norm(parameters, threshold, error_if_nonfinite=False))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             if self._best is not None:
                 self.run.save_model(self._best)
@@ -282,7 +279,9 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "stopping": self.stopping.state_dict(),
-            "state": self.state,
+            # At the start of an epoch there is none.
+            "state": self.state if self.position.window else None,
+            "buffers": unsaved_buffers(self.task.model),
             "random": torch.get_rng_state(),
         }
         if self.fabric.device.type == "cuda":
@@ -294,33 +293,53 @@ class Trainer:
         self.run.save_checkpoint(state)
 
     def _load(self) -> None:
-        state = self.run.load_checkpoint()
+        run, model = self.run, self.task.model
+        run.clear_temporary()
+        state = run.load_checkpoint()
+        for kept in ("model", "buffers"):
+            make_room(model, state[kept] if isinstance(state.get(kept), dict) else {})
         try:
+            rule_of_checkpoint(Position, model, self.optimizer, self.settings)(state, "")
             self.position = Position(**state["position"])
-            self.task.model.load_state_dict(state["model"])
-            self._load_optimizer(state["optimizer"])
+            if self.position.window > self.task.windows(self.position.epoch):
+                raise Mismatch("'position.window' is beyond the text")
+            model.load_state_dict(state["model"])
+            give_buffers(model, state.get("buffers", {}))
+            self._load_optimizer(state["optimizer"]["state"])
             self.schedule.load_state_dict(state["schedule"])
             self.stopping.load_state_dict(state["stopping"])
-            self.state = _to(state["state"], self.fabric.device)
-            torch.set_rng_state(state["random"])
-            if "random_cuda" in state and self.fabric.device.type == "cuda":
-                torch.cuda.set_rng_state(state["random_cuda"], self.fabric.device)
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            self._set_draws(state)
+            if self.position.window:
+                self.state = _to(state["state"], self.fabric.device)
+                self.rehearse()
+        except (KeyError, TypeError, ValueError) as error:
             raise ElmanError(
-                f"the checkpoint of {self.run.path} does not fit its settings "
-                f"({str(error).splitlines()[0]}): give the options of its training, or train anew."
+                f"{run.checkpoint} does not fit the settings of its run ({one_line(error)}): "
+                "give the options of its training, or train anew."
             ) from None
-        self.run.forget_after(self.position.epoch)
+        for fault in run.forget_after(self.position.epoch, *self._measures):
+            self.report.say(fault)
         if self.watch is not None:
             self.watch.forget_after(self.position.update)
 
-    def _load_optimizer(self, state: dict[str, Any]) -> None:
-        """Go on with the kept averages, and with the decay and momentum of the settings."""
-        options = ("weight_decay", "momentum")
-        wanted = [{k: g[k] for k in options if k in g} for g in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
-        for group, now in zip(self.optimizer.param_groups, wanted, strict=True):
-            group.update(now)
+    def _set_draws(self, state: dict[str, Any]) -> None:
+        device = self.fabric.device
+        try:
+            torch.set_rng_state(state["random"])
+            if "random_cuda" in state and device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_cuda"], device)
+        except RuntimeError as error:
+            raise Mismatch(f"'random' cannot be used: {error}") from None
+
+    def _load_optimizer(self, averages: dict[int, Any]) -> None:
+        """Go on with the kept averages, and with the options of the settings."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": averages, "param_groups": groups})
+
+    @property
+    def _measures(self) -> tuple[str, ...]:
+        """What every line of metrics has: the curve is drawn from it."""
+        return "update", "seconds", "loss", "gradient_norm", self.task.headline
 
     def _show(self) -> None:
         at, settings = self.position, self.settings
@@ -349,11 +368,12 @@ def start(
     pick(settings.device)
     job = task.prepare(data, settings)
     settings = job.settings  # a job may fit them to its data
-    run = Run.create(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
+    run = Run.begin(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
     try:
         job.save(run)
         trainer = Trainer(job, run, settings, quiet=quiet)
         trainer.rehearse()
+        run.settle()
         return trainer
     except BaseException:
         run.remove()

@@ -23,7 +23,7 @@ from elman.layers import Recurrent
 from elman.learning import OPTIMIZERS, RULES, Rule, TruncatedBPTT, clip_norm, make_optimizer
 from elman.training import storage
 from elman.training.interrupt import Interrupt
-from elman.training.memory import Memory
+from elman.training.memory import Memory, if_it_fits
 from elman.training.progress import Report
 from elman.training.settings import Settings, option
 from elman.training.tables import print_rows
@@ -38,15 +38,17 @@ class OnlineSettings(Settings):
     cell: str = option(
         "gru", "A name that `elman cells` lists, such as lstm, or path/to/file.py:ClassName."
     )
-    hidden: int = option(32, "Units of each layer.", least=1)
-    layers: int = option(1, "Layers.", least=1)
-    batch: int = option(1, "Streams side by side.", least=1)
+    hidden: int = option(32, "Units of each layer.", least=1, below=2**31)
+    layers: int = option(1, "Layers.", least=1, below=10_000)
+    batch: int = option(1, "Streams side by side.", least=1, below=10**6)
     steps: int = option(20_000, "Steps of the stream to learn from.", least=1)
-    update: int = option(1, "Steps between two updates; tbptt's k1.", least=1)
+    update: int = option(1, "Steps between two updates; tbptt's k1.", least=1, below=10**7)
     reach: int = option(20, "How many steps tbptt goes back: k2.", least=1)
-    sequence: int = option(200, "Steps of bptt's sequences, with an update for each.", least=1)
+    sequence: int = option(
+        200, "Steps of bptt's sequences, with an update for each.", least=1, below=10**7
+    )
     optimizer: str = option("adam", "How to update.", choices=tuple(OPTIMIZERS))
-    learning_rate: float = option(1e-3, "The optimiser's step size.", above=0)
+    learning_rate: float = option(1e-3, "The optimiser's step size.", above=0, below=1e31)
     clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
     seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
 
@@ -58,8 +60,7 @@ def make_rule(name: str, settings: OnlineSettings, stream: Endless) -> tuple[Rul
         InputError: the rule cannot be used with the settings' cell.
     """
     torch.manual_seed(settings.seed)
-    cell = registry.make(settings.cell, stream.inputs, settings.hidden)
-    network = Recurrent(cell, settings.layers)
+    network = _network(settings, stream)
     head = nn.Linear(network.output_size, stream.outputs)
 
     def loss(y: Tensor, target: Tensor) -> Tensor:
@@ -68,6 +69,14 @@ def make_rule(name: str, settings: OnlineSettings, stream: Endless) -> tuple[Rul
     kind = RULES[name]
     rule = kind(network, loss, settings.reach) if kind is TruncatedBPTT else kind(network, loss)
     return rule, nn.ModuleDict({"network": network, "head": head})
+
+
+def _network(settings: OnlineSettings, stream: Endless) -> Recurrent:
+    def make() -> Recurrent:
+        cell = registry.make(settings.cell, stream.inputs, settings.hidden)
+        return Recurrent(cell, settings.layers)
+
+    return if_it_fits(make)
 
 
 def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -> dict[str, Any]:
@@ -106,10 +115,11 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
         for k, (x, target) in enumerate(stream.windows(settings.batch, size), start=1):
             optimizer.zero_grad()
             loss = rule.gradients(x, target).item()
-            clip_norm(model.parameters(), settings.clip_norm or None)
+            threshold = settings.clip_norm or None
+            norm = float(clip_norm(model.parameters(), threshold, error_if_nonfinite=False))
             optimizer.step()
             since += loss
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 failed = f"diverged after {k * size:,} steps: lower `learning_rate`"
             elif interrupt.asked:
                 failed = f"interrupted after {k * size:,} steps"
@@ -167,9 +177,11 @@ def compare_rules(
     if len(set(names)) < len(names):
         raise InputError(f"each rule can be compared once, received {', '.join(names)}.")
     if folder.exists():
-        raise ElmanError(f"{folder} is there already: name another folder with `run`.")
+        raise ElmanError(
+            f"{folder} is there already: delete it, or name another folder with `run`."
+        )
     stream = open_endless(data)
-    registry.make(settings.cell, stream.inputs, settings.hidden)  # what is wrong with it, says so
+    _network(settings, stream)  # what is wrong with it, says so
     rows: list[dict[str, Any]] = []
     compared = {
         "rows": rows, "data": stream.name, "measure": stream.error, "interrupted": False,

@@ -10,18 +10,29 @@ import re
 import shlex
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from elman.errors import ElmanError
-from elman.training import storage
+from elman.errors import ElmanError, brief, one_line
+from elman.training import schema, storage
+from elman.training.weights import give_weights
 
 FORMAT = 1
+
+_CONFIG = schema.record(
+    {
+        "format": schema.whole(),
+        "task": schema.text(),
+        "data": schema.listed(schema.text(), least=1),
+        "settings": schema.record({}, others=schema.anything),
+        "checksums": schema.listed(schema.whole(), least=1),
+    },
+    others=schema.anything,
+)
+_SAMPLE = r"== epoch (\d{1,18}) =="
 
 
 class Run:
@@ -44,21 +55,67 @@ class Run:
         Raises:
             ElmanError: the folder is there already, or cannot be made.
         """
+        run = cls.begin(path, config)
+        run.settle()
+        run.unlock()
+        return run
+
+    @classmethod
+    def begin(cls, path: Path, config: dict[str, Any]) -> Run:
+        """Make the folder of a new run aside, as ``.NAME.making``, locked.
+
+        :meth:`settle` moves it to its place once there is something to go on from. So at no moment
+        is there a folder in its place that can be neither resumed nor made again; what a killed
+        process has left aside, the next one that makes the same run clears away.
+
+        Raises:
+            ElmanError: the folder is there already, is being made, or cannot be made.
+        """
         from elman import __version__
 
         refuse_existing(path)
-        run = cls(path, {"format": FORMAT, "elman": __version__, **config})
+        aside = _aside(path)
+        run = cls(aside, {"format": FORMAT, "elman": __version__, **config})
         run._made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        if aside.is_symlink():
+            raise ElmanError(f"{aside} is a link: delete it, or name another folder with `run`.")
         try:
-            (path / "checkpoint").mkdir(parents=True)
+            aside.mkdir(parents=True, exist_ok=True)
+            run.lock()
+            for left in aside.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            (aside / "checkpoint").mkdir()
         except OSError as error:
+            run.unlock()
             raise ElmanError(f"the folder {path} cannot be made ({error.strerror}).") from error
         try:
-            storage.write_json(path / "config.json", run.config)
+            storage.write_json(aside / "config.json", run.config)
         except ElmanError:
             run.remove()
             raise
         return run
+
+    def settle(self) -> None:
+        """Move a run that was begun to its place.
+
+        Raises:
+            ElmanError: something else has come to be there.
+        """
+        path = self.place
+        try:
+            # Onto nothing, or onto an empty folder, and in one stroke.
+            os.rename(self.path, path)
+        except OSError:
+            refuse_existing(path)
+            raise
+        self.path = path
+
+    @property
+    def place(self) -> Path:
+        """Where the run is once it has been made; elsewhere it is at :attr:`path` already."""
+        name = self.path.name
+        making = name.startswith(".") and name.endswith(_MAKING)
+        return self.path.with_name(name[1 : -len(_MAKING)]) if making else self.path
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -72,20 +129,16 @@ class Run:
         config = storage.read_json(path / "config.json")
         if not isinstance(config, dict) or "format" not in config:
             raise ElmanError(f"{path / 'config.json'} is not that of a run: name another folder.")
-        if config["format"] != FORMAT:
+        if type(config["format"]) is int and config["format"] != FORMAT:
+            version, format = config.get("elman"), brief(config["format"])
             raise ElmanError(
-                f"{path} was written by elman {config.get('elman')} in format {config['format']}; "
+                f"{path} was written by elman {one_line(version, 40)} in format {format}; "
                 f"this elman reads format {FORMAT}: use that version, or train anew."
             )
-        kinds = {"task": str, "data": list, "settings": dict, "checksums": list}
-        for key, kind in kinds.items():
-            if not isinstance(config.get(key), kind) or not config[key]:
-                raise ElmanError(
-                    f"{path / 'config.json'} is damaged: {key!r} is {config.get(key)!r}; "
-                    "restore it or train anew."
-                )
-        if not all(isinstance(name, str) for name in config["data"]):
-            raise ElmanError(f"{path / 'config.json'} is damaged: 'data' must be names of texts.")
+        try:
+            _CONFIG(config, "")
+        except schema.Mismatch as why:
+            raise storage.damaged(path / "config.json", why) from None
         return cls(path, config)
 
     def reconfigure(self, settings: dict[str, Any]) -> None:
@@ -116,15 +169,12 @@ class Run:
         if self._locked is not None:
             return
         folder = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(folder) or not _is(folder, self.path):
             os.close(folder)
+            what = "trained" if self.place == self.path else "made"
             raise ElmanError(
-                f"{self.path} is being trained already: wait for that to end, or train anew."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+                f"{self.place} is being {what} already: wait for that to end, or train anew."
+            )
         self._locked = folder, weakref.finalize(self, os.close, folder)
 
     def unlock(self) -> None:
@@ -149,15 +199,29 @@ class Run:
         return (self.path / "model.safetensors").exists()
 
     def load_model(self) -> dict[str, Tensor]:
-        """The kept weights."""
-        return storage.read_tensors(self.path / "model.safetensors")
+        """The kept weights, as they are."""
+        return storage.read_tensors(self.path / "model.safetensors")[0]
+
+    def give_weights(self, model: nn.Module) -> None:
+        """Give a model the kept weights.
+
+        Raises:
+            ElmanError: they are missing, damaged or another model's.
+        """
+        kept = self.load_model()
+        try:
+            give_weights(model, kept)
+        except schema.Mismatch as why:
+            raise ElmanError(
+                f"{self.path / 'model.safetensors'} does not fit its config.json "
+                f"({one_line(why)}): restore it or train anew."
+            ) from None
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Keep all that resuming needs: any nesting of numbers, texts and tensors."""
         tensors: dict[str, Tensor] = {}
         plain = json.dumps(storage.take_apart(state, tensors))
-        ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        storage.write_bytes(self._checkpoint, save(ready, metadata={"state": plain}))
+        storage.write_tensors(self.checkpoint, tensors, state=plain)
 
     def load_checkpoint(self) -> dict[str, Any]:
         """What :meth:`save_checkpoint` kept.
@@ -165,46 +229,64 @@ class Run:
         Raises:
             ElmanError: there is no checkpoint, or it is damaged.
         """
-        if not self._checkpoint.is_file():
+        if not self.checkpoint.is_file():
             raise ElmanError(f"{self.path} has no checkpoint to resume from: train anew.")
+        tensors, texts = storage.read_tensors(self.checkpoint)
         try:
-            with safe_open(self._checkpoint, framework="pt") as file:
-                plain = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return storage.put_together(plain, tensors)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise ElmanError(f"{self._checkpoint} is damaged ({error}): train anew.") from None
+            state = storage.put_together(storage.from_json(texts["state"]), tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as why:
+            raise storage.damaged(self.checkpoint, why) from None
+        if not isinstance(state, dict):
+            raise storage.damaged(self.checkpoint, "it holds no values by name")
+        return state
 
     @property
-    def _checkpoint(self) -> Path:
+    def checkpoint(self) -> Path:
+        """The file of all that resuming needs."""
         return self.path / "checkpoint" / "state.safetensors"
+
+    def clear_temporary(self) -> None:
+        """Take away what killed writes have left; only who has the lock may."""
+        for folder in (self.path, self.path / "checkpoint"):
+            if folder.is_dir():
+                storage.clear_temporary(folder)
 
     # -- what it tells people -----------------------------------------------------------------
 
-    def add_metrics(self, line: dict[str, Any]) -> None:
+    def add_metrics(self, measures: dict[str, Any]) -> None:
         """Append the measures of an epoch."""
-        self.append("metrics.jsonl", json.dumps(line) + "\n")
+        self.append("metrics.jsonl", storage.to_json(measures) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The measures of every epoch so far."""
-        path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return []
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line for line in map(_measures, lines) if line is not None]
+    def metrics(self, *needed: str) -> list[dict[str, Any]]:
+        """The measures of every epoch so far; those that are not finite are None.
 
-    def forget_after(self, epoch: int) -> None:
-        """Drop the measures and samples of epochs after ``epoch``: they will come again."""
-        kept = [line for line in self.metrics() if line["epoch"] <= epoch]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        Args:
+            needed: what every line must have beside its epoch. Lines that have not, or are damaged
+                otherwise, are left out.
+        """
+        return self.checked_metrics(*needed)[0]
+
+    def checked_metrics(self, *needed: str) -> tuple[list[dict[str, Any]], list[str]]:
+        """As :meth:`metrics`, and what is wrong with each line that is left out."""
+        return storage.read_lines(self.path / "metrics.jsonl", _measures(needed))
+
+    def forget_after(self, epoch: int, *needed: str) -> list[str]:
+        """Drop the measures and samples of epochs after ``epoch``: they will come again.
+
+        Damaged lines go, too; what was wrong with each is returned.
+        """
+        known, faults = self.checked_metrics(*needed)
+        kept = [line for line in known if line["epoch"] <= epoch]
+        text = "".join(storage.to_json(line) + "\n" for line in kept)
         storage.write_bytes(self.path / "metrics.jsonl", text.encode())
         samples = self.path / "samples.txt"
         if samples.is_file():
             text = samples.read_text(encoding="utf-8", errors="replace")
-            parts = re.split(r"(?m)^(?=== epoch \d+ ==$)", text)
-            starts = [re.match(r"== epoch (\d+) ==", part) for part in parts]
+            parts = re.split(rf"(?m)^(?={_SAMPLE}$)", text)
+            starts = [re.match(_SAMPLE, part) for part in parts]
             old = [p for p, m in zip(parts, starts, strict=True) if m and int(m[1]) <= epoch]
             storage.write_bytes(samples, "".join(old).encode())
+        return faults
 
     def add_sample(self, epoch: int, text: str) -> None:
         """Append something that the model made."""
@@ -223,30 +305,73 @@ class Run:
             ) from error
 
 
-def _measures(line: str) -> dict[str, Any] | None:
-    """A line of metrics; None where it was cut short or damaged."""
-    try:
-        measures = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return measures if isinstance(measures, dict) and "epoch" in measures else None
+def _measures(needed: Sequence[str]) -> schema.Rule:
+    """The rule of a line of metrics. The measures differ by task; what is not finite is null."""
+    value = schema.optional(schema.number(finite=False))
+    known = {
+        "epoch": schema.whole(1), "update": schema.whole(), "seconds": schema.number(0),
+        "loss": schema.number(), "gradient_norm": schema.number(0),
+    }  # fmt: skip
+    required = {name: known.get(name, value) for name in ("epoch", *needed)}
+    return schema.record(required, {**known, "partial": schema.flag}, others=value)
 
 
 def refuse_existing(path: Path) -> None:
     """Raise an error where a new run's folder is there already."""
-    if path.exists():
-        go_on = (
-            f"go on with that run with `resume` {shlex.quote(str(path))}, or "
-            if (path / "config.json").is_file()
-            else ""
-        )
-        raise ElmanError(f"{path} is there already: {go_on}name another folder with `run`.")
+    if not path.exists():
+        return
+    if (path / "checkpoint" / "state.safetensors").is_file():
+        first = f"go on with that run with `resume` {shlex.quote(str(path))}, or "
+    elif path.is_dir() and (not any(path.iterdir()) or (path / "checkpoint").is_dir()):
+        first = "nothing in it can be gone on with: delete it, or "
+    else:
+        first = ""
+    raise ElmanError(f"{path} is there already: {first}name another folder with `run`.")
 
 
 def free_folder(name: str, root: Path = Path("runs")) -> Path:
-    """``runs/name``, or with the next number behind it where that is taken."""
+    """``runs/name``, or with the next number behind it where that is taken or being made."""
     path, k = root / name, 1
-    while path.exists():
+    while path.exists() or _being_made(path):
         k += 1
         path = root / f"{name}-{k}"
     return path
+
+
+# -- a new run, aside -----------------------------------------------------------------------------
+
+_MAKING = ".making"
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_MAKING}")
+
+
+def _being_made(path: Path) -> bool:
+    try:
+        folder = os.open(_aside(path), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _lock(folder)
+    finally:
+        os.close(folder)  # and with it the lock
+
+
+def _lock(folder: int) -> bool:
+    """Take the system's lock on an open folder; false where another process has it."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _is(folder: int, path: Path) -> bool:
+    """Whether an open folder is still the one at ``path``: nobody has moved it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(folder), os.stat(path))
+    except FileNotFoundError:
+        return False

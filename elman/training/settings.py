@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -11,8 +12,11 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from elman.errors import ElmanError, InputError
+from elman.errors import ElmanError, InputError, brief, one_line
 from elman.learning import OPTIMIZERS, SCHEDULES, check_optimizer
+
+# What a setting may be at most where float32 must hold it, and ten times more.
+_FLOAT = 1e31
 
 
 def option(
@@ -72,7 +76,7 @@ class Settings:
                     hint = (
                         f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."
                     )
-                    raise InputError(f"unknown setting {name!r}{hint}")
+                    raise InputError(f"unknown setting {brief(name)}{hint}")
                 merged[plain] = value
         return cls(**merged)
 
@@ -91,23 +95,31 @@ def read_recipe(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ElmanError(f"no recipe {str(path)!r}: name an existing TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ElmanError(f"the recipe {str(path)!r} is not TOML ({error}): mend it.") from error
+    except OSError as error:
+        raise ElmanError(f"the recipe {str(path)!r} cannot be read ({error.strerror}).") from error
+    # Also for what tomllib lets through: integers of too many digits, and nesting too deep.
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
+        raise ElmanError(f"the recipe {str(path)!r} is not TOML ({why}): mend it.") from None
 
 
 @dataclass
 class TrainingSettings(Settings):
     """What every job's training can be told."""
 
-    epochs: int = option(10, "How often to go through the data.", least=1)
+    epochs: int = option(10, "How often to go through the data.", least=1, below=10**12)
     seconds: float | None = option(None, "Stop after this many seconds of training.", above=0)
     optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS))
-    learning_rate: float = option(2e-3, "The optimiser's step size.", above=0)
+    learning_rate: float = option(2e-3, "The optimiser's step size.", above=0, below=_FLOAT)
     momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
-    weight_decay: float = option(0.0, "L2 decay of the weights.", least=0)
-    l1: float = option(0.0, "L1 decay of the weights.", least=0)
+    weight_decay: float = option(
+        0.0, "L2 decay of the weights, not of biases.", least=0, below=_FLOAT
+    )
+    l1: float = option(0.0, "L1 decay of the weights, not of biases.", least=0, below=_FLOAT)
     clip_norm: float = option(1.0, "Clip the gradient's norm to this; 0: never.", least=0)
-    clip_value: float | None = option(None, "Clip each entry of the gradient to this.", above=0)
+    clip_value: float | None = option(
+        None, "Clip each entry of the gradient to this.", above=0, below=_FLOAT
+    )
     schedule: str = option("constant", "How the rate changes.", choices=SCHEDULES)
     warmup: int = option(0, "Updates over which the rate rises to the full one.", least=0)
     division: float = option(4.0, "What the plateau schedule divides the rate by.", above=1)
@@ -137,11 +149,14 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return [_typed(name, item, args[0]) for item in value]
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # of more digits than any float has
+            return math.inf if value > 0 else -math.inf
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     expected = f"a list of {args[0].__name__}" if origin is list else kind.__name__
-    raise InputError(f"{name} must be {_article(expected)}, received {value!r}.")
+    raise InputError(f"{name} must be {_article(expected)}, received {brief(value)}.")
 
 
 def _article(noun: str) -> str:
@@ -157,7 +172,7 @@ def _check(declared: Field[Any], value: Any) -> None:
             continue
         if rules.get("choices") and item not in rules["choices"]:
             raise InputError(
-                f"{name} must be one of {', '.join(rules['choices'])}, received {item!r}."
+                f"{name} must be one of {', '.join(rules['choices'])}, received {brief(item)}."
             )
         bounds: list[tuple[str, str, Callable[[Any, Any], bool]]] = [
             ("least", "at least", lambda a, b: a >= b),
@@ -166,7 +181,12 @@ def _check(declared: Field[Any], value: Any) -> None:
         ]
         for key, words, holds in bounds:
             if rules.get(key) is not None and not holds(item, rules[key]):
-                raise InputError(f"{name} must be {words} {rules[key]}, received {item}.")
+                raise InputError(f"{name} must be {words} {rules[key]}, received {brief(item)}.")
+        # Whatever its bounds: torch counts in 64 bits, and JSON knows no infinity.
+        if isinstance(item, int) and abs(item) >= 2**63:
+            raise InputError(f"{name} must be less than 2**63, received {brief(item)}.")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise InputError(f"{name} must be a finite number, received {item}.")
 
 
 def default_of(declared: Field[Any]) -> Any:

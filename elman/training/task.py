@@ -74,6 +74,12 @@ class Task(ABC):
     def validate(self) -> float | None:
         """The mean loss on held-out data, or None where nothing is held out."""
 
+    def rehearse_evaluation(self) -> None:  # noqa: B027 # a job may do without
+        """Do the first piece of :meth:`validate`, which may need more memory than an update.
+
+        It is done before a training begins, on a copy of the model, and by default nothing.
+        """
+
     @abstractmethod
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """The measures on ``data``, on the held-out data, or else on what was trained on."""

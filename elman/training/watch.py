@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from elman.layers import Recurrent
 from elman.lens.activations import Activity, of_steps
 from elman.lens.flow import GradientFlow, flow_of_last_step, plain
 from elman.lens.unrolled import unrolled
-from elman.training import storage
+from elman.training import schema, storage
 from elman.training.run import Run
 from elman.training.task import Task
 
@@ -125,7 +124,7 @@ class Watch:
                         },
                     }
                 )
-        self.run.append(LOG, json.dumps({"update": update, "cells": cells}) + "\n")
+        self.run.append(LOG, storage.to_json({"update": update, "cells": cells}) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
         """All looks so far."""
@@ -134,7 +133,7 @@ class Watch:
     def forget_after(self, update: int) -> None:
         """Drop the looks at updates from ``update`` on: they will come again."""
         kept = [line for line in self.lines() if line["update"] < update]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        text = "".join(storage.to_json(line) + "\n" for line in kept)
         storage.write_bytes(self.run.path / LOG, text.encode())
 
     def draw(self) -> None:
@@ -154,15 +153,22 @@ def _as(state: Any, dtype: torch.dtype) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log that are whole."""
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:  # cut short by a full disk or an end of the process
-            continue
-        if isinstance(line, dict) and isinstance(line.get("update"), int) and line.get("cells"):
-            lines.append(line)
-    return lines
+    """The lines of a log that are whole: the process, or the disk, may have ended within one."""
+    return storage.read_lines(path, _LINE)[0]
+
+
+_MAYBE = schema.optional(schema.number())
+_CELL = schema.record(
+    {
+        "network": schema.text(), "layer": schema.whole(), "direction": schema.text(),
+        "norms": schema.record(
+            {"all": schema.listed(_MAYBE, least=1)}, others=schema.listed(_MAYBE)
+        ),
+        "verdict": schema.text(), "lag": schema.optional(schema.whole()),
+        "gates": schema.record(
+            {}, others=schema.record({"mean": _MAYBE, "below": _MAYBE, "above": _MAYBE})
+        ),
+        "state_norms": schema.record({}, others=_MAYBE),
+    }
+)  # fmt: skip
+_LINE = schema.record({"update": schema.whole(), "cells": schema.listed(_CELL, least=1)})

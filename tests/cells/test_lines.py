@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 
@@ -69,6 +70,86 @@ class UnknownBlock(Cell):
         return i * z.o  # here
 
 
+class ChangesStateBesideItsOwn(Cell):
+    """What it does to z is nobody's concern, and not the line to be named."""
+
+    net = Affine()
+
+    def step(self, z, h):
+        z *= 0.5
+        z.add_(1)
+        h.mul_(z)  # here
+        return h
+
+
+class ChangesByOut(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return torch.tanh(z, out=h[:, :5].detach())  # here
+
+
+class ReadsProperty(Cell):
+    net = Affine()
+
+    @property
+    def gain(self):
+        return self.scale + 1
+
+    @property
+    def scale(self):
+        return self.hiden_size
+
+    def step(self, z, h):
+        return self.gain * z
+
+
+class Doubles(Cell):
+    state = ("h", "c")
+    net = Affine()
+
+    def step(self, z, h, c):
+        return tanh(z), c.double()  # here
+
+
+class Counts(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return tanh(z).round().long()  # here
+
+
+class Complex(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return torch.complex(z, h)  # here
+
+
+class Narrow(Cell):
+    net = Affine()
+    out = Linear(of="x")
+
+    def step(self, x, h):
+        return tanh(self.out(h))  # here
+
+
+class NamesNoBlocks(Cell):
+    net = Affine()
+
+    def step(self, z, h):
+        return tanh(z.i)  # here
+
+
+class SpeaksOfMemory(Cell):
+    """As PyTorch does of a tensor whose elements share a place."""
+
+    net = Affine()
+
+    def step(self, z, h):
+        return z[:1, :1].expand(2, 5).copy_(h)  # here
+
+
 def line_of(cell: type[Cell]) -> str:
     """Where the comment stands."""
     step = next(vars(kind)["step"] for kind in cell.__mro__ if "step" in vars(kind))
@@ -94,6 +175,14 @@ def run(rnn: Recurrent, how: str) -> None:
         (InItsBase, ["returned h of shape (2, 10)", "expected (2, 5)"]),
         (Mismatched, ["failed", "x (2, 3), h (2, 5)", "RuntimeError", "mend that line"]),
         (UnknownBlock, ["failed", "no block 'o'", "i, f"]),
+        (ChangesStateBesideItsOwn, ["changes h in place"]),
+        (ChangesByOut, ["changes h in place"]),
+        (Doubles, ["returned c as torch.float64", "torch.float32", "c.to(z.dtype)"]),
+        (Counts, ["returned h as torch.int64", "torch.float32", "h.to(z.dtype)"]),
+        (Complex, ["returned h as torch.complex64", "real numbers"]),
+        (Narrow, ["failed", "self.out multiplies what is 3 wide", "shape (2, 5)"]),
+        (NamesNoBlocks, ["failed", "'Tensor' object has no attribute 'i'", "Affine('i …')"]),
+        (SpeaksOfMemory, ["failed", "single memory location", "mend that line"]),
     ],
 )
 def test_mistakes_are_refused_with_their_line(cell, words, how):
@@ -133,9 +222,8 @@ class ChangesItsOwn(Cell):
     net = Affine()
 
     def step(self, z, h):
-        y = tanh(z)
-        y += 0.5 * h  # here
-        return y
+        z *= 0.5
+        return tanh(z + h)
 
 
 class Sums(Cell):
@@ -164,9 +252,8 @@ class Casts(Cell):
     ("cell", "words"),
     [
         (Asks, ["value of the data", "torch.where"]),
-        (ChangesItsOwn, ["in place", "compute a new one"]),
         (Sums, ["aten::cumsum has no kernel"]),
-        (Transforms, ["has no kernel"]),
+        (Transforms, ["torch.complex64"]),
         (Casts, ["torch.float16"]),
     ],
 )
@@ -187,6 +274,15 @@ def test_what_has_no_kernel_falls_back_with_one_warning(cell, words, agree):
         agree(rnn(x), y, 0.0)
 
 
+def test_a_step_may_change_what_it_has_made_itself(agree):
+    rnn = Recurrent(ChangesItsOwn(3, 5))
+    assert rnn.engine == "native"
+    x = torch.randn(4, 2, 3)
+    y = rnn(x)
+    with elman.engine("reference"):
+        agree(rnn(x), y, 1e-6)
+
+
 def test_no_memory_is_no_mistake_of_the_cell():
     class Greedy(Cell):
         net = Affine()
@@ -196,3 +292,61 @@ def test_no_memory_is_no_mistake_of_the_cell():
 
     with elman.engine("reference"), pytest.raises(RuntimeError, match="out of memory"):
         run(Recurrent(Greedy(3, 5)), "forward")
+
+
+@pytest.mark.parametrize("how", ["forward", "step"])
+def test_a_property_that_fails_is_told_and_not_that_there_is_none(how):
+    """nn.Module says of each property that raises an AttributeError that the cell has none."""
+    with pytest.raises(elman.InputError, match="no attribute 'hiden_size'") as error:
+        run(Recurrent(ReadsProperty(3, 5)), how)
+    line = ReadsProperty.scale.fget.__code__.co_firstlineno + 2
+    assert f"({__file__}:{line})" in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_a_state_of_another_type_than_the_weights(engine):
+    """``torch.where`` of two numbers is of PyTorch's default type, whatever the cell's."""
+
+    class Fires(Cell):
+        net = Affine()
+
+        def step(self, z, h):
+            return torch.where(z > 0, 1.0, 0.0)  # here
+
+    x = torch.randn(4, 2, 3)
+    with elman.engine(engine):
+        assert Recurrent(Fires(3, 5))(x)[0].dtype == torch.float32
+        with pytest.raises(elman.InputError) as error:
+            Recurrent(Fires(3, 5)).double()(x.double())
+    for word in ("returned h as torch.float32", line_of(Fires), "torch.float64", "h.to(z.dtype)"):
+        assert word in str(error.value)
+
+
+def test_what_the_caller_gives_is_not_the_steps_fault():
+    rnn = Recurrent(TooWide(3, 5))
+    with elman.engine("reference"):
+        with pytest.raises(elman.InputError, match=r"^x must have the weights' dtype"):
+            rnn.step(torch.randn(2, 3).double())
+        with pytest.raises(elman.InputError, match=r"^the state.* must have the weights' dtype"):
+            rnn.step(torch.randn(2, 3), torch.zeros(1, 2, 5).double())
+
+
+def test_a_step_behind_a_decorator_has_its_line():
+    def logged(function):
+        @functools.wraps(function)
+        def call(*args):
+            return function(*args)
+
+        return call
+
+    class Decorated(Cell):
+        net = Affine()
+
+        @logged
+        def step(self, z, h):
+            return z[..., :1]
+
+    with pytest.raises(elman.InputError) as error:
+        run(Recurrent(Decorated(3, 5)), "forward")
+    line = inspect.unwrap(Decorated.step).__code__.co_firstlineno + 2
+    assert f"{__file__}:{line}" in str(error.value)

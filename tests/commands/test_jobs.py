@@ -289,6 +289,21 @@ def test_texts_that_cannot_be_used(book, elman, what):
         (["--optimizer", "rprop", "--weight-decay", "1"], "rprop has no --weight-decay"),
         (["--prompt", "日本"], "never seen: '日', '本'"),
         (["--sample-temperature", "inf"], "--sample-temperature must be less than 100"),
+        (["--hidden", str(2**63)], "hidden must be less than 2147483648, received 92233"),
+        (["--hidden", str(2**31 - 1)], "hidden or layers"),
+        (["--hidden", "300000"], "the model's weights and their gradients need"),
+        (["--layers", str(2**63)], "layers must be less than 10000"),
+        (["--embedding", str(2**63)], "embedding must be less than 2147483648"),
+        (
+            ["--epochs", "9" * 400],
+            "epochs must be less than 1000000000000, received",
+        ),
+        (["--epochs", "9" * 5000], "epochs must be"),
+        (["--learning-rate", "1e400"], "--learning-rate must be less than 1e+31, received inf"),
+        (["--learning-rate", "1e300"], "--learning-rate must be less than 1e+31"),
+        (["--clip-norm", "nan"], "--clip-norm must be at least 0, received nan"),
+        (["--seconds", "inf"], "seconds must be a finite number, received inf"),
+        (["--min-count", "99999"], "no token is there more than 270 times"),
     ],
 )
 def test_settings_that_cannot_be_used(book, elman, arguments, words):

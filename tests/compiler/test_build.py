@@ -290,13 +290,25 @@ def test_the_status_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch):
     assert found["engine"] == "torch and reference"
 
 
-def test_a_known_cell_waits_for_no_import():
+def test_a_first_use_waits_for_no_import():
     """Of what PyTorch imports only when asked, the least costs half a second."""
     code = (
         "import sys, torch, elman\n"
-        "network = elman.Recurrent(elman.cells.GRUResetBefore(3, 4))\n"
-        "network(torch.randn(2, 1, 3))[0].sum().backward()\n"
-        "assert network.engine == 'native'\n"
+        "import torch.nn.functional as F\n"
+        "class Own(elman.Cell):\n"
+        "    net = elman.Affine('a b')\n"
+        "    def step(self, z, h):\n"
+        "        v = F.softplus(z.a) * F.hardsigmoid(z.b) + F.layer_norm(h, h.shape[-1:])\n"
+        "        return torch.lerp(h, F.gelu(v), F.hardtanh(v, 0.0, 1.0))\n"
+        "for cell in (elman.cells.GRUResetBefore(3, 4), Own(3, 4)):\n"
+        "    network = elman.Recurrent(cell)\n"
+        "    network(torch.randn(2, 1, 3))[0].sum().backward()\n"
+        "    assert network.engine == 'native'\n"
+        "class Without(Own):\n"
+        "    def step(self, z, h):\n"
+        "        return torch.special.i0(h).cumsum(-1) + z.a\n"
+        "network = elman.Recurrent(Without(3, 4))\n"
+        "assert network.engine == 'reference'\n"
         "assert not {'sympy', 'torch._dynamo', 'torch._inductor'} & sys.modules.keys()\n"
     )
     root = str(Path(build.__file__).parents[2])

@@ -348,3 +348,43 @@ def test_memory_that_the_step_hides_is_refused(x):
 def test_empty_batches_and_sequences(network):
     assert network(torch.randn(0, 3, 4))[0].shape == (0, 3, 6)
     assert network(torch.randn(5, 0, 4))[0].shape == (5, 0, 6)
+
+
+def test_outputs_changed_in_place_wherever_saved_values_go(network, x):
+    """What is saved may be moved, dropped, or read twice; the gradient is that of y as it was."""
+    weights = list(network.parameters())
+
+    def loss(y):
+        return torch.relu_(y).square().sum()
+
+    expected = torch.autograd.grad(torch.relu(network(x)[0]).square().sum(), weights)
+    with torch.autograd.graph.save_on_cpu():
+        y, _ = network(x)
+    moved = torch.autograd.grad(loss(y), weights)
+    y = torch.utils.checkpoint.checkpoint(lambda x: network(x)[0], x, use_reentrant=False)
+    dropped = torch.autograd.grad(loss(y), weights)
+    once = loss(network(x)[0])
+    torch.autograd.grad(once, weights, retain_graph=True)
+    again = torch.autograd.grad(once, weights)
+    twice = torch.autograd.grad(loss(network(x)[0]), weights, create_graph=True)
+    for found in (moved, dropped, again, twice):
+        torch.testing.assert_close(found, expected)
+
+
+def test_what_counts_changes_holds_no_memory(network, x):
+    y, _ = network(x)
+    node = y.grad_fn
+    while not hasattr(node, "counter"):
+        node = node.next_functions[0][0]
+    assert node.counter.untyped_storage().nbytes() == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_steps_are_seen_by_modes(network, x):
+    """The fast path writes into memory that no mode sees: fakes would be read as numbers."""
+    from torch._subclasses import FakeTensorMode
+
+    state = network.initial_state(3)
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        y, _ = network.step(mode.from_tensor(x[0]), state)
+    assert type(y).__name__ == "FakeTensor"

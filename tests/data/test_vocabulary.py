@@ -158,6 +158,12 @@ def test_damaged_json(content):
         Vocabulary.from_json(content)
 
 
+@pytest.mark.parametrize("kind", ["character", "word", "whitespace"])
+def test_a_vocabulary_of_nothing_but_unknowns_is_refused(kind):
+    with pytest.raises(InputError, match="no token is there more than 3 times"):
+        Vocabulary.build(["a b a a"], kind, min_count=99)
+
+
 def test_arguments_out_of_range():
     with pytest.raises(InputError, match="kind is 'letter', expected one of character"):
         Vocabulary.build(["a"], "letter")

@@ -277,3 +277,38 @@ def test_reversed_twice_is_itself(kind, plan, padded, marked, agree, gradients, 
         gradients(twice, [x, *leaves(state), *other[half:], *other[:half]]),
         gradients(once, [x, *leaves(state), *rnn.parameters()]),
     )
+
+
+@pytest.mark.filterwarnings("ignore::elman.EngineWarning")
+@pytest.mark.parametrize(("batched", "learned"), [(True, False), (False, True)])
+@pytest.mark.parametrize("grad", [True, False])
+def test_steps_with_resets_are_the_sequence_with_resets(kind, learned, grad, batched, agree):
+    """On the streaming path and cell by cell; a row starts anew before its step is read."""
+    rnn = elman.Recurrent(kind(3, 4), 2, learn_initial_state=learned)
+    with torch.no_grad():
+        for name, parameter in rnn.named_parameters():
+            if name.startswith("initial"):
+                parameter.normal_()
+    x = torch.randn((6, 3, 3) if batched else (6, 3), dtype=torch.float64)
+    resets = torch.rand(x.shape[:-1]) < 0.4
+    with torch.set_grad_enabled(grad):
+        state, outputs = None, []
+        for row, done in zip(x, resets, strict=True):
+            y, state = rnn.step(row, state, resets=done)
+            outputs.append(y)
+        expected, last = rnn(x, resets=resets)
+    agree((torch.stack(outputs), state), (expected, last))
+
+
+def test_steps_with_resets_of_states_that_are_lost(agree):
+    """What a row held, NaN included, does not matter once it starts anew."""
+    x = torch.randn(2, 3, dtype=torch.float64)
+    for learned in (False, True):
+        rnn = elman.LSTM(3, hidden_sizes=[4, 5], learn_initial_state=learned, dtype=torch.float64)
+        _, state = rnn.step(x)
+        spoiled = tuple(tuple(s.detach().clone() for s in part) for part in state)
+        for part in spoiled:
+            for s in part:
+                s[1] = torch.nan
+        y, _ = rnn.step(x, spoiled, resets=torch.tensor([False, True]))
+        agree(y, torch.stack([rnn.step(x, state)[0][0], rnn.step(x)[0][1]]))

@@ -42,13 +42,19 @@ def raises(call, *words: str) -> None:
         (lambda: elman.LSTM(4, 6, 0), ["layers", "positive integer", "0"]),
         (lambda: elman.LSTM(4, 6, -1), ["layers", "positive integer", "-1"]),
         (lambda: elman.LSTM(4, 6, 1.5), ["layers", "positive integer", "1.5"]),
-        (lambda: elman.LSTM(4, 6, dropout=1.5), ["dropout", "[0, 1)", "1.5"]),
-        (lambda: elman.LSTM(4, 6, dropout=-0.1), ["dropout", "[0, 1)", "-0.1"]),
+        (lambda: elman.LSTM(4, 6, dropout=1.5), ["dropout", "[0, 1]", "1.5"]),
+        (lambda: elman.LSTM(4, 6, dropout=-0.1), ["dropout", "[0, 1]", "-0.1"]),
         (lambda: elman.LSTM(4, 6, skip="dense"), ["skip", "'residual', 'highway'", "'dense'"]),
         (lambda: elman.LSTM(4, 6, return_states="c"), ["return_states", "'last', 'all'", "'c'"]),
         (lambda: elman.LSTM(4, 6, proj_size=6), ["proj_size", "5", "6"]),
         (lambda: elman.RNN(4, 6, nonlinearity="elu"), ["nonlinearity", "tanh, relu", "'elu'"]),
         (lambda: elman.GRU(4, 6, forget_bias=1.0), ["GRU", "no block 'f'"]),
+        (lambda: elman.GRU(4, 6, proj_size=2), ["GRU takes no proj_size", "only LSTM"]),
+        (lambda: elman.RNN(4, 6, proj_size=2), ["RNN takes no proj_size", "only LSTM"]),
+        (lambda: elman.GRU(4, 6, nonlinearity="relu"), ["GRU has no option 'nonlinearity'"]),
+        (lambda: elman.LSTM(4, 6, dropout="a"), ["dropout must be a number", "'a'"]),
+        (lambda: elman.LSTM(4, 6, 1, "yes"), ["bias must be True or False", "'yes'"]),
+        (lambda: elman.LSTM(4, 6.0), ["hidden_size must be a positive integer", "6.0"]),
         (lambda: elman.LSTM(4, 6, bias=False, forget_bias=1.0), ["'f'", "bias"]),
     ],
 )
@@ -98,6 +104,59 @@ def test_constructors(make, words):
 )
 def test_calls(call, words):
     raises(call, *words)
+
+
+DOUBLE = {"x": X.double(), "state": (torch.zeros(2, 3, 6).double(),) * 2}
+
+
+@pytest.mark.parametrize("engine", ["auto", "native", "torch", "reference"])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda n: n(X.double()), ["x must have the weights' dtype torch.float32", "float64"]),
+        (lambda n: n.step(X[0].double()), ["x must have the weights' dtype", "torch.float64"]),
+        (lambda n: n(X, DOUBLE["state"]), ["the state must have the weights' dtype", "float64"]),
+        (lambda n: n.step(X[0], DOUBLE["state"]), ["the state must have", "float64"]),
+        (lambda n: n(X.to("meta")), ["x must lie on cpu", "received meta"]),
+        (lambda n: n.step(X[0].to("meta")), ["x must lie on cpu", "received meta"]),
+        (lambda n: n(X.long()), ["torch.int64", "torch.float32"]),
+        (lambda n: n.step(X[0].long()), ["torch.int64", "torch.float32"]),
+        (lambda n: n(X.to_sparse()), ["dense", "sparse", "x.to_dense()"]),
+        (lambda n: n.step(X[0].to_sparse()), ["dense", "sparse", "x.to_dense()"]),
+    ],
+)
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_the_caller_does_wrong_is_not_the_cells_fault(engine, call, words, grad):
+    """A wrong type was reported as a line of elman's own cell, to be mended."""
+    with elman.engine(engine), torch.set_grad_enabled(grad):
+        network = lstm()
+        raises(lambda: call(network), *words)
+        with pytest.raises(elman.InputError) as error:
+            call(network)
+    assert "mend that line" not in str(error.value)
+    assert ".py" not in str(error.value)
+
+
+def test_weights_that_differ_among_themselves():
+    network = elman.GRU(4, 6)
+    network.weight_hh_l0 = torch.nn.Parameter(network.weight_hh_l0.detach().double())
+    with elman.engine("reference"):
+        raises(lambda: network(X), "weight_hh is torch.float64", "weight_ih is torch.float32")
+        raises(lambda: network.step(X[0]), "weight_hh is torch.float64", ".to(…)")
+
+
+@pytest.mark.parametrize(
+    ("resets", "words"),
+    [
+        (torch.zeros(3), ["resets must be bool of shape (3,)", "torch.float32 of shape (3,)"]),
+        (torch.zeros(2, dtype=torch.bool), ["bool of shape (3,)", "of shape (2,)"]),
+        ([True] * 3, ["resets must be a tensor, bool of shape (3,)", "list"]),
+    ],
+)
+def test_resets_of_a_step(resets, words):
+    network = lstm()
+    raises(lambda: network.step(X[0], network.initial_state(3), resets=resets), *words)
+    raises(lambda: network.step(X[0], resets=resets), *words)
 
 
 def zeros(*shape: int) -> torch.Tensor:

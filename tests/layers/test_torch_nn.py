@@ -218,3 +218,109 @@ def test_the_other_convention_of_the_gru(agree):
     agree(rnn(x), same(x), 0.0)
     with pytest.raises(RuntimeError, match="weight_ih_candidate_l0"):
         rnn.load_state_dict(nn.GRU(3, 4, 2).state_dict())
+
+
+# -- what else there is of torch.nn's layers ----------------------------------------------------
+
+
+def test_everything_that_torch_nn_shows_is_there(name):
+    ours, theirs = (layer(3, 4, 2, bidirectional=True) for layer in LAYERS[name])
+    assert set(dir(theirs)) <= set(dir(ours))
+    for attribute in ("mode", "proj_size", "_all_weights", "_flat_weights_names", "dropout"):
+        assert getattr(ours, attribute) == getattr(theirs, attribute)
+    for own, other in zip(ours.all_weights, theirs.all_weights, strict=True):
+        assert [w.shape for w in own] == [w.shape for w in other]
+    held = list(ours.parameters())
+    for weights in (ours._flat_weights, [w for own in ours.all_weights for w in own]):
+        assert all(a is b for a, b in zip(weights, held, strict=True))
+    assert [reference() for reference in ours._flat_weight_refs] == ours._flat_weights
+
+
+def test_they_are_recurrent_layers_to_who_looks_for_them(name):
+    """But not ``torch.nn.LSTM``: PyTorch's compiler refuses those."""
+    ours = LAYERS[name][0](3, 4)
+    assert isinstance(ours, nn.RNNBase)
+    assert not isinstance(ours, (nn.LSTM, nn.GRU, nn.RNN))
+
+
+def test_the_arguments_checks_of_torch_nn(name, leaves):
+    ours, theirs = (layer(3, 4, 2, batch_first=True) for layer in LAYERS[name])
+    x = torch.randn(2, 5, 3)
+    state = theirs(x)[1]
+    for network in (ours, theirs):
+        network.check_forward_args(x, state, None)
+        with pytest.raises(RuntimeError, match="input_size"):
+            network.check_input(x[..., :2], None)
+        with pytest.raises(RuntimeError, match="hidden"):
+            wrong = [s[:1] for s in leaves(state)]
+            network.check_forward_args(x, wrong if name == "LSTM" else wrong[0], None)
+    assert ours.get_expected_hidden_size(x, None) == theirs.get_expected_hidden_size(x, None)
+
+
+def test_arguments_by_torchs_names_and_ours(name, agree):
+    ours, theirs = pair(name, BASE)
+    x, state = torch.randn(5, 2, 3).double(), ours.initial_state(2)
+    state = States.map(torch.randn_like, state)
+    expected = theirs(input=x, hx=state)
+    for arguments in ({"input": x, "hx": state}, {"x": x, "state": state}, {"x": x, "hx": state}):
+        agree(ours(**arguments), expected)
+    agree(ours(x, hx=state), expected)
+    for twice in ({"x": x}, {"hx": state, "state": state}):
+        with pytest.raises(elman.InputError, match="two names for one thing"):
+            ours(x, **twice)
+
+
+def test_dropout_of_everything(name):
+    ours, theirs = (layer(3, 4, 2, dropout=1.0) for layer in LAYERS[name])
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(ours(x)[0], theirs(x)[0])
+    variational = LAYERS[name][0](3, 4, 2, dropout=1.0, variational=True)
+    variational.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(variational(x)[0], theirs(x)[0])
+
+
+def test_sizes_of_numpy(name):
+    numpy = pytest.importorskip("numpy")
+    plain = LAYERS[name][0](3, 4, 2, bidirectional=True)
+    sized = LAYERS[name][0](
+        numpy.int64(3), numpy.int32(4), numpy.uint8(2), dropout=numpy.float32(0.0),
+        bias=numpy.True_, batch_first=numpy.False_, bidirectional=numpy.True_,
+    )  # fmt: skip
+    assert type(sized.hidden_size) is type(sized.input_size) is type(sized.num_layers) is int
+    sized.load_state_dict(plain.state_dict())
+    assert sized.cells[1].hidden_size == 4
+    torch.testing.assert_close(sized(torch.ones(2, 1, 3)), plain(torch.ones(2, 1, 3)))
+
+
+def test_sizes_of_numpy_for_a_layer_each():
+    numpy = pytest.importorskip("numpy")
+    rnn = elman.LSTM(3, hidden_sizes=[numpy.int64(4), numpy.int64(5)])
+    assert [type(cell.hidden_size) for cell in rnn.cells] == [int, int]
+    assert elman.LSTM(3, 4, proj_size=numpy.int64(2))(torch.ones(2, 1, 3))[0].shape == (2, 1, 2)
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+@pytest.mark.parametrize("form", ["batched", "unbatched", "batch first", "lengths"])
+def test_outputs_changed_in_place(name, engine, form, gradients):
+    """The gradient needs the output as it was: ``relu(y, inplace=True)`` changes what was saved."""
+    rnn = LAYERS[name][0](3, 4, 2, batch_first=form == "batch first", dtype=torch.float64)
+    x = torch.randn((5, 3) if form == "unbatched" else (5, 2, 3), dtype=torch.float64)
+    options = {"lengths": [5, 3]} if form == "lengths" else {}
+    found = []
+    for change in (nn.functional.relu, nn.functional.relu_):
+        with elman.engine(engine):
+            y, state = rnn(x, **options)
+        found.append(gradients((change(y), state), list(rnn.parameters())))
+    for plain, changed in zip(*found, strict=True):
+        torch.testing.assert_close(changed, plain)
+
+
+def test_states_share_no_memory_with_outputs(kind, leaves):
+    rnn = elman.Recurrent(kind(3, 4), hidden_sizes=[4, 5])
+    with torch.no_grad():
+        for every in ("last", "all"):
+            y, state = rnn(torch.randn(5, 2, 3, dtype=torch.float64), return_states=every)
+            before = [s.clone() for s in leaves(state)]
+            y.fill_(7.0)
+            assert all(torch.equal(a, b) for a, b in zip(leaves(state), before, strict=True))

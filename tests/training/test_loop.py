@@ -168,7 +168,7 @@ def test_after_divergence_the_checkpoint_is_finite(train, tmp_path):
 
 def test_a_checkpoint_of_other_settings(train):
     train("run", stop_at=5)
-    with pytest.raises(ElmanError, match="does not fit its settings"):
+    with pytest.raises(ElmanError, match="does not fit the settings of its run"):
         _, folder = train("run2", stop_at=5, hidden=16)
         target = folder.path / "checkpoint" / "state.safetensors"
         source = folder.path.parent / "run" / "checkpoint" / "state.safetensors"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -36,12 +38,45 @@ def test_a_list_is_not_shared_between_jobs():
     assert second.sizes == [1]
 
 
+NUMERIC = [
+    (f.name, kind)
+    for f in fields(LanguageModelSettings)
+    for kind in (int, float)
+    if kind in (get_type_hints(LanguageModelSettings)[f.name], *get_args(
+        get_type_hints(LanguageModelSettings)[f.name]
+    ))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), NUMERIC)
+def test_no_setting_takes_a_number_that_torch_cannot(name, kind):
+    listed = name == "hidden_sizes"
+    integers = (2**63, -(2**63) - 1, 1.5) if kind is int else (10**400, -(10**400))
+    for value in (*integers, 10**5000, math.inf, -math.inf, math.nan):
+        with pytest.raises(InputError, match=f"^{name} must be ") as caught:
+            LanguageModelSettings.of({name: [value] if listed else value})
+        assert len(str(caught.value)) < 120
+        assert "\n" not in str(caught.value)
+
+
+SIZES = ["hidden", "layers", "embedding", "batch", "steps", "sample_length", "hidden_sizes"]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_bounded_by_what_any_machine_has(name):
+    value = 2**31
+    with pytest.raises(InputError, match=f"^{name} must be less than .*, received 2147483648"):
+        LanguageModelSettings.of({name: [value] if name == "hidden_sizes" else value})
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"rate": 0}, "rate must be more than 0, received 0"),
         ({"rate": 1.0}, "rate must be less than 1, received 1"),
         ({"sizes": [4, 0]}, "sizes must be at least 1, received 0"),
+        ({"name": "c" * 999}, r"received 'c+\.\.\.c+'\.$"),
+        ({"z\n" * 999: 1}, r"unknown setting 'z.*\.\.\..*'; known"),
         ({"sizes": 4}, "sizes must be a list of int, received 4"),
         ({"name": "c"}, "name must be one of a, b, received 'c'"),
         ({"limit": 1}, "limit must be at least 2, received 1"),
@@ -71,3 +106,22 @@ def test_recipes(tmp_path):
         read_recipe(recipe)
     with pytest.raises(ElmanError, match="no recipe"):
         read_recipe(tmp_path / "none.toml")
+    with pytest.raises(ElmanError, match="cannot be read"):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a = " + "[" * 10_000, "nested too deeply"),
+        ("epochs = " + "9" * 5000, "Exceeds the limit"),
+        (b"a = '\xff'", "codec can't decode"),
+    ],
+)
+def test_recipes_that_cannot_be_used(tmp_path, content, words):
+    recipe = tmp_path / "r.toml"
+    recipe.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ElmanError, match=rf"is not TOML \(.*{words}.*\): mend it") as caught:
+        read_recipe(recipe)
+    assert len(str(caught.value).replace(str(recipe), "")) < 280
+    assert "\n" not in str(caught.value)

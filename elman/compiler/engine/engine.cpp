@@ -15,19 +15,18 @@ void run_rows(const Program& p, int threads) {
   const long rounds = (per_thread + kChunk - 1) / kChunk;
   const long chunks = std::min(p.batch, rounds * threads);
   const auto work = [&](long chunk) {
-    Team alone;
-    Worker(p, alone, 0, p.batch * chunk / chunks, p.batch * (chunk + 1) / chunks).run();
+    Barrier alone;
+    Worker(p, alone, 0, 1, p.batch * chunk / chunks, p.batch * (chunk + 1) / chunks).run();
   };
   parallel_for(threads, chunks, work);
 }
 
 // All threads on the same rows, one program after the other.
 void run_team(Program* const* programs, long count, int threads) {
-  Team team;
+  Barrier barrier;
   parallel(threads, [&](long member, long members) {
-    if (member == 0) team.start(members);
-    meet_all(members);
-    for (long i = 0; i < count; ++i) Worker(*programs[i], team, member, 0, programs[i]->batch).run();
+    for (long i = 0; i < count; ++i)
+      Worker(*programs[i], barrier, member, members, 0, programs[i]->batch).run();
   });
 }
 
@@ -49,8 +48,9 @@ void elman_step(Stack* stack) {
     run_team(stack->layers, stack->count, static_cast<int>(stack->threads));
     return;
   }
-  Team alone;
-  for (long i = 0; i < stack->count; ++i) Worker(*stack->layers[i], alone, 0, 0, stack->layers[i]->batch).run();
+  Barrier alone;
+  for (long i = 0; i < stack->count; ++i)
+    Worker(*stack->layers[i], alone, 0, 1, 0, stack->layers[i]->batch).run();
 }
 
 long elman_packed_size(long depth, long columns) { return packed_size(depth, columns); }
@@ -97,9 +97,9 @@ void elman_scan(const Scan* s, long backward, long threads) {
     run_scan(*s, backward, 0, blocks);
     return;
   }
-#pragma omp parallel for num_threads(parts)
-  for (long i = 0; i < parts; ++i)
+  parallel_for(parts, parts, [&](long i) {
     run_scan(*s, backward, blocks * i / parts, blocks * (i + 1) / parts);
+  });
 }
 
 long elman_vector_bytes() { return kBytes; }

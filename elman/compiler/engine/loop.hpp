@@ -5,15 +5,15 @@
 
 #include "product.hpp"
 #include "program.hpp"
-#include "team.hpp"
+#include "barrier.hpp"
 
 namespace elman {
 
-// One thread's part of a team's work on the rows from `begin` to `end`.
+// One member's part of a team's work on the rows from `begin` to `end`.
 class Worker {
  public:
-  Worker(const Program& p, Team& team, int member, long begin, long end)
-      : p_(p), team_(team), member_(member), begin_(begin), end_(end),
+  Worker(const Program& p, Barrier& barrier, long member, long members, long begin, long end)
+      : p_(p), barrier_(barrier), member_(member), members_(members), begin_(begin), end_(end),
         before_(p.state_count), after_(p.state_count), base_(p.buffer_count) {
     for (long s = 0; s < p.stage_count; ++s)
       for (long f = 0; f < p.stages[s].functions; ++f)
@@ -34,8 +34,8 @@ class Worker {
 
  private:
   // The rows of this member, where work is shared by rows.
-  long my_begin() const { return begin_ + (end_ - begin_) * member_ / team_.members(); }
-  long my_end() const { return begin_ + (end_ - begin_) * (member_ + 1) / team_.members(); }
+  long my_begin() const { return begin_ + (end_ - begin_) * member_ / members_; }
+  long my_end() const { return begin_ + (end_ - begin_) * (member_ + 1) / members_; }
 
   bool dead(long t, long b) const { return p_.lengths && t >= p_.lengths[b]; }
   bool again(long t, long b) const { return p_.resets && p_.resets[t * p_.batch + b]; }
@@ -90,12 +90,13 @@ class Worker {
       }
     }
     if (p_.backward && some_dead) keep_passing(t);
-    if (copied) team_.meet();
+    if (copied) barrier_.meet(members_);
     for (long i = 0; i < p_.buffer_count; ++i) {
       const Buffer& b = p_.buffers[i];
       base_[i] = b.place == kFixed ? b.data + t * b.step
                                    : (b.place == kBefore ? before_[b.state] : after_[b.state]);
     }
+    time_ = t;
     some_dead_ = some_dead;
     some_again_ = some_again;
   }
@@ -124,17 +125,17 @@ class Worker {
 
   void stage(const Stage& stage) {
     for (long i = 0; i < stage.products; ++i) multiply(p_.products[stage.first_product + i]);
-    if (stage.products) team_.meet();
+    if (stage.products) barrier_.meet(members_);
     for (long i = 0; i < stage.functions; ++i) apply(p_.functions[stage.first_function + i]);
-    if (stage.functions) team_.meet();
+    if (stage.functions) barrier_.meet(members_);
   }
 
   // Rows in equal groups of at most kRows, columns in blocks; each member takes a run of them.
   void multiply(const Product& product) {
     const long groups = (end_ - begin_ + kRows - 1) / kRows;
     const long items = blocks(product.columns) * groups;
-    const long first = items * member_ / team_.members();
-    const long last = items * (member_ + 1) / team_.members();
+    const long first = items * member_ / members_;
+    const long last = items * (member_ + 1) / members_;
     if (groups == 1) return multiply(product, first, last, 0, 1, 1);
     for (long item = first; item < last;) {
       const long block = item / groups, end = std::min(last, (block + 1) * groups);
@@ -164,16 +165,15 @@ class Worker {
   }
 
   void apply(const Function& f) {
-    const int members = team_.members();
     long from = begin_, to = end_, begin = 0, end = f.width;
-    if (members > 1) {
-      if (f.whole_rows || end_ - begin_ >= members) {
+    if (members_ > 1) {
+      if (f.whole_rows || end_ - begin_ >= members_) {
         from = my_begin();
         to = my_end();
       } else {
         const long vectors = (f.width + N - 1) / N;
-        begin = std::min(f.width, vectors * member_ / members * N);
-        end = std::min(f.width, vectors * (member_ + 1) / members * N);
+        begin = std::min(f.width, vectors * member_ / members_ * N);
+        end = std::min(f.width, vectors * (member_ + 1) / members_ * N);
         if (begin == end) return;
       }
     }
@@ -183,7 +183,8 @@ class Worker {
       pointers_[i] = base_[f.buffers[i]] + from * b.row + f.offsets[i];
     }
     for (long b = from; b < to; ++b) {
-      f.run(pointers_.data(), begin, end);
+      // A row past its end is not computed: what it would read may lie outside a function's domain.
+      if (!some_dead_ || !dead(time_, b)) f.run(pointers_.data(), begin, end);
       for (long i = 0; i < f.slots; ++i) pointers_[i] += strides_[i];
     }
   }
@@ -211,7 +212,7 @@ class Worker {
         }
       }
     }
-    team_.meet();
+    barrier_.meet(members_);
   }
 
   void keep_last() {
@@ -226,14 +227,14 @@ class Worker {
   }
 
   const Program& p_;
-  Team& team_;
-  const int member_;
+  Barrier& barrier_;
+  const long member_, members_;
   const long begin_, end_;
   std::vector<real*> before_, after_, base_;
   std::vector<real*> pointers_;
   std::vector<long> strides_;
   std::vector<real> passing_;
-  long slots_ = 0;
+  long slots_ = 0, time_ = 0;
   bool some_dead_ = false, some_again_ = false;
 };
 

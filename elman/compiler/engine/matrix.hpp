@@ -10,6 +10,7 @@
 
 #include "pool.hpp"
 #include "product.hpp"
+#include "barrier.hpp"
 
 namespace elman {
 
@@ -46,7 +47,8 @@ struct MatrixProduct {
   void run(long threads) const {
     if (rows * depth * columns < 1 << 16) threads = 1;
     const Space packed(packed_size(piece(), std::min(columns, kWide * kBlock)));
-    parallel(threads, [&](long member, long members) { work(member, members, packed.data()); });
+    Barrier barrier;
+    parallel(threads, [&](long member, long members) { work(member, members, packed.data(), barrier); });
   }
 
  private:
@@ -55,7 +57,7 @@ struct MatrixProduct {
   long groups() const { return (rows + kRows - 1) / kRows; }
   long row(long group) const { return rows * group / groups(); }
 
-  void work(long member, long members, real* b_packed) const {
+  void work(long member, long members, real* b_packed, Barrier& barrier) const {
     const bool turned = a.across != 1;
     const Space a_packed(turned ? kTall * kRows * piece() : 0);
     const long all = blocks(columns), parts = (all + kWide - 1) / kWide;
@@ -72,7 +74,7 @@ struct MatrixProduct {
         const long deep = std::min(piece(), depth - k);
         real* packed = b_packed - from * kBlock * deep;
         pack(b.data + k * b.down, b.down, b.across, deep, columns, packed, first_pack, last_pack);
-        meet_all(members);
+        barrier.meet(members);
         for (long group = first_group; group < last_group; group += kTall) {
           const long end = std::min(last_group, group + kTall);
           if (turned) pack_groups(group, end, k, deep, a_packed.data());
@@ -81,7 +83,7 @@ struct MatrixProduct {
               tile(g, block, k, deep, turned ? a_packed.data() + (g - group) * kRows * piece() : nullptr,
                    packed);
         }
-        meet_all(members);
+        barrier.meet(members);
       }
     }
   }

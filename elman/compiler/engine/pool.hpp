@@ -6,7 +6,6 @@
 
 extern "C" {
 void GOMP_parallel(void (*work)(void*), void* data, unsigned threads, unsigned flags);
-void GOMP_barrier();
 int omp_get_thread_num();
 int omp_get_num_threads();
 }
@@ -23,11 +22,6 @@ void parallel(long threads, Work work) {
   }
   GOMP_parallel([](void* data) { (*static_cast<Work*>(data))(long{omp_get_thread_num()}, long{omp_get_num_threads()}); },
                 &work, static_cast<unsigned>(threads), 0);
-}
-
-// Wait for all members of this `parallel`.
-inline void meet_all(long members) {
-  if (members > 1) GOMP_barrier();
 }
 
 // item(0), …, item(count - 1), shared out in turns.

@@ -1,0 +1,388 @@
+"""Operations without a kernel, written in simpler ones: one rule for each operator of PyTorch's.
+
+PyTorch has such a table of its own (``torch._decomp``), but the first use of most of its entries
+imports sympy and the compiler, which takes a second. Both are for what runs *below* autograd: a
+rule is never differentiated. The gradient of an operation is PyTorch's own, made of operators that
+have rules as well (``gradient_decompositions.py``); so it is the same where a function has a kink,
+and where a branch that is not taken overflows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, where
+
+aten = torch.ops.aten
+
+_Rule = TypeVar("_Rule", bound=Callable[..., Any])
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
+"""By operator, what computes the same of simpler ones, or returns NotImplemented."""
+
+WITHOUT_KERNEL = frozenset(
+    {
+        "acos", "acosh", "asin", "asinh", "atan2", "atanh", "copysign", "cosh", "cumprod", "cumsum",
+        "digamma", "erfc", "erfinv", "exp2", "flip", "fmax", "fmin", "fmod", "gather", "heaviside",
+        "i0", "index", "index_select", "lgamma", "logaddexp2", "max", "min",
+        "nan_to_num", "native_batch_norm", "native_dropout", "native_group_norm",
+        "native_group_norm_backward", "pow", "prod", "remainder", "repeat", "round", "scatter",
+        "select_backward", "sinh", "sort", "special_i1", "stack", "topk", "unbind", "xlogy",
+    }
+)  # fmt: skip
+"""Operators for which PyTorch's table has nothing that ends in kernels: not worth its import."""
+
+
+def writes(
+    *operators: Any, table: dict[Any, Callable[..., Any]] = DECOMPOSITIONS
+) -> Callable[[_Rule], _Rule]:
+    """Enter a rule for these operators."""
+
+    def enter(rule: _Rule) -> _Rule:
+        table.update(dict.fromkeys(operators, rule))
+        return rule
+
+    return enter
+
+
+# -- rectifiers and their smooth kin -------------------------------------------------------------
+
+
+@writes(aten.hardtanh.default)
+def _hardtanh(x: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
+    return x.clamp(low, high)
+
+
+@writes(aten.hardsigmoid.default)
+def _hardsigmoid(x: Tensor) -> Tensor:
+    return (x + 3).clamp(0, 6) / 6
+
+
+@writes(aten.hardswish.default)
+def _hardswish(x: Tensor) -> Tensor:
+    return x * (x + 3).clamp(0, 6) / 6
+
+
+@writes(aten.leaky_relu.default)
+def _leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
+    return where(x > 0, x, x * slope)
+
+
+@writes(aten._prelu_kernel.default)
+def _prelu(x: Tensor, weight: Tensor) -> Tensor:
+    return where(x > 0, x, weight * x)
+
+
+@writes(aten.elu.default)
+def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
+    return where(x > 0, x * scale, torch.expm1(x * input_scale) * (alpha * scale))
+
+
+@writes(aten.celu.default)
+def _celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return _elu(x, alpha, 1.0, 1.0 / alpha)
+
+
+@writes(aten.softplus.default)
+def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    scaled = x * beta
+    return where(scaled > threshold, x, torch.log1p(torch.exp(scaled)) / beta)
+
+
+@writes(aten.log_sigmoid_forward.default)
+def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    small = torch.exp(-x.abs())
+    return x.clamp(max=0) - torch.log1p(small), small
+
+
+@writes(aten.silu.default)
+def _silu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+@writes(aten.mish.default)
+def _mish(x: Tensor) -> Tensor:
+    return x * torch.tanh(torch.log1p(torch.exp(x)))
+
+
+@writes(aten.gelu.default)
+def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+    if approximate == "none":
+        return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+@writes(aten.glu.default)
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    a, b = torch.split(x, x.shape[dim] // 2, dim)
+    return a * torch.sigmoid(b)
+
+
+@writes(aten.threshold.default)
+def _threshold(x: Tensor, least: float, value: float) -> Tensor:
+    return where(x <= least, value, x)
+
+
+@writes(aten.hardshrink.default)
+def _hardshrink(x: Tensor, width: float = 0.5) -> Tensor:
+    return where((x >= -width) & (x <= width), 0.0, x)
+
+
+@writes(aten.softshrink.default)
+def _softshrink(x: Tensor, width: float = 0.5) -> Tensor:
+    return where(x > width, x - width, where(x < -width, x + width, x * 0))
+
+
+# -- other pointwise functions -------------------------------------------------------------------
+
+
+@writes(aten.lerp.Tensor, aten.lerp.Scalar)
+def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
+    # From the nearer end, so that a weight of 1 gives it exactly.
+    if not isinstance(weight, Tensor):
+        return (
+            start + weight * (end - start)
+            if abs(weight) < 0.5
+            else end - (end - start) * (1 - weight)
+        )
+    far = weight.abs() >= 0.5
+    return where(far, weight - 1, weight) * (end - start) + where(far, end, start)
+
+
+@writes(aten.addcmul.default)
+def _addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    return x + value * a * b
+
+
+@writes(aten.addcdiv.default)
+def _addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    return x + value * (a / b)
+
+
+@writes(aten.logaddexp.default)
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    most, least = torch.maximum(a, b), torch.minimum(a, b)
+    total = most + torch.log1p(torch.exp(least - most))
+    return where((a == b) & (a.abs() == math.inf), a, total)
+
+
+@writes(aten.hypot.default)
+def _hypot(a: Tensor, b: Tensor) -> Tensor:
+    a, b = a.abs(), b.abs()
+    most, least = torch.maximum(a, b), torch.minimum(a, b)
+    part = least / most  # no square of a large or of a tiny number
+    return where((most == 0) | (most == math.inf), most, most * torch.sqrt(1 + part * part))
+
+
+@writes(aten.sinc.default)
+def _sinc(x: Tensor) -> Tensor:
+    turned = x * math.pi
+    return where(x == 0, 1.0, torch.sin(turned) / turned)
+
+
+@writes(aten.tan.default)
+def _tan(x: Tensor) -> Tensor:
+    return torch.sin(x) / torch.cos(x)
+
+
+@writes(aten.log2.default)
+def _log2(x: Tensor) -> Tensor:
+    return torch.log(x) * (1 / math.log(2))
+
+
+@writes(aten.log10.default)
+def _log10(x: Tensor) -> Tensor:
+    return torch.log(x) * (1 / math.log(10))
+
+
+@writes(aten.logit.default)
+def _logit(x: Tensor, eps: float | None = None) -> Tensor:
+    if eps is not None:
+        x = x.clamp(eps, 1 - eps)
+    return torch.log(x / (1 - x))
+
+
+@writes(aten.deg2rad.default)
+def _deg2rad(x: Tensor) -> Tensor:
+    return x * (math.pi / 180)
+
+
+@writes(aten.rad2deg.default)
+def _rad2deg(x: Tensor) -> Tensor:
+    return x * (180 / math.pi)
+
+
+@writes(aten.ceil.default)
+def _ceil(x: Tensor) -> Tensor:
+    return -torch.floor(-x)
+
+
+@writes(aten.trunc.default)
+def _trunc(x: Tensor) -> Tensor:
+    return where(x < 0, -torch.floor(-x), torch.floor(x))
+
+
+@writes(aten.frac.default)
+def _frac(x: Tensor) -> Tensor:
+    return x - _trunc(x)
+
+
+@writes(aten.isnan.default)
+def _isnan(x: Tensor) -> Tensor:
+    return x != x
+
+
+@writes(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
+def _masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    return where(mask, value, x)
+
+
+@writes(aten._efficientzerotensor.default)
+def _zero(size: Sequence[int], **options: Any) -> Tensor:
+    return torch.zeros(size, dtype=options.get("dtype"))
+
+
+@writes(aten.empty_like.default)
+def _empty_like(x: Tensor, **options: Any) -> Tensor:
+    return torch.zeros_like(x)
+
+
+# -- units in another order ----------------------------------------------------------------------
+
+
+@writes(aten.roll.default)
+def _roll(x: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    if len(shifts) != 1 or list(dims) not in ([-1], [x.dim() - 1]):
+        return NotImplemented
+    first = -shifts[0] % x.shape[-1] if x.shape[-1] else 0
+    if first == 0:
+        return x.clone()
+    return torch.cat([_units(x, first, x.shape[-1]), _units(x, 0, first)], -1)
+
+
+@writes(aten.constant_pad_nd.default)
+def _pad(x: Tensor, pad: Sequence[int], value: float = 0) -> Any:
+    if len(pad) != 2:
+        return NotImplemented
+    width, (left, right) = x.shape[-1], pad
+    kept = _units(x, max(0, -left), width - max(0, -right))
+    around = [torch.full((*x.shape[:-1], max(0, n)), value, dtype=x.dtype) for n in pad]
+    parts = [part for part in (around[0], kept, around[1]) if part.shape[-1]]
+    return torch.cat(parts, -1) if len(parts) > 1 else kept.clone()
+
+
+def _units(x: Tensor, first: int, end: int) -> Tensor:
+    part: Tensor = aten.slice.Tensor(x, x.dim() - 1, first, end)
+    return part
+
+
+# -- reductions over the units -------------------------------------------------------------------
+
+
+@writes(aten.native_layer_norm.default)
+def _layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    axes = list(range(x.dim() - len(shape), x.dim()))
+    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+    scale = torch.rsqrt(variance + eps)
+    y = (x - mean) * scale
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias, mean, scale
+
+
+@writes(aten._softmax.default)
+def _softmax(x: Tensor, dim: int, half: bool) -> Tensor:
+    powers = torch.exp(x - torch.amax(x, dim, keepdim=True))
+    return powers / powers.sum(dim, keepdim=True)
+
+
+@writes(aten._log_softmax.default)
+def _log_softmax(x: Tensor, dim: int, half: bool) -> Tensor:
+    shifted = x - torch.amax(x, dim, keepdim=True)
+    return shifted - torch.log(torch.exp(shifted).sum(dim, keepdim=True))
+
+
+@writes(aten.logsumexp.default)
+def _logsumexp(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    most = torch.amax(x, dim, keepdim=keepdim)
+    shift = most if keepdim else torch.amax(x, dim, keepdim=True)
+    # Where all are −∞, or one is ∞, the difference to it would be NaN.
+    most, shift = (where(m.abs() == math.inf, 0.0, m) for m in (most, shift))
+    return torch.log(torch.exp(x - shift).sum(dim, keepdim=keepdim)) + most
+
+
+@writes(aten.std.correction)
+def _std(x: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Tensor:
+    return torch.sqrt(torch.var(x, dim, correction=_correction(correction), keepdim=keepdim))
+
+
+@writes(aten.std_mean.correction)
+def _std_mean(
+    x: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(x, dim, correction=_correction(correction), keepdim=keepdim)
+    return torch.sqrt(variance), mean
+
+
+def _correction(given: Any) -> Any:
+    return 1 if given is None else given
+
+
+@writes(aten.linalg_vector_norm.default)
+def _norm(
+    x: Tensor, order: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    if dtype not in (None, x.dtype):
+        return NotImplemented
+    dim = list(range(x.dim())) if dim is None else dim
+    if order == 2:
+        return torch.sqrt((x * x).sum(dim, keepdim=keepdim))
+    if order == 1:
+        return x.abs().sum(dim, keepdim=keepdim)
+    return torch.amax(x.abs(), dim, keepdim=keepdim) if order == math.inf else NotImplemented
+
+
+@writes(aten.amin.default)
+def _amin(x: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    return -torch.amax(-x, dim, keepdim=keepdim)
+
+
+# -- losses --------------------------------------------------------------------------------------
+
+
+def _reduced(loss: Tensor, reduction: int) -> Tensor:
+    return (loss, loss.mean(), loss.sum())[reduction] if reduction else loss
+
+
+@writes(aten.mse_loss.default)
+def _mse_loss(x: Tensor, target: Tensor, reduction: int = 1) -> Tensor:
+    return _reduced((x - target) * (x - target), reduction)
+
+
+@writes(aten.smooth_l1_loss.default)
+def _smooth_l1_loss(x: Tensor, target: Tensor, reduction: int = 1, beta: float = 1.0) -> Tensor:
+    off = (x - target).abs()
+    return _reduced(where(off < beta, 0.5 * off * off / beta, off - 0.5 * beta), reduction)
+
+
+@writes(aten.huber_loss.default)
+def _huber_loss(x: Tensor, target: Tensor, reduction: int = 1, delta: float = 1.0) -> Tensor:
+    off = (x - target).abs()
+    far = delta * (off - 0.5 * delta)
+    return _reduced(where(off <= delta, 0.5 * off * off, far), reduction)
+
+
+@writes(aten.binary_cross_entropy_with_logits.default)
+def _cross_entropy(
+    x: Tensor, target: Tensor, weight: Any = None, positive: Any = None, reduction: int = 1
+) -> Tensor:
+    log = _log_sigmoid(x)[0]
+    if positive is not None:
+        log = log * ((positive - 1) * target + 1)
+    loss = (1 - target) * x - log
+    return _reduced(loss if weight is None else loss * weight, reduction)

@@ -1,0 +1,72 @@
+"""Tensors as the engine reads them: addresses, behind which lie the numbers and nothing else.
+
+PyTorch puts a few things between memory and what it stands for: a sign that is yet to be turned
+(``z.conj().imag``), zeros that lie nowhere, strides. Whatever hands an address to the engine goes
+through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from elman.errors import InputError
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """``tensor`` with a place for each of its numbers, as PyTorch's functions all take it."""
+    if torch.compiler.is_compiling():
+        return tensor
+    if tensor.layout is not torch.strided:
+        return tensor.to_dense()
+    if tensor._is_zerotensor():
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return tensor
+
+
+def resolved(tensor: Tensor) -> Tensor:
+    """``tensor`` with its numbers in memory as they are, in any strides.
+
+    Raises:
+        InputError: it has no memory.
+    """
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    if tensor.data_ptr() and tensor.untyped_storage().nbytes():
+        return tensor
+    tensor = dense(tensor)
+    if tensor.numel() and not (tensor.data_ptr() and tensor.untyped_storage().nbytes()):
+        raise InputError(
+            f"a tensor of shape {tuple(tensor.shape)} has no memory, because its storage was "
+            "freed or resized to nothing: gather the weights before the network runs."
+        )
+    return tensor
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """``tensor`` with its numbers in memory as they are, one after the other.
+
+    Raises:
+        InputError: it has no memory.
+    """
+    tensor = resolved(tensor)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
+def all_plain(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """:func:`plain` of each."""
+    return [plain(tensor) for tensor in tensors]
+
+
+def streamed(tensor: Tensor) -> Tensor:
+    """:func:`plain`, as fast as a single step asks for."""
+    try:
+        if tensor.is_contiguous() and not tensor.is_neg() and tensor.data_ptr():
+            return tensor
+    except RuntimeError:  # it has no strides, as a sparse one
+        pass
+    return plain(tensor)

@@ -1,0 +1,71 @@
+"""The weights of a network as they are drawn anew, and those that hooks compute from others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from elman.cells.contract import Cell
+from elman.errors import InputError
+
+
+def redraw(
+    network: nn.Module, cell: Cell, names: Mapping[str, str], forget_bias: float | None
+) -> None:
+    """Give a network the weights that a new cell of this kind would start with.
+
+    Args:
+        network: the owner of the weights.
+        cell: the cell that draws.
+        names: the network's name for each weight and constant of the cell.
+        forget_bias: what the bias of the blocks called ``f`` starts at, if it is given.
+
+    Raises:
+        InputError: a weight is computed from others, and it cannot be told from which values.
+    """
+    given = {name: getattr(network, own) for name, own in names.items()}
+    fresh = {name: nn.Parameter(torch.empty_like(given[name])) for name in cell.weight_shapes()}
+    bound = cell.bind(given | fresh)
+    bound.reset_parameters()
+    if forget_bias is not None:
+        bound.fill_bias("f", forget_bias)
+    for name, value in fresh.items():
+        _put(network, names[name], value.detach())
+
+
+def _put(network: nn.Module, name: str, value: Tensor) -> None:
+    """Make ``value`` the weight of that name, whether it is held or computed."""
+    for held in (name, f"{name}_orig"):  # where torch.nn.utils.prune keeps it
+        parameter = network._parameters.get(held)
+        if parameter is not None:
+            parameter.copy_(value)
+            return
+    try:
+        if not parametrize.is_parametrized(network, name):
+            raise NotImplementedError("no parametrization computes it")
+        setattr(network, name, value)
+    except (NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{name} cannot be drawn anew, because it is computed from other parameters "
+            f"({str(error).splitlines()[0]}): call reset_parameters before that is set up."
+        ) from error
+
+
+def compute(network: nn.Module) -> None:
+    """Compute the weights that the hooks of ``torch.nn.utils`` compute before each forward.
+
+    A step of a stream is no forward, so that they would be those of the last one.
+    """
+    for hook in network._forward_pre_hooks.values():
+        kind = type(hook)
+        # By name, because most programs never import what prunes.
+        known = [("weight_norm", "WeightNorm"), ("spectral_norm", "SpectralNorm"),
+                 ("prune", "BasePruningMethod")]  # fmt: skip
+        for module, base in known:
+            holder = sys.modules.get(f"torch.nn.utils.{module}")
+            if holder is not None and issubclass(kind, getattr(holder, base)):
+                hook(network, ())
