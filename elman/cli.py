@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
-from elman import entry
+from elman import __version__, entry
 from elman.allocation import is_out_of_memory
 from elman.cells.lines import reason
 from elman.cells.registry import own_line
 from elman.commands import about, bench, gradients, jobs, learning, powers
+from elman.commands.options import flags_of, spelled, typed_command
 from elman.errors import ElmanError, InputError
 
 app = typer.Typer(
@@ -29,6 +32,26 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"elman {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which elman this is.", is_eager=True, callback=_say_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 jobs.add_to(app)
 gradients.add_to(app)
 about.add_to(app)
@@ -71,9 +94,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         2, what was typed cannot be used: a command, an option, a value, a name.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
+    whole = command()
+    path, typed_in = typed_command(whole, given)
+    typed = _Typed(given, path, flags_of(typed_in))
     try:
         # Not by calling app, which takes Ctrl-C for an end like any other.
-        with _told(), command().make_context("elman", given) as context:
+        with _told(typed), whole.make_context("elman", given) as context:
             context.command.invoke(context)
         sys.stdout.flush()
         return 0
@@ -84,9 +112,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except InputError as error:
-        return _tell(error, str(error), 2)
+        return _tell(error, typed.spelled(str(error), everywhere=True), 2)
     except ElmanError as error:
-        return _tell(error, str(error), 1)
+        return _tell(error, typed.spelled(str(error)), 1)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _tell(error, "interrupted.", 1)
     except OSError as error:
@@ -96,7 +124,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _tell(error, f"{where}{error.strerror or error}.", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # what the command-line parser raises
-            return _tell(error, _usage(error), 2)
+            return _tell(error, _usage(error, typed), 2)
         return _fault(error)
     except BaseException as error:
         if not own_line(error):  # a cell's file may raise what it likes, SystemExit too
@@ -104,21 +132,60 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fault(error)
 
 
+@dataclass(frozen=True)
+class _Typed:
+    """What was typed, its command, and the command's options by the names of their settings."""
+
+    words: list[str]
+    command: str
+    flags: dict[str, str]
+
+    def spelled(self, text: str, everywhere: bool = False) -> str:
+        """A message of the library with settings as they are typed.
+
+        With ``everywhere``, those too that the message does not mark, unless they may come from a
+        recipe, in which they have no dashes.
+        """
+        given = {word.partition("=")[0] for word in self.words}
+        bare = {n: f for n, f in self.flags.items() if f in given or "--recipe" not in given}
+        return spelled(text, self.flags, bare if everywhere else None)
+
+    def value(self, option: str) -> str | None:
+        """The text that an option was given."""
+        for k, word in enumerate(self.words):
+            if word == option and option:
+                return self.words[k + 1] if k + 1 < len(self.words) else None
+            if option and word.startswith(f"{option}="):
+                return word.partition("=")[2]
+        return None
+
+
 class _Told(logging.Handler):
-    """Prints what elman says of its doings on standard error, which a progress bar may redirect."""
+    """Prints what elman says of its doings on standard error, which a progress bar may redirect.
+
+    What is said again, as where several models read the same text, is printed once.
+    """
+
+    def __init__(self, typed: _Typed) -> None:
+        super().__init__()
+        self._typed = typed
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :class:`logging.Handler`."""
-        print(record.getMessage(), file=sys.stderr)
+        text = self._typed.spelled(record.getMessage())
+        if text not in self._said:
+            self._said.add(text)
+            print(text, file=sys.stderr)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(typed: _Typed) -> Iterator[None]:
     """Tell what takes long, as compiling does, and what runs slower than it might.
 
     Where elman is a library, its user decides.
     """
-    logger, handler = logging.getLogger("elman"), _Told()
+    logger, handler = logging.getLogger("elman"), _Told(typed)
     before, show = logger.level, warnings.showwarning
 
     def tell(message: Any, category: Any, *where: Any, **more: Any) -> None:
@@ -156,8 +223,19 @@ def _tell(error: BaseException, text: str, code: int) -> int:
     return code
 
 
-def _usage(error: Exception) -> str:
-    text = error.format_message().strip()  # type: ignore[attr-defined]
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "elman"
-    return f"{text or 'no command was given.'} See {command} --help."
+def _usage(error: Any, typed: _Typed) -> str:
+    parameter: Any = getattr(error, "param", None)
+    text = error.format_message().strip() or "no command was given."
+    options = getattr(parameter, "opts", None) or [""]
+    value = typed.value(max(options, key=len))
+    # The parser says it in more words, which differ from version to version.
+    what = re.search(r"valid (integer|number|float)", text)
+    if value is not None and what is not None:
+        kind = "a whole number" if what[1] == "integer" else "a number"
+        text = f"{max(options, key=len)} must be {kind}, received {value!r}."
+    described = getattr(parameter, "help", None)
+    if type(error).__name__ == "MissingParameter" and described:
+        name = max(options, key=len) if options[0][:1] == "-" else parameter.name.upper()
+        text = f"{name} was not given: {described[0].lower()}{described[1:]}"
+    end = "" if text[-1] in ".?!" else "."
+    return f"{text}{end} See {typed.command} --help."

@@ -118,7 +118,7 @@ def check_installed(peer: str) -> None:
     if missing:
         raise InputError(
             f"the peer {peer} needs {' and '.join(missing)}: "
-            f"{sys.executable} -m pip install {' '.join(missing)}, or leave it out of --peers."
+            f"{sys.executable} -m pip install {' '.join(missing)}, or leave it out of `peers`."
         )
 
 

@@ -13,6 +13,9 @@ A cell is written as its paper writes it::
             c = f * c + i * tanh(z.g)
             return o * tanh(c), c
 
+(All its gates see the memory before the step; in the paper's, :class:`elman.cells.PeepholeLSTM`,
+the output gate sees the one after it.)
+
 ``step`` takes the states by position, after one argument whose name says what it is:
 
 ``z``

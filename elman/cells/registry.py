@@ -154,8 +154,8 @@ def find(name: str) -> Entry:
     """The cell called ``name``, or the class of ``path/to/file.py:ClassName``.
 
     Raises:
-        InputError: there is no cell of that name.
-        ElmanError: the file cannot be read or has no such cell.
+        InputError: there is no cell of that name, or the file has no such class.
+        ElmanError: the file cannot be read.
     """
     if name in CELLS:
         return CELLS[name]
@@ -222,7 +222,7 @@ def _from_file(name: str) -> Entry:
     cell = getattr(module, label, None)
     if not (isinstance(cell, type) and issubclass(cell, Cell)):
         has = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Cell)]
-        raise ElmanError(
+        raise InputError(
             f"{path} has no cell {label!r}: expected a subclass of elman.Cell; "
             f"the file has {', '.join(k for k in has if k != 'Cell') or 'none'}."
         )

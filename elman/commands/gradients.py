@@ -50,7 +50,10 @@ def gradients(
         str, typer.Option(help="Names that elman cells lists, with commas between.")
     ] = "rnn,identity,gru,lstm",
     forget_bias: Annotated[
-        str, typer.Option(help="Forget biases, one network each, for cells with a forget gate.")
+        str,
+        typer.Option(
+            help="Forget biases, one network each, for cells with a forget gate, such as 0,1."
+        ),
     ] = "0,1,2",
     input: Annotated[int, size("Input size M.")] = 32,
     hidden: Annotated[int, size("Units of each layer.")] = 64,
@@ -78,10 +81,14 @@ def gradients(
         input=input, hidden=hidden, layers=layers, steps=steps, batch=batch, gain=gain,
         threshold=threshold, seed=seed,
     )  # fmt: skip
+    title = (
+        f"before any training: {layers} layer{'s' if layers > 1 else ''} of {hidden} units, "
+        f"{batch} sequences of {steps} steps of {input} inputs from N(0, 1)"
+    )
     if plot is not None and len(compared) > 1:
-        pictures.draw_comparison(compared, plot)
+        pictures.draw_comparison(compared, plot, title)
     elif plot is not None:
-        compared[0].flow.plot(plot)
+        compared[0].flow.plot(plot, f"{compared[0].label}, {title}")
     if json_:
         print_json([{"cell": each.label, **each.flow.to_json()} for each in compared])
     elif len(compared) > 1:
@@ -231,7 +238,7 @@ def of_run(
     job = open_run(run, device, cell)
     flow = flows(job, next(iter(job.read(0, 0))), None, threshold)[0].flow
     if plot is not None:
-        flow.plot(plot)
+        flow.plot(plot, f"{_name(run)}: {job.title()}")
     if json_:
         print_json(flow.to_json())
     else:
@@ -240,7 +247,7 @@ def of_run(
 
 def inspect(
     run: Folder,
-    text: Annotated[str, typer.Option(help="What the model reads.")],
+    text: Annotated[str, typer.Option(help="What the model reads, such as 'time traveller'.")],
     layer: Annotated[int, size("Which layer to draw, from 0.")] = 0,
     units: Annotated[int, size("Units to draw: those that vary most.")] = 32,
     plot: Annotated[
@@ -274,7 +281,8 @@ def inspect(
             f"received {layer}."
         )
     looked = activities[layer]
-    pictures.draw_activity(looked, tokens, plot, units, f"{job.settings.cell}, layer {layer}")
+    title = f"{_name(run)}: {job.title()}, layer {layer}"
+    pictures.draw_activity(looked, tokens, plot, units, title)
     figures = {"tokens": tokens, "layer": layer, "gates": saturation(looked), "plot": str(plot)}
     if json_:
         print_json(figures)
@@ -287,6 +295,11 @@ def inspect(
         ],
     )  # fmt: skip
     print(f"{plot}: {', '.join([*looked.gates, *looked.candidates, *looked.states])}")
+
+
+def _name(run: Path) -> str:
+    """What a run's folder is called, also where it is typed as a dot."""
+    return run.resolve().name
 
 
 def _check(plot: Path | None) -> None:

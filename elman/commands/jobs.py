@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from elman.cells import registry
 from elman.commands.options import flag, gather, numbers, program, with_settings
 from elman.commands.output import print_json
+from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
+from elman.tasks.network import has_forget_gate
 from elman.training.progress import Report
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
+from elman.training.tables import figure
 from elman.training.task import Task
 
 Data = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, or corpora that `elman data` lists.", show_default=False),
+    typer.Argument(
+        help="Texts: files (also .gz), folders of them, corpora that `elman data` lists, or - for "
+        "standard input.",
+        show_default=False,
+    ),
 ]
 Recipe = Annotated[
-    Path | None, typer.Option(help="A TOML file with data and settings.", show_default=False)
+    Path | None,
+    typer.Option(
+        help="A TOML file with data and settings, such as those in benchmarks/recipes.",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
@@ -30,7 +45,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
 OwnCell = Annotated[
     str | None,
     typer.Option(
-        "--cell", help="Your own cell, if the run has one: file.py:ClassName.", show_default=False
+        "--cell",
+        help="Your own cell, if the run has one, such as mine.py:MyCell.",
+        show_default=False,
     ),
 ]
 
@@ -42,10 +59,8 @@ def add_to(app: typer.Typer) -> None:
         no_args_is_help=True, help="Train several cells and sizes on the same data and compare."
     )
     for task in TASKS.values():
-        training.command(task.name, epilog=_EXAMPLES["train"], no_args_is_help=True)(_train(task))
-        comparing.command(task.name, epilog=_EXAMPLES["compare"], no_args_is_help=True)(
-            _compare(task)
-        )
+        training.command(task.name, epilog=_EXAMPLES["train"])(_train(task))
+        comparing.command(task.name, epilog=_EXAMPLES["compare"])(_compare(task))
     app.add_typer(training, name="train")
     app.command(epilog=_EXAMPLES["evaluate"])(evaluate)
     app.command(epilog=_EXAMPLES["generate"])(generate)
@@ -53,12 +68,26 @@ def add_to(app: typer.Typer) -> None:
 
 
 _EXAMPLES = {
-    "train": "Example: elman train language-model time-machine --hidden 256 --layers 2 --epochs 20",
-    "evaluate": "Example: elman evaluate runs/language-model-time-machine",
-    "generate": "Example: elman generate RUN --prompt 'time traveller' --temperature 0.7",
-    "compare": "Example: elman compare language-model time-machine --cells rnn,gru,lstm --epochs 5",
+    "train": """Example: elman train language-model time-machine --hidden 256 --layers 2 --epochs 20
+
+elman train language-model train.txt --validation-data valid.txt --tokens word --seconds 600
+
+zcat book.txt.gz | elman train language-model - --cell gru --run runs/book
+
+elman train language-model --resume runs/book --epochs 40""",
+    "evaluate": """Example: elman evaluate runs/language-model-time-machine
+
+elman evaluate runs/book other.txt --json""",
+    "generate": """Example: elman generate RUN --prompt 'time traveller' --temperature 0.7
+
+elman generate RUN --greedy --length 200 --stop END --json""",
+    "compare": """Example: elman compare language-model time-machine --cells rnn,gru,lstm --epochs 5
+
+elman compare language-model time-machine --cells gru,lstm --hidden 64,128 --seconds 60""",
 }
 
+
+_logger = logging.getLogger("elman")
 
 _LOOKED_AT = (".png", ".svg", ".txt")
 
@@ -87,9 +116,11 @@ def _train(task: type[Task]) -> Any:
             settings = task.Settings.of(folder.config["settings"], given)
             trainer = Trainer(job, folder, settings, resume=True)
             folder.reconfigure(settings.to_json())
+            if why := trainer.finished():
+                _logger.info("there is nothing to train: %s; give it more to go on.", why)
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))
-            name = f"{task.name}-{'-'.join(Path(s).stem for s in sources)}"
+            name = f"{task.name}-{short_name(sources)}"
             trainer = start(task, sources, settings, run or free_folder(name))
             job, folder = trainer.task, trainer.run
         trainer.report.say(f"{job.describe_model()} → {folder.path}")
@@ -98,7 +129,7 @@ def _train(task: type[Task]) -> Any:
         if trainer.interrupted:
             raise ElmanError(
                 f"interrupted after {at.update:,} updates, all of it kept: "
-                f"go on with {program()} train {task.name} --resume {folder.path}"
+                f"go on with {_to_resume(task, folder)}"
             )
         load_weights(job, folder)
         figures = job.evaluate()
@@ -111,6 +142,7 @@ def _train(task: type[Task]) -> Any:
                 path.name for path in folder.path.glob("*.*") if path.suffix in _LOOKED_AT
             )
             print(f"\nCurves and samples are in {folder.path}: {', '.join(made)}.")
+        _doubt(job, figures)
 
     train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
     return train
@@ -141,37 +173,62 @@ def evaluate(
     job = open_run(run, device, cell)
     what = ", ".join(data or []) or "the data of its training"
     Report(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
-    _print(job.evaluate(list(data or [])), json_)
+    figures = job.evaluate(list(data or []))
+    _print(figures, json_)
+    _doubt(job, figures)
 
 
 def generate(
     run: Folder,
-    prompt: Annotated[str, typer.Option(help="What to begin with.")] = "",
+    prompt: Annotated[str, typer.Option(help="What to begin with, such as 'time '.")] = "",
     length: Annotated[int, typer.Option(help="Tokens to write.")] = 400,
-    temperature: Annotated[float, typer.Option(help="Above 1 bolder, below 1 safer.")] = 1.0,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Above 1 bolder, below 1 safer, such as 0.7.", show_default="1.0"),
+    ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Draw from the k likeliest only.", show_default=False)
+        int | None,
+        typer.Option(help="Draw from the k likeliest only, such as 40.", show_default=False),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Draw from the likeliest that add up to p.", show_default=False),
+        typer.Option(
+            help="Draw from the likeliest that add up to p, such as 0.9.", show_default=False
+        ),
     ] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest.")] = False,
     seed: Annotated[int | None, typer.Option(help="Fixes the draws.", show_default=False)] = None,
     stop: Annotated[
-        str | None, typer.Option(help="End before this text.", show_default=False)
+        str | None,
+        typer.Option(help="End before this text, such as $'\\n\\n'.", show_default=False),
     ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print what was written as one line of JSON.")
+    ] = False,
     device: Device = "auto",
     cell: OwnCell = None,
 ) -> None:
     """Let a language model write; the text appears as it is written."""
+    contrary = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p}
+    useless = [option for option, value in contrary.items() if value is not None]
+    if greedy and useless:
+        raise InputError(
+            f"--greedy takes the likeliest always, so that {' and '.join(useless)} would do "
+            "nothing: leave out the one or the other."
+        )
     job = open_run(run, device, cell)
     if not hasattr(job, "generate"):
         raise InputError(f"{run} is a run of {job.name}, which writes nothing.")
+    if seed is None:
+        seed = secrets.randbits(32)
     pieces = job.generate(
-        prompt, length, temperature=0.0 if greedy else temperature,
+        prompt, length, temperature=0.0 if greedy else 1.0 if temperature is None else temperature,
         top_k=top_k, top_p=top_p, seed=seed, stop=stop,
     )  # fmt: skip
+    if json_:
+        written = {"prompt": prompt, "text": "".join(pieces), "seed": seed, "run": str(run)}
+        print_json(written)
+        return
     first = next(pieces, "")
     # A word brings the space before it; one that the prompt ended with would be a second.
     sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
@@ -188,8 +245,10 @@ def _compare(task: type[Task]) -> Any:
     def compare(
         given: dict[str, Any],
         data: Data = None,
-        cells: Annotated[str, typer.Option(help="Names that elman cells lists.")] = "rnn,gru,lstm",
-        hidden: Annotated[str, typer.Option(help="Units of a layer.")] = "256",
+        cells: Annotated[
+            str, typer.Option(help="Names that `elman cells` lists, with commas between.")
+        ] = "rnn,gru,lstm",
+        hidden: Annotated[str, typer.Option(help="Units of a layer, such as 64,128.")] = "256",
         recipe: Recipe = None,
         run: Annotated[
             Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
@@ -199,11 +258,14 @@ def _compare(task: type[Task]) -> Any:
         from elman.training.comparison import compare_models, print_table
 
         sources, settings = gather(task.Settings, recipe, given, list(data or []))
-        name = f"compare-{task.name}-{'-'.join(Path(s).stem for s in sources)}"
+        name = f"compare-{task.name}-{short_name(sources)}"
+        names = [cell.strip() for cell in cells.split(",")]
+        sizes = numbers("--hidden", hidden)
+        without = _without_forget_gate(names, sizes[0], settings)
         variants = [
-            {"cell": c.strip(), "hidden": h}
-            for c in cells.split(",")
-            for h in numbers("--hidden", hidden)
+            {"cell": cell, "hidden": h, **({"forget_bias": None} if cell in without else {})}
+            for cell in names
+            for h in sizes
         ]
         compared = compare_models(task, sources, settings, variants, run or free_folder(name))
         if json_:
@@ -216,21 +278,48 @@ def _compare(task: type[Task]) -> Any:
     return compare
 
 
+def _without_forget_gate(names: list[str], hidden: int, settings: Any) -> list[str]:
+    """Those of the cells that ``forget_bias`` is not for, where it is given.
+
+    Raises:
+        InputError: it is for none.
+    """
+    if settings.forget_bias is None:
+        return []
+    made = {name: registry.make(name, 2, hidden, biases=settings.biases) for name in names}
+    without = [name for name, cell in made.items() if not has_forget_gate(cell)]
+    if len(without) == len(made):
+        raise InputError(
+            f"`forget_bias` is for cells with a forget gate and a bias, which {', '.join(names)} "
+            f"{'has' if len(made) == 1 else 'have'} not: leave it out."
+        )
+    if without:
+        _logger.info("`forget_bias` leaves out %s, without a forget gate.", ", ".join(without))
+    return without
+
+
+def _to_resume(task: type[Task], run: Run) -> str:
+    """What to type to go on with a run."""
+    words = [program(), "train", task.name, "--resume", str(run.path)]
+    cell = run.config["settings"]["cell"]
+    return shlex.join([*words, "--cell", cell] if ".py:" in cell else words)
+
+
+def _doubt(job: Task, figures: dict[str, Any]) -> None:
+    """Say what the figures must not be taken for."""
+    for doubt in job.doubts(figures):
+        _logger.warning("elman: %s", doubt)
+
+
 def _print(figures: dict[str, Any], as_json: bool, sample: str | None = None) -> None:
     if as_json:
         print_json(figures)
         return
     for name, value in figures.items():
         if not isinstance(value, dict):
-            print(f"{name.replace('_', ' '):<20} {_shown(value)}")
+            print(f"{name.replace('_', ' '):<20} {figure(value, 5)}")
         elif len(value) > 1:
             for source, measures in value.items():
-                print(f"  {source:<18} {_shown(next(iter(measures.values())))}")
+                print(f"  {source:<18} {figure(next(iter(measures.values())), 5)}")
     if sample:
         print(f"\n{sample}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4f}" if abs(value) < 1e6 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import with_settings
+from elman.commands.options import flag, spelled, with_settings
 from elman.commands.output import print_json
+from elman.data.sources import short_name
+from elman.data.text import STDIN, standard_input
 from elman.errors import ElmanError
 from elman.training.online import OnlineSettings
 
@@ -26,9 +29,11 @@ def add_to(app: typer.Typer) -> None:
 @with_settings(OnlineSettings)
 def compare_learning(
     given: dict[str, Any],
-    data: Annotated[str, typer.Argument(help="mackey-glass, a text or a corpus.")] = "mackey-glass",
+    data: Annotated[
+        str, typer.Argument(help="mackey-glass, or a text as `elman train` takes it.")
+    ] = "mackey-glass",
     learning: Annotated[
-        str, typer.Option(help="Of bptt, tbptt, rtrl, snap1, rflo, uoro.")
+        str, typer.Option(help="Of bptt, tbptt, rtrl, snap1, rflo, uoro, with commas between.")
     ] = "bptt,tbptt,rtrl,snap1,rflo,uoro",
     run: Annotated[
         Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
@@ -41,8 +46,13 @@ def compare_learning(
 
     settings = OnlineSettings.of(given)
     names = [name.strip() for name in learning.split(",")]
-    folder = run or free_folder(f"compare-learning-{Path(data).stem}")
+    folder = run or free_folder(f"compare-learning-{short_name([data])}")
+    if data == STDIN:  # which the processes that learn do not have
+        data = str(standard_input())
     compared = compare_rules(names, data, settings, folder)
+    options = {f.name: flag(f.name) for f in fields(OnlineSettings)}
+    for row in compared["rows"]:
+        row["failed"] = row["failed"] and spelled(row["failed"], options)
     if json_:
         print_json(compared)
     else:

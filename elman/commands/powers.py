@@ -11,7 +11,7 @@ from elman.commands.options import with_settings
 from elman.commands.output import print_json
 from elman.errors import ElmanError
 from elman.powers import POWERS, Power
-from elman.training.tables import print_rows
+from elman.training.tables import figure, print_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 Folder = Annotated[
@@ -83,12 +83,4 @@ def _command(power: type[Power]) -> Any:
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     words = [name for name, value in rows[0].items() if isinstance(value, str | bool)]
-    print_rows(list(rows[0]), [[*map(_shown, row.values())] for row in rows], left=words)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    print_rows(list(rows[0]), [[*map(figure, row.values())] for row in rows], left=words)

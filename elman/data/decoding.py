@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
+import lzma
 import re
+import shlex
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from elman.errors import ElmanError
 
@@ -16,35 +22,59 @@ BLOCK = 1 << 20
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
+# Texts that are packed one by one, by their first bytes: what unpacks them, here and in a shell.
+_PACKED = (
+    (re.compile(rb"\x1f\x8b"), gzip.open, "gzip"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), bz2.open, "bzip2"),
+    (re.compile(rb"\xfd7zXZ\0"), lzma.open, "xz"),
+)
+PACKED_ENDINGS = (".gz", ".bz2", ".xz")
 
-def read_text(path: Path, block: int = BLOCK) -> Iterator[str]:
+# What people take for a text, by its first bytes.
+_KNOWN = {
+    b"PK\x03\x04": "a zip archive, as .docx, .odt and .epub are",
+    b"%PDF": "a PDF",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+}
+# So many characters of more than one byte are no chance: the file was written as UTF-8.
+_PLENTY = 8
+
+
+def read_text(path: Path, block: int = BLOCK, name: str = "") -> Iterator[str]:
     r"""Yield the text of a UTF-8 file in blocks; ``\r\n`` and ``\r`` become ``\n``.
+
+    A file that gzip, bzip2 or xz has packed is unpacked as it is read, whatever it is called.
 
     Args:
         path: the file; a byte order mark at its start is dropped.
         block: how many bytes to read at a time; default 1 MiB.
+        name: what errors call it, for one that the user has not named; default: its path.
 
     Raises:
-        ElmanError: the file cannot be opened, is binary, or is not UTF-8.
+        ElmanError: the file cannot be opened or unpacked, is binary, or is not UTF-8.
     """
     offset = 0
     rest = b""
     held = ""
-    for chunk, last in _chunks(path, block):
+    beyond_ascii = False
+    fault = _Fault(path, name)
+    for chunk, last in _chunks(path, block, fault):
         data = rest + chunk
         if offset == 0:
-            _reject_utf16(path, data)
+            fault.refuse_other_formats(data)
         if b"\0" in data:
             raise ElmanError(
-                f"{path} is a binary file (a NUL byte at offset {offset + data.index(0):,}); "
-                "expected plain text in UTF-8."
+                f"{fault.name} is a binary file (a NUL byte at offset "
+                f"{offset + data.index(0):,}); expected plain text in UTF-8."
             )
         try:
             text, used = codecs.utf_8_decode(data, "strict", last)
         except UnicodeDecodeError as error:
-            raise _not_utf8(path, data, error.start, offset) from None
+            raise fault.not_utf8(data, error, offset, last, beyond_ascii) from None
         if offset == 0 and used:
             text = text.removeprefix("\ufeff")
+        beyond_ascii = beyond_ascii or not text.isascii()
         offset += used
         rest = data[used:]
         text = held + text
@@ -58,10 +88,10 @@ def read_text(path: Path, block: int = BLOCK) -> Iterator[str]:
             yield text
 
 
-def _chunks(path: Path, block: int) -> Iterator[tuple[bytes, bool]]:
+def _chunks(path: Path, block: int, fault: _Fault) -> Iterator[tuple[bytes, bool]]:
     """Yield each chunk with whether it is the last; there is always a last one."""
     try:
-        with path.open("rb") as file:
+        with _opened(path, fault) as file:
             chunk = file.read(block)
             while True:
                 following = file.read(block)
@@ -69,39 +99,102 @@ def _chunks(path: Path, block: int) -> Iterator[tuple[bytes, bool]]:
                 if not following:
                     return
                 chunk = following
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ElmanError(
+            f"{fault.name} cannot be unpacked ({error}): it is damaged or was cut off; fetch it "
+            "anew."
+        ) from error
     except OSError as error:
         raise ElmanError(
-            f"{path} could not be read ({error.strerror or error}); expected a text file that "
-            "this user may open."
+            f"{fault.name} could not be read ({error.strerror or error}); expected a text file "
+            "that this user may open."
         ) from error
 
 
-def _reject_utf16(path: Path, data: bytes) -> None:
-    if data.startswith(_UTF16):
-        raise ElmanError(
-            f"{path} is UTF-16, expected UTF-8; convert it with "
-            f"`iconv -f UTF-16 -t UTF-8 {path} > converted.txt`."
-        )
+def _opened(path: Path, fault: _Fault) -> IO[bytes]:
+    with path.open("rb") as file:
+        begin = file.read(10)
+    for sign, unpack, tool in _PACKED:
+        if sign.match(begin):
+            fault.unpack = f"{tool} -dc"
+            return unpack(path, "rb")  # type: ignore[return-value]
+    return path.open("rb")
 
 
-def _not_utf8(path: Path, data: bytes, start: int, offset: int) -> ElmanError:
-    if len(_CONTROL.findall(data)) > len(data) // 20:
-        return ElmanError(
-            f"{path} is a binary file (not UTF-8 from byte {offset + start:,} on, and full of "
-            "control bytes); expected plain text in UTF-8."
-        )
-    return ElmanError(
-        f"{path} is not UTF-8 (byte 0x{data[start]:02X} at offset {offset + start:,}); convert it "
-        f"with `iconv -f {_guess(data[start:])} -t UTF-8 {path} > converted.txt`."
-    )
+class _Fault:
+    """Says what is wrong with a file, and what a shell can do about it.
+
+    Attributes:
+        name: what the file is called.
+        unpack: the command that unpacks it, where it is packed.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name, self.unpack = name or str(path), ""
+        self._typed = "" if name else shlex.quote(str(path))
+
+    def through(self, command: str, into: str) -> str:
+        """The command line that sends the file through a command."""
+        if not self._typed:  # standard input has no name that a shell knows
+            return f"`{command}`, in front of elman"
+        whole = f"{self.unpack} {self._typed} | {command}" if self.unpack else None
+        return f"`{whole or f'{command} {self._typed}'} > {into}`"
+
+    def refuse_other_formats(self, data: bytes) -> None:
+        """Raise an error where the first bytes are those of something else than UTF-8."""
+        if data.startswith(_UTF16):
+            command = self.through("iconv -f UTF-16 -t UTF-8", "converted.txt")
+            raise ElmanError(f"{self.name} is UTF-16, expected UTF-8; convert it with {command}.")
+        for sign, what in _KNOWN.items():
+            if data.startswith(sign):
+                raise ElmanError(
+                    f"{self.name} is no plain text but {what}; take the text out of it first, "
+                    "into a .txt file in UTF-8."
+                )
+
+    def not_utf8(
+        self, data: bytes, error: UnicodeDecodeError, offset: int, last: bool, beyond_ascii: bool
+    ) -> ElmanError:
+        """What is wrong with bytes that are not UTF-8: cut off, damaged, binary or another code.
+
+        Args:
+            data: bytes that end the file (``last``) or are followed by more.
+            error: what decoding them raised.
+            offset: their place in the file.
+            last: whether nothing follows.
+            beyond_ascii: whether the text before them has characters of more than one byte.
+        """
+        start = error.start
+        where = f"byte 0x{data[start]:02X} at offset {offset + start:,}"
+        if len(_CONTROL.findall(data)) > len(data) // 20:
+            return ElmanError(
+                f"{self.name} is a binary file (not UTF-8 from byte {offset + start:,} on, and "
+                "full of control bytes); expected plain text in UTF-8."
+            )
+        wide = _PLENTY if beyond_ascii else sum(c > "\x7f" for c in data[:start].decode())
+        # Latin-1 that ends in é looks cut off, too; but then there is no UTF-8 before it.
+        if last and error.reason == "unexpected end of data" and wide:
+            command = self.through(f"head -c {offset + start}", "whole.txt")
+            return ElmanError(
+                f"{self.name} is UTF-8 that ends in the middle of a character ({where}): it was "
+                f"cut off; fetch it anew, or leave that character out with {command}."
+            )
+        if wide >= _PLENTY:
+            command = self.through("iconv -c -f UTF-8 -t UTF-8", "mended.txt")
+            return ElmanError(
+                f"{self.name} is UTF-8 that is damaged ({where}): fetch it anew, or leave out "
+                f"what is damaged with {command}."
+            )
+        command = self.through(f"iconv -f {_guess(data[start:], last)} -t UTF-8", "converted.txt")
+        return ElmanError(f"{self.name} is not UTF-8 ({where}); convert it with {command}.")
 
 
-def _guess(data: bytes) -> str:
+def _guess(data: bytes, last: bool) -> str:
     """Name the encoding to try first: GB18030 if the bytes make sense in it, else Latin-1."""
     # A lone accented Latin-1 letter in front of a space is an error in GB18030, so Western text
     # does not pass for Chinese.
     try:
-        codecs.getincrementaldecoder("gb18030")().decode(data)
+        codecs.getincrementaldecoder("gb18030")().decode(data, last)
     except UnicodeDecodeError:
         return "ISO-8859-1"
     return "GB18030"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import IO, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -94,9 +94,12 @@ class Stream:
         _at_least_one(batch=batch, steps=steps)
         needed = batch * steps + 1
         if len(tokens) < needed:
+            lower = (
+                "lower `batch` or `steps`, or give more text" if needed > 2 else "give more text"
+            )
             raise ElmanError(
-                f"the text has {len(tokens):,} tokens, expected at least {needed:,} "
-                f"(batch {batch} × steps {steps} + 1); lower --batch or --steps, or give more text."
+                f"the text has {_counted(tokens)}, expected at least {needed:,} "
+                f"(batch {batch} × steps {steps} + 1); {lower}."
             )
         self.tokens = tokens
         self.batch = batch
@@ -172,7 +175,7 @@ class Evaluation:
         _at_least_one(rows=rows, steps=steps)
         if len(tokens) < 2:
             raise ElmanError(
-                f"the text has {len(tokens)} tokens, expected at least 2, one to predict from and "
+                f"the text has {_counted(tokens)}, expected at least 2, one to predict from and "
                 "one to predict; give more text."
             )
         self.tokens = tokens
@@ -203,6 +206,33 @@ class Evaluation:
     @property
     def _row(self) -> int:
         return -(-self.targets // self.rows)
+
+
+def fitting(
+    length: int, batch: int, steps: int, windows: int, fixed: Collection[str] = ()
+) -> tuple[int, int]:
+    """Rows and steps for a text that is short, so that it makes some windows.
+
+    Args:
+        length: tokens of the text.
+        batch: rows at the most; they are lowered first, so that the gradient still reaches back.
+        steps: time steps a window at the most.
+        windows: how many there should be.
+        fixed: which of ``"batch"`` and ``"steps"`` is to stay.
+
+    Returns:
+        ``batch`` and ``steps``, as they are where the text makes so many windows.
+    """
+    targets = max(1, length - 1)
+
+    def enough() -> bool:
+        return -(-(targets // batch) // steps) >= windows
+
+    if not enough() and "batch" not in fixed:
+        batch = min(batch, max(1, targets // ((windows - 1) * steps + 1)))
+    if not enough() and "steps" not in fixed:
+        steps = min(steps, max(1, targets // batch // windows))
+    return batch, steps
 
 
 def blocks_of(*parts: Tokens, size: int = 1 << 20) -> Iterator[np.ndarray]:
@@ -241,6 +271,10 @@ def _write(file: IO[bytes], content: bytes) -> None:
             f"the temporary folder {tempfile.gettempdir()} cannot hold the tokens "
             f"({error.strerror or error}); make room there, or name another folder in TMPDIR."
         ) from error
+
+
+def _counted(tokens: Tokens) -> str:
+    return f"{len(tokens):,} token{'' if len(tokens) == 1 else 's'}"
 
 
 def _by_time(rows: np.ndarray) -> torch.Tensor:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from elman.data.corpora import CORPORA, did_you_mean
-from elman.data.decoding import read_text
+from elman.data.decoding import BLOCK, PACKED_ENDINGS, read_text
 from elman.data.normalization import normalized
 from elman.errors import ElmanError, InputError
+
+STDIN = "-"
+"""What standard input is called on a command line."""
+
+_ENDINGS = (".txt", ".text", ".md")
+_logger = logging.getLogger("elman")
 
 
 @dataclass(frozen=True)
@@ -18,7 +30,7 @@ class TextSource:
     """A text that can be read as often as needed, always block by block.
 
     Attributes:
-        name: the file's stem or the corpus's name.
+        name: the file's or folder's name without its ending, or the corpus's.
     """
 
     name: str
@@ -59,15 +71,19 @@ class TextSource:
 
 
 def open_text(data: str | Path) -> TextSource:
-    """Open a text file, or a corpus by its name; a file that exists comes first.
+    """Open a text; what exists on disk comes before a corpus of the same name.
 
     Args:
-        data: path to a UTF-8 file, or a name such as ``time-machine``.
+        data: path to a UTF-8 file, which may be packed by gzip, bzip2 or xz; a folder, whose
+            texts are read one after the other (see :func:`texts_in`); a name such as
+            ``time-machine``; or ``-``, standard input.
 
     Raises:
-        ElmanError: there is neither such a file nor such a corpus, the file is a folder, empty,
-            binary, not UTF-8 or unreadable, or the corpus cannot be fetched.
+        ElmanError: there is neither such a file nor such a corpus, the file is empty, binary, not
+            UTF-8 or unreadable, the folder has no text, or the corpus cannot be fetched.
     """
+    if str(data) == STDIN:
+        return _standard_input()
     path = Path(data)
     if not os.path.exists(path) or (path.is_dir() and str(data) in CORPORA):
         if str(data) not in CORPORA:
@@ -75,8 +91,104 @@ def open_text(data: str | Path) -> TextSource:
         corpus = CORPORA[str(data)]
         paths = corpus.paths()
         return TextSource(corpus.name, lambda: corpus.reader(paths))
+    if path.is_dir():
+        return _folder(path)
     _check(path)
-    return TextSource(path.stem, lambda: read_text(path))
+    return TextSource(stem(path), lambda: read_text(path))
+
+
+def stem(path: Path) -> str:
+    """A file's name without its ending: book of book.txt and of book.txt.gz."""
+    return (path.with_suffix("") if path.suffix.lower() in PACKED_ENDINGS else path).stem
+
+
+def texts_in(folder: Path) -> list[Path]:
+    """The texts of a folder and of the folders in it, in the order of their paths.
+
+    They are the files that end in .txt, .text or .md, packed or not; where there are none, all
+    files. What is hidden is left out.
+
+    Raises:
+        ElmanError: there is no file, or the folder is that of a run.
+    """
+    if (folder / "config.json").is_file() and (folder / "checkpoint").is_dir():
+        raise ElmanError(
+            f"{folder} is the folder of a run, expected texts; to go on with it, name it with "
+            "`resume`."
+        )
+    files: list[Path] = []
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
+        paths = (Path(place, name) for name in names if not name.startswith("."))
+        files += [path for path in paths if path.is_file()]
+    if not files:
+        raise ElmanError(f"{folder} is a folder without files, expected one with texts in it.")
+    named = [path for path in files if _ends_as_text(path)]
+    return sorted(named or files)
+
+
+def _ends_as_text(path: Path) -> bool:
+    name = path.name.lower()
+    for ending in PACKED_ENDINGS:
+        name = name.removesuffix(ending)
+    return name.endswith(_ENDINGS)
+
+
+def _folder(folder: Path) -> TextSource:
+    paths = texts_in(folder)
+    _logger.info("%s: %s", folder, f"{len(paths):,} text{'s' if len(paths) > 1 else ''}")
+    if not any(next(read_text(path), "") for path in paths):
+        raise ElmanError(f"the texts in {folder} are empty, expected some that hold text.")
+    return TextSource(folder.resolve().name, lambda: _one_after_the_other(paths))
+
+
+def _one_after_the_other(paths: Sequence[Path]) -> Iterator[str]:
+    """The texts of files; one that ends within a line gets a line's end, if another follows."""
+    last = "\n"
+    for path in paths:
+        for k, block in enumerate(read_text(path)):
+            yield block if k or last == "\n" else "\n" + block
+            last = block[-1]
+
+
+_KEPT: weakref.WeakKeyDictionary[IO[bytes], Path] = weakref.WeakKeyDictionary()
+
+
+def standard_input() -> Path:
+    """A file with all that standard input holds: a text is read more than once.
+
+    It lies in the temporary folder until the process ends.
+
+    Raises:
+        ElmanError: there is no standard input, or no room for it.
+    """
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise ElmanError("there is no standard input to read: name a file.")
+    if stream not in _KEPT:
+        if stream.isatty():
+            _logger.info("reading the text from this terminal; Ctrl-D ends it.")
+        folder = Path(tempfile.mkdtemp(prefix="elman-"))
+        weakref.finalize(stream, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            with (folder / "stdin").open("wb") as file:
+                # Not read(), which at a terminal asks for a second Ctrl-D.
+                for block in iter(lambda: stream.read1(BLOCK), b""):
+                    file.write(block)
+        except OSError as error:
+            raise ElmanError(
+                f"standard input could not be kept in {folder.parent} ({error.strerror or error}); "
+                "make room there, or name another folder in TMPDIR."
+            ) from error
+        _KEPT[stream] = folder / "stdin"
+    return _KEPT[stream]
+
+
+def _standard_input() -> TextSource:
+    path, name = standard_input(), "standard input"
+    if next(read_text(path, name=name), None) is None:
+        raise ElmanError(f"{name} is empty, expected text.")
+    return TextSource("stdin", lambda: read_text(path, name=name))
 
 
 def _neither(path: Path) -> ElmanError:
@@ -92,15 +204,10 @@ def _neither(path: Path) -> ElmanError:
 
 
 def _check(path: Path) -> None:
-    if path.is_dir():
-        raise ElmanError(
-            f"{path} is a folder, expected a text file; give the path of one file, "
-            "for example one made with `cat`."
-        )
     if not path.is_file():
         raise ElmanError(
             f"{path} is not a regular file, and a text is read more than once; save it to a file "
-            "and give the path of that."
+            "and give the path of that, or send it to - (standard input)."
         )
     # Files such as those of /proc have no size: their text may change, wait for more, or never end.
     if path.stat().st_size == 0:

@@ -40,6 +40,9 @@ _SHARED = """
         options: the keyword options of :class:`elman.Recurrent`: ``hidden_sizes``,
             ``variational``, ``skip``, ``learn_initial_state``, ``forget_bias``,
             ``return_states``.
+
+    Weights and biases start as in ``torch.nn``, drawn from ±1/√H, the forget gate's among them;
+    the jobs of the command line start that at 1.
 """
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
+import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,8 @@ from elman.errors import ElmanError, InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_logger = logging.getLogger("elman")
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -38,7 +43,7 @@ _RC: dict[Any, Any] = {
     "savefig.dpi": 120,
 }
 _DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1.2)), "-"]
-_MARKERS = ["o", "s", "^", "D", "v", "x", "P", "*"]
+_MARKERS = ["o", "s", "^", "D", "v", "p", "P", "*"]  # all of which may be hollow
 
 
 @contextmanager
@@ -119,10 +124,9 @@ def style(k: int, count: int, points: int) -> dict[str, Any]:
 def logarithmic(axes: Axes) -> None:
     """A logarithmic y axis over twelve decades at most: what is below would flatten the rest."""
     import numpy as np
-    from matplotlib.ticker import MaxNLocator
 
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    whole_numbers(axes)
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     values = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in drawn] or [np.ones(1)])
     if values.size:
@@ -130,9 +134,23 @@ def logarithmic(axes: Axes) -> None:
         axes.set_ylim(max(values.min() / 3, top / 1e12), top)
 
 
+def whole_numbers(axes: Axes) -> None:
+    """Whole numbers along the x axis, also where there is one alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+
+
 def legend_below(axes: Axes, columns: int = 1) -> None:
     """The names of the lines below the axes: where lines are many, they would cover them."""
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0, ncols=columns)
+
+
+def entitle(figure: Figure, title: str) -> None:
+    """Write what the whole figure is of above it, in fonts that have its characters."""
+    if title:
+        (shown,), families = writable([title])
+        figure.suptitle(shown, family=families, parse_math=False)
 
 
 def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
@@ -148,19 +166,74 @@ def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
 def writable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """The texts as they can be drawn, and the families of fonts that have their characters.
 
-    Characters that no font has stand as their code point, U+4E2D: better than a row of boxes.
+    Characters that no font has stand as their code point, U+4E2D: better than a row of boxes. What
+    to install for them is logged.
     """
-    left = "".join(dict.fromkeys("".join(texts)))
-    families: list[str] = []
-    for name, file in _installed().items():
-        lacking = "".join(c for c in left if ord(c) not in _has(file))
-        if len(lacking) < len(left) or not families:
-            families.append(name)
-            left = lacking
-        if not left:
-            break
+    wanted = "".join(dict.fromkeys("".join(texts)))
+    families, left = _families(wanted)
+    if left and _newly_installed():
+        families, left = _families(wanted)
+    if left and (remedy := _to_install(left)) not in _ADVISED:
+        _ADVISED.add(remedy)
+        shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+        _logger.warning(
+            "no font here has %s, so that code points are drawn in place of characters; install "
+            "one that has, such as with `%s`.", shown, remedy,
+        )  # fmt: skip
     spelled = {c: f"U+{ord(c):04X}" for c in left}
     return ["".join(spelled.get(c, c) for c in text) for text in texts], families
+
+
+_ADVISED: set[str] = set()
+"""What was said already in this process: one picture has several texts."""
+
+
+def _families(wanted: str) -> tuple[list[str], str]:
+    """The families of fonts that have the characters, and those that none has."""
+    families: list[str] = []
+    for name, file in _installed().items():
+        lacking = "".join(c for c in wanted if ord(c) not in _has(file))
+        if len(lacking) < len(wanted) or not families:
+            families.append(name)
+            wanted = lacking
+        if not wanted:
+            break
+    return families, wanted
+
+
+def _newly_installed() -> bool:
+    """Make fonts known that came since matplotlib last looked; whether there were any.
+
+    It keeps a list of fonts across processes, in which a font that was just installed is not.
+    """
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {font.fname for font in fontManager.ttflist}
+    new = [file for file in findSystemFonts() if file not in known]
+    for file in new:
+        with suppress(OSError, RuntimeError, ValueError):  # one that cannot be read
+            fontManager.addfont(file)
+    return len(fontManager.ttflist) > len(known)
+
+
+def _to_install(lacking: str) -> str:
+    """What to type to install a font with these characters."""
+    # The unified ideographs, kana, hangul, and the punctuation and full-width forms beside them.
+    east_asian = any(c in "WF" for c in map(unicodedata.east_asian_width, lacking))
+    for tool, command, wide, other in _MANAGERS:
+        if shutil.which(tool):
+            return f"{command} {wide if east_asian else other}"
+    return "your system's package of Noto fonts"
+
+
+_MANAGERS = (
+    ("apt-get", "apt-get install", "fonts-noto-cjk", "fonts-noto-core"),
+    ("dnf", "dnf install", "google-noto-sans-cjk-fonts", "google-noto-sans-fonts"),
+    ("pacman", "pacman -S", "noto-fonts-cjk", "noto-fonts"),
+    ("apk", "apk add", "font-noto-cjk", "font-noto-all"),
+    ("brew", "brew install", "font-noto-sans-cjk", "font-noto-sans"),
+)
+"""What installs packages, and its packages of East Asian fonts and of fonts for other scripts."""
 
 
 def _visible(token: str) -> str:

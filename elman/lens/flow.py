@@ -123,15 +123,19 @@ class GradientFlow:
                 lines += ["", *_spectrum(cell)]
         return "\n".join(lines)
 
-    def plot(self, path: Path | str) -> None:
+    def plot(self, path: Path | str, title: str = "") -> None:
         """Draw the norms by lag, and the singular values where there are, into a PNG, SVG or PDF.
+
+        Args:
+            path: the file.
+            title: of the picture, such as the network and what it read.
 
         Raises:
             InputError: the file's name ends in none of these.
         """
         from elman.lens import pictures
 
-        pictures.draw_flow(self, Path(path))
+        pictures.draw_flow(self, Path(path), title)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain numbers; what is not finite is None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +19,26 @@ from elman.lens.drawing import (
     COLOUR_MAP,
     canvas,
     check_path,
+    entitle,
     label_tokens,
     legend_below,
     logarithmic,
     save,
     style,
-    writable,
 )
 from elman.lens.flow import CellFlow, GradientFlow, relative_to_start
 
 MOST_TOKENS = 200
 """As many columns as a heat map of gates may have."""
 
+# Inches: what the number of a row needs, and what a heat map's title and ticks take of its height.
+_LABEL, _AROUND = 0.085, 0.28
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw_flow(flow: GradientFlow, path: Path) -> None:
+def draw_flow(flow: GradientFlow, path: Path, title: str = "") -> None:
     """The norms by lag in each layer and state; beside them the singular values, if there are."""
     check_path(path)
     spectra = [cell for cell in flow.cells if cell.singular_values is not None]
@@ -52,6 +56,7 @@ def draw_flow(flow: GradientFlow, path: Path) -> None:
         for each in axes:
             logarithmic(each)
             legend_below(each)
+        entitle(figure, title)
         save(figure, path)
 
 
@@ -88,7 +93,7 @@ def _draw_spectra(axes: Axes, cells: Sequence[CellFlow]) -> None:
     )  # fmt: skip
 
 
-def draw_comparison(compared: Sequence[Compared], path: Path) -> None:
+def draw_comparison(compared: Sequence[Compared], path: Path, title: str = "") -> None:
     """The last layers' norms relative to lag 0; beside them, what forget gates do for c."""
     check_path(path)
     with_memory = {
@@ -116,6 +121,7 @@ def draw_comparison(compared: Sequence[Compared], path: Path) -> None:
         for each in axes:
             logarithmic(each)
             legend_below(each)
+        entitle(figure, title)
         save(figure, path)
 
 
@@ -128,8 +134,13 @@ def _draw_forgetting(axes: Axes, compared: Mapping[int, Compared], count: int) -
         look = style(k, count, len(lags))
         axes.plot(lags, _positive(c[1:] / c[1]), label=f"∂L/∂c: {each.label}", **look)
         product = each.forgetting / each.forgetting[0]
-        axes.plot(lags, _positive(product), color="0.45", linestyle=":", linewidth=1.2)
-    axes.plot([], [], color="0.45", linestyle=":", label="through the forget gates alone")
+        # In the network's colour and with its sign, hollow: several lie side by side.
+        alone = look | {"linestyle": ":", "linewidth": 1.0, "markerfacecolor": "white"}
+        axes.plot(lags, _positive(product), **alone)
+    axes.plot(
+        [], [], color="0.3", linestyle=":", linewidth=1.0, marker="o", markerfacecolor="white",
+        label="hollow: through the forget gates alone",
+    )  # fmt: skip
     axes.set(
         title="why: c' = f ⊙ c + …, a path of factors f",
         xlabel="lag t − k [steps]", ylabel="‖∂L$_t$/∂c$_k$‖ / ‖∂L$_t$/∂c$_{t−1}$‖",
@@ -230,7 +241,7 @@ def draw_activity(
     """Gates, candidates and states as heat maps: a column for each token, a row for each unit.
 
     Of more than ``units`` units, those whose last state varies most are drawn, the same in every
-    map.
+    map. A row is labelled with the number of its unit, from 0, as far as there is room.
     """
     check_path(path)
     if len(tokens) > MOST_TOKENS:
@@ -246,27 +257,29 @@ def draw_activity(
     memory = max((values for name, values in reversed(maps) if name.startswith("state")), key=len)
     chosen = np.sort(np.argsort(-memory.var(1), kind="stable")[:units])
     width = max(5.0, 1.9 + 0.19 * len(tokens))
-    with canvas(width, 0.9 + len(maps) * (0.8 + 0.025 * len(chosen))) as figure:
+    height = 0.8 + 0.025 * len(chosen)
+    every = math.ceil(len(chosen) * _LABEL / (height - _AROUND))
+    with canvas(width, 0.9 + len(maps) * height) as figure:
         rows = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, values) in zip(rows, maps, strict=True):
-            shown = values[chosen] if len(values) == len(memory) else values[:units]
+            numbers = chosen if len(values) == len(memory) else np.arange(len(values))[:units]
+            shown = values[numbers]
             gate = name.startswith("gate")
             bound = 1.0 if gate else float(np.abs(shown).max()) or 1.0
             drawn = axes.imshow(
                 shown, aspect="auto", cmap=COLOUR_MAP, interpolation="nearest",
                 vmin=0 if gate else -bound, vmax=bound,
             )  # fmt: skip
-            every = "" if len(shown) == len(values) else f" of {len(values)}"
-            axes.set_ylabel(f"{len(shown)}{every} units")
+            some = "" if len(shown) == len(values) else f"\n{len(shown)} of {len(values)}"
+            axes.set_ylabel(f"unit{some}")
             axes.set_title(name, parse_math=False)
             axes.grid(visible=False)
-            axes.set_yticks([])
+            axes.set_yticks(range(0, len(shown), every), map(str, numbers[::every]), fontsize=6)
+            axes.tick_params(axis="y", length=2, pad=2)
             figure.colorbar(drawn, ax=axes, pad=0.01)
         label_tokens(rows[-1], tokens)
         rows[-1].set_xlabel("the text, token by token")
-        if title:
-            (shown_title,), families = writable([title])
-            figure.suptitle(shown_title, family=families, parse_math=False)
+        entitle(figure, title)
         save(figure, path)
 
 

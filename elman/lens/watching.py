@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.lens.drawing import canvas, legend_below, logarithmic, render, style
+from elman.lens.drawing import (
+    canvas,
+    entitle,
+    legend_below,
+    logarithmic,
+    render,
+    style,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,18 +22,19 @@ if TYPE_CHECKING:
 _LOOKS = 5  # lines of norms by lag, from the first look to the last
 
 
-def draw_watch(lines: list[dict[str, Any]]) -> dict[str, bytes]:
+def draw_watch(lines: list[dict[str, Any]], title: str = "") -> dict[str, bytes]:
     """Three panels for each cell: norm by lag, gate saturation, state norms.
 
     Args:
         lines: of the log that :class:`elman.training.watch.Watch` writes.
+        title: what was trained on what.
 
     Returns:
         The picture's bytes by format: ``"png"`` and ``"svg"``.
     """
     cells = lines[-1]["cells"]
     lines = [line for line in lines if _names(line["cells"]) == _names(cells)]
-    with canvas(12, 0.3 + 4 * len(cells)) as figure:
+    with canvas(12, 0.6 + 4 * len(cells)) as figure:
         rows = figure.subplots(len(cells), 3, squeeze=False)
         for k, (row, cell) in enumerate(zip(rows, cells, strict=True)):
             looks = [(line["update"], line["cells"][k]) for line in lines]
@@ -33,6 +42,7 @@ def draw_watch(lines: list[dict[str, Any]]) -> dict[str, bytes]:
             _draw_norms(row[0], looks, name)
             _draw_gates(row[1], looks, name)
             _draw_states(row[2], looks, name)
+        entitle(figure, title)
         return {format: render(figure, format) for format in ("png", "svg")}
 
 
@@ -67,6 +77,7 @@ def _draw_gates(axes: Axes, looks: list[tuple[int, Any]], name: str) -> None:
             shares = 100 * _numbers([cell["gates"][gate][side] for _, cell in looks])
             sign = "> 0.9" if side == "above" else "< 0.1"
             axes.plot(updates, shares, **look | {"linestyle": line}, label=f"{gate} {sign}")
+    whole_numbers(axes)
     axes.set(
         title=f"{name}: saturated gates", xlabel="updates", ylabel="share of values [%]",
         ylim=(-3, 103),
@@ -85,6 +96,7 @@ def _draw_states(axes: Axes, looks: list[tuple[int, Any]], name: str) -> None:
         axes.plot(updates, norms, label=state, **style(k, len(states), len(updates)))
     axes.set(title=f"{name}: size of the states", xlabel="updates", ylabel="‖s‖, mean over steps")
     axes.set_ylim(bottom=0)
+    whole_numbers(axes)
     legend_below(axes)
 
 

@@ -145,12 +145,12 @@ class PixelMNIST(Learning):
     def __init__(self, settings: PixelSettings):
         super().__init__(settings)
         if settings.length > 784:
-            raise InputError(f"an image has 784 pixels, received --length {settings.length}.")
+            raise InputError(f"an image has 784 pixels, received `length` {settings.length}.")
         left = settings.length // prod([] if settings.plain else settings.strides)
         if left < 1:
             raise InputError(
                 f"strides of {settings.strides} leave nothing of {settings.length} pixels: "
-                "lower --strides or raise --length."
+                "lower `strides` or raise `length`."
             )
         order = torch.arange(784)
         if settings.permuted:

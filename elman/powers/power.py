@@ -218,7 +218,7 @@ class Learning(Power):
         if settings.length < self.shortest:
             raise InputError(
                 f"{self.name} needs sequences of {self.shortest} steps at least, received "
-                f"--length {settings.length}."
+                f"`length` {settings.length}."
             )
         self._interrupt = Interrupt()
 
@@ -329,8 +329,8 @@ class Learning(Power):
         figure = how(network, torch.Generator().manual_seed(2**31 + which))
         if math.isnan(figure):
             raise InputError(
-                "the training diverged (the figure is not a number): lower --learning-rate "
-                "or --clip-norm."
+                "the training diverged (the figure is not a number): lower `learning_rate` "
+                "or `clip_norm`."
             )
         return figure
 

@@ -2,137 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import fields, replace
+from itertools import zip_longest
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman.data.streams import Stream, TokenFile, Tokens, Window, blocks_of, split
-from elman.data.text import open_text
-from elman.data.vocabulary import KINDS, Vocabulary
+from elman.data.sources import Source, read_sources, short_name
+from elman.data.streams import Stream, TokenFile, Tokens, Window, blocks_of, fitting
+from elman.data.text import STDIN, open_text, standard_input
+from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
-from elman.layers.dropout import between_layers
 from elman.lens import Activity
 from elman.lens.activations import of_steps
 from elman.lens.unrolled import unrolled
 from elman.tasks.evaluation import negative_log_likelihood
 from elman.tasks.generation import generate, prompt_ids
-from elman.tasks.network import NetworkSettings, make_recurrent
+from elman.tasks.language_network import LanguageModel, LanguageModelSettings
 from elman.training import storage
 from elman.training.memory import if_it_fits
 from elman.training.run import Run
-from elman.training.settings import TrainingSettings, option
+from elman.training.settings import default_of
 from elman.training.task import Task
 
-_ONE_HOT_UP_TO = 256
+# Where the settings are left at their defaults, an epoch has so many updates at least.
+_WINDOWS = 8
+# A share of unknown tokens from which on a perplexity says little.
+_MANY_UNKNOWN = 0.1
+_KEPT_INPUT = "stdin"  # in the run's folder
 
-
-@dataclass
-class LanguageModelSettings(TrainingSettings, NetworkSettings):
-    """The settings of a language model."""
-
-    tokens: str = option("character", "What the text is cut into.", choices=KINDS)
-    vocabulary_size: int | None = option(
-        None, "At most so many tokens, the most frequent.", least=2
-    )
-    min_count: int = option(1, "Tokens that are rarer become <unk>.", least=1)
-    normalize: str = option(
-        "none", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
-    )
-    limit: int | None = option(None, "Only so many characters of each source.", least=1)
-    validation: float = option(
-        0.1, "Share at the end of each source to hold out.", least=0, below=1
-    )
-    embedding: int | None = option(
-        None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
-        least=0, below=2**31,
-    )  # fmt: skip
-    tied: bool = option(False, "Share the embedding's weights with the output's.")
-    batch: int = option(32, "Rows of text read side by side.", least=1, below=2**31)
-    steps: int = option(
-        35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
-    )
-    prompts: list[str] = option([], "What the samples begin with.")
-    sample_length: int = option(200, "Tokens of a sample.", least=1, below=10**7)
-    sample_temperature: float = option(
-        0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
-    )
-
-
-class LanguageModel(nn.Module):
-    """P(w_{t+1} | w_1 … w_t) = softmax(V h_t + b), h the output of a recurrent network.
-
-    The input is one-hot or embedded. With ``tied`` weights, V is the embedding (Press & Wolf,
-    2017); a linear map stands between where the widths differ.
-
-    Args:
-        vocabulary_size: how many tokens there are.
-        settings: cell, sizes, dropout, embedding.
-    """
-
-    def __init__(self, vocabulary_size: int, settings: LanguageModelSettings):
-        super().__init__()
-        width = settings.embedding
-        if width is None:
-            small = vocabulary_size <= _ONE_HOT_UP_TO and not settings.tied
-            width = 0 if small else (settings.hidden_sizes or [settings.hidden])[0]
-        if settings.tied and not width:
-            raise InputError("tied weights need an embedding: set embedding above 0.")
-        self.vocabulary_size, self.dropout = vocabulary_size, settings.dropout
-        self.variational = settings.variational
-        self.embedding = nn.Embedding(vocabulary_size, width) if width else None
-        self.recurrent = make_recurrent(settings, width or vocabulary_size)
-        size = self.recurrent.output_size
-        self.to_embedding = nn.Linear(size, width) if settings.tied and size != width else None
-        self.output = nn.Linear(width if settings.tied else size, vocabulary_size)
-        if self.embedding is not None:
-            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-            if settings.tied:
-                self.output.weight = self.embedding.weight
-
-    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
-        y, state = self.read(tokens, state)
-        return self.predict(y), state
-
-    def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Tokens (T, B) and a state to the network's outputs (T, B, S) and the state after them."""
-        return self.recurrent(self._input(tokens), state)
-
-    def predict(self, y: Tensor) -> Tensor:
-        """Outputs of the network (…, S) to logits (…, V)."""
-        y = between_layers(y, self.dropout, self.variational, self.training)
-        return self.output(y if self.to_embedding is None else self.to_embedding(y))
-
-    def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One token (B), or a scalar, and a state to logits (B, V) or (V), and the new state."""
-        y, state = self.recurrent.step(self._input(token), state)
-        return self.predict(y), state
-
-    def _input(self, tokens: Tensor) -> Tensor:
-        if self.embedding is None:
-            like = self.output.weight
-            one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
-            return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
-        return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
-
-
-class Source(NamedTuple):
-    """One text of a model's training: what it learns from, and what is held out."""
-
-    name: str
-    train: Tokens
-    held_out: Tokens
-    checksum: int
+_logger = logging.getLogger("elman")
 
 
 class LanguageModeling(Task):
@@ -145,28 +51,45 @@ class LanguageModeling(Task):
     model: LanguageModel
 
     def __init__(
-        self, data: list[str], settings: LanguageModelSettings, vocabulary: Vocabulary | None
+        self,
+        data: list[str],
+        settings: LanguageModelSettings,
+        vocabulary: Vocabulary | None,
+        run: Run | None = None,
     ):
-        self.data, self.settings = data, settings
+        self.data, self.settings, self._run = data, settings, run
         self.vocabulary = self._build_vocabulary() if vocabulary is None else vocabulary
         size = len(self.vocabulary)
         self.model = if_it_fits(lambda: LanguageModel(size, settings))
-        self._sources: list[Source] | None = None
+        self._texts: tuple[list[Source], list[Source]] | None = None
         self._stream: Stream | None = None
 
     @classmethod
     def prepare(cls, data: list[str], settings: Any) -> LanguageModeling:
         """Read the texts, collect their vocabulary, make the model.
 
+        ``batch`` and ``steps``, where they are left at their defaults, are lowered for a short
+        text, so that an epoch has some updates.
+
         Raises:
             ElmanError: a text is missing, empty, not UTF-8, or too short for one window.
         """
         if not data:
-            raise InputError("no text was given: name a file, or a corpus that elman data lists.")
-        named = [os.path.abspath(name) if os.path.exists(name) else name for name in data]
+            raise InputError(
+                "no text was given: name a file, a folder, - for standard input, or a corpus that "
+                "`elman data` lists, such as time-machine."
+            )
+        share = default_of(next(f for f in fields(cls.Settings) if f.name == "validation"))
+        if settings.validation_data and settings.validation not in (0, share):
+            raise InputError(
+                "`validation` is a share of the texts that are learned from, and `validation_data` "
+                "is held out in its place: leave one of them out."
+            )
+        settings = replace(settings, validation_data=_absolute(settings.validation_data))
         torch.manual_seed(settings.seed)
-        task = cls(named, settings, None)
+        task = cls(_absolute(data), settings, None)
         # What is wrong with a text or a prompt is told before anything is written.
+        task._fit()
         task.stream  # noqa: B018
         for prompt in settings.prompts:
             task.generate(prompt, 1)
@@ -182,14 +105,18 @@ class LanguageModeling(Task):
         except ElmanError as why:
             raise ElmanError(f"{path} is damaged: {why}") from None
         with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
-            task = cls(run.config["data"], cls.Settings.of(run.config["settings"]), vocabulary)
+            settings = cls.Settings.of(run.config["settings"])
+            task = cls(run.config["data"], settings, vocabulary, run)
         task._checksums = run.config.get("checksums")
         return task
 
     def save(self, run: Run) -> None:
-        """Keep the vocabulary, and checksums of the texts."""
+        """Keep the vocabulary, checksums of the texts, and standard input if one of them is."""
         storage.write_json(run.path / "vocabulary.json", self.vocabulary.to_json())
-        run.config["checksums"] = [source.checksum for source in self.sources]
+        if STDIN in (*self.data, *self.settings.validation_data):
+            storage.copy_file(standard_input(), run.path / _KEPT_INPUT)
+        learned, held_out = self._read()
+        run.config["checksums"] = [source.checksum for source in (*learned, *held_out)]
         run.reconfigure(run.config["settings"])
 
     def describe_model(self) -> str:
@@ -201,30 +128,76 @@ class LanguageModeling(Task):
             f"{self.vocabulary.kind} tokens, {recurrent.engine} engine"
         )
 
+    def title(self) -> str:
+        """Cell, sizes and texts."""
+        cell, sizes = self.settings.cell, [c.hidden_size for c in self.model.recurrent.cells]
+        units = ", ".join(map(str, sizes))
+        if len(sizes) > 1 and len(set(sizes)) == 1:
+            units = f"{len(sizes)} × {sizes[0]}"
+        named = os.path.basename(cell)  # of a user's own, the file and not its folder
+        return f"{named}, {units} units, on {short_name(self.data)}"
+
     # -- texts --------------------------------------------------------------------------------
 
     _checksums: list[int] | None = None
 
     @property
     def sources(self) -> list[Source]:
-        """The texts, read on first use.
+        """The texts that are learned from, read on first use.
 
         Raises:
             ElmanError: a text is no longer what the run was trained on.
         """
-        if self._sources is None:
-            share = self.settings.validation
-            limit = self.settings.limit
-            self._sources = self._read_all(self.data, share, limit)
-            now = [source.checksum for source in self._sources]
-            if self._checksums is not None and now != self._checksums:
-                before = self._checksums
-                changed = [s.name for s in self._sources if s.checksum not in before]
+        return self._read()[0]
+
+    @property
+    def held_out(self) -> list[tuple[str, Tokens]]:
+        """What the model is judged by, by name: texts of its own, or the ends of the sources."""
+        learned, own = self._read()
+        parts = [(s.name, s.train) for s in own] or [(s.name, s.held_out) for s in learned]
+        return [(name, tokens) for name, tokens in parts if len(tokens) > 1]
+
+    def _read(self) -> tuple[list[Source], list[Source]]:
+        """The texts that are learned from, and those that are held out as a whole."""
+        if self._texts is None:
+            s, data = self.settings, [self._place(name) for name in self.data]
+            own = [self._place(name) for name in s.validation_data]
+            share = 0.0 if own else s.validation
+            learned = read_sources(data, self.vocabulary, s.normalize, share, s.limit)
+            texts = learned, read_sources(own, self.vocabulary, s.normalize)
+            before = self._checksums or [t.checksum for t in (*texts[0], *texts[1])]
+            now = zip_longest((*texts[0], *texts[1]), before)
+            changed = [text.name for text, then in now if text and text.checksum != then]
+            if changed:
                 raise ElmanError(
                     f"{', '.join(changed)} is no longer the text that this run was trained on: "
                     "restore the text, or train anew."
                 )
-        return self._sources
+            for text in texts[1]:
+                if len(text.train) < 2:
+                    raise ElmanError(f"{text.name} is too short to judge a model by: give more.")
+            self._texts = texts
+        return self._texts
+
+    def _place(self, name: str) -> str:
+        """Where a text is now: what was standard input, a run has kept."""
+        kept = name == STDIN and self._run is not None
+        return str(self._run.path / _KEPT_INPUT) if kept and self._run else name
+
+    def _fit(self) -> None:
+        """Lower ``batch`` and ``steps`` for short texts, unless they were chosen."""
+        s, length = self.settings, sum(len(source.train) for source in self.sources)
+        usual = {f.name: default_of(f) for f in fields(s)}
+        fixed = [name for name in ("batch", "steps") if getattr(s, name) != usual[name]]
+        batch, steps = fitting(length, s.batch, s.steps, _WINDOWS, fixed)
+        fits = batch * steps < length
+        if (batch, steps) != (s.batch, s.steps) and fits:
+            _logger.info(
+                "%s tokens are few for `batch` %d and `steps` %d: %d and %d are taken, so that an "
+                "epoch has more updates.", f"{length:,}", s.batch, s.steps, batch, steps,
+            )  # fmt: skip
+        if fits or not fixed:  # or else the stream says what was chosen, and what would do
+            self.settings = replace(s, batch=batch, steps=steps)
 
     @property
     def stream(self) -> Stream:
@@ -239,31 +212,10 @@ class LanguageModeling(Task):
 
     def _build_vocabulary(self) -> Vocabulary:
         s = self.settings
-        blocks = (block for name in self.data for block in self._blocks(name, s.limit))
+        blocks = (
+            block for name in self.data for block in open_text(name).blocks(s.normalize, s.limit)
+        )
         return Vocabulary.build(blocks, s.tokens, size=s.vocabulary_size, min_count=s.min_count)
-
-    def _blocks(self, name: str, limit: int | None) -> Iterator[str]:
-        return open_text(name).blocks(self.settings.normalize, limit)
-
-    def _read_all(self, names: list[str], held_out_share: float, limit: int | None) -> list[Source]:
-        labels = _labels(names)
-        return [
-            self._read(name, label, held_out_share, limit)
-            for name, label in zip(names, labels, strict=True)
-        ]
-
-    def _read(self, name: str, label: str, held_out_share: float, limit: int | None) -> Source:
-        checksum = 0
-
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal checksum
-            for ids in self.vocabulary.encode(self._blocks(name, limit)):
-                checksum = zlib.crc32(ids.tobytes(), checksum)
-                yield ids
-
-        tokens = TokenFile(counted(), len(self.vocabulary))
-        train, held_out = split(tokens, held_out_share)
-        return Source(label, train, held_out, checksum)
 
     # -- learning -----------------------------------------------------------------------------
 
@@ -297,41 +249,65 @@ class LanguageModeling(Task):
         return {"perplexity": _perplexity(loss)}
 
     def validate(self) -> float | None:
-        """The mean of −log P over the held-out parts."""
-        parts = [self.negative_log_likelihood(s.held_out) for s in self._held_out()]
+        """The mean of −log P over what is held out."""
+        parts = [self.negative_log_likelihood(tokens) for _, tokens in self.held_out]
         return sum(n for n, _ in parts) / sum(c for _, c in parts) if parts else None
 
     def rehearse_evaluation(self) -> None:
         """See :meth:`Task.rehearse_evaluation`."""
-        for source in self._held_out()[:1]:
-            self.negative_log_likelihood(source.held_out, windows=1)
+        for _, tokens in self.held_out[:1]:
+            self.negative_log_likelihood(tokens, windows=1)
 
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """Perplexity, nats a token and bits a character, in all and for each source.
+
+        ``unknown_share`` is the share of ``<unk>``, which stands for what the model never saw.
 
         Args:
             data: texts to judge the model on; without it, what was held out, or else what was
                 trained on.
         """
         if data:
-            texts = [(s.name, s.train) for s in self._read_all(data, 0.0, limit=None)]
-        elif held_out := self._held_out():
-            texts = [(s.name, s.held_out) for s in held_out]
+            given = read_sources(data, self.vocabulary, self.settings.normalize)
+            texts = [(s.name, s.train) for s in given]
         else:
-            texts = [(s.name, s.train) for s in self.sources]
+            texts = self.held_out or [(s.name, s.train) for s in self.sources]
         started = time.perf_counter()
         sums = [(name, tokens, *self.negative_log_likelihood(tokens)) for name, tokens in texts]
         seconds = time.perf_counter() - started
         nats, count = sum(s[2] for s in sums), sum(s[3] for s in sums)
-        characters = [self._characters(tokens) for _, tokens, _, _ in sums]
-        result = self._measures(nats, count, sum(characters))
+        characters = [self._characters(tokens) for _, tokens in texts]
+        unknown = [self._unknown(tokens) for _, tokens in texts]
+        result = self._measures(nats, count, sum(characters), sum(unknown))
         result["tokens_per_second"] = round(count / max(seconds, 1e-9))
-        result["part"] = "given" if data else "held out" if held_out else "trained on"
+        result["part"] = "given" if data else "held out" if self.held_out else "trained on"
         result["sources"] = {
-            name: self._measures(n, c, k)
-            for (name, _, n, c), k in zip(sums, characters, strict=True)
+            name: self._measures(n, c, k, u)
+            for (name, _, n, c), k, u in zip(sums, characters, unknown, strict=True)
         }
         return result
+
+    def doubts(self, measures: dict[str, Any]) -> list[str]:
+        """Say so where the text is mostly unknown, or the model no better than chance."""
+        found = []
+        share, size = measures["unknown_share"], len(self.vocabulary)
+        if share >= _MANY_UNKNOWN:
+            found.append(
+                f"{share:.0%} of the tokens are <unk>, not in the model's vocabulary: "
+                "the perplexity says little of such a text."
+            )
+        if measures["perplexity"] > size:
+            found.append(
+                f"a perplexity of {measures['perplexity']:.4g} is above that of chance, {size:,} "
+                f"for {size:,} equally likely tokens: "
+                + (
+                    "this text is another than those that the model has learned."
+                    if measures["part"] == "given"
+                    else "the model has learned nothing that holds here; lower `learning_rate`, "
+                    "train for more `epochs`, or on more text."
+                )
+            )
+        return found
 
     def negative_log_likelihood(
         self, tokens: Tokens, windows: int | None = None
@@ -341,23 +317,28 @@ class LanguageModeling(Task):
         at_a_time = self.settings.batch * self.settings.steps
         return negative_log_likelihood(self.model, tokens, at_a_time, windows)
 
-    def _held_out(self) -> list[Source]:
-        return [source for source in self.sources if len(source.held_out) > 1]
-
     def _characters(self, tokens: Tokens) -> int:
         if self.vocabulary.kind == "character":
             return len(tokens) - 1
         decoder = self.vocabulary.decoder()
         return sum(len(decoder.push(int(i))) for i in tokens[1:])
 
+    def _unknown(self, tokens: Tokens) -> int:
+        """How many tokens but the first are unknown."""
+        id = self.vocabulary.unknown_id
+        if id is None:
+            return 0
+        return sum(int((ids == id).sum()) for ids in blocks_of(tokens[1:]))
+
     @staticmethod
-    def _measures(nats: float, tokens: int, characters: int) -> dict[str, Any]:
+    def _measures(nats: float, tokens: int, characters: int, unknown: int) -> dict[str, Any]:
         mean = nats / max(1, tokens)
         return {
             "perplexity": _perplexity(mean),
             "nats_per_token": mean,
             "bits_per_character": nats / math.log(2) / max(1, characters),
             "tokens": tokens,
+            "unknown_share": unknown / max(1, tokens),
         }
 
     # -- writing ------------------------------------------------------------------------------
@@ -404,11 +385,8 @@ def _perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf  # beyond, no float64 holds it
 
 
-def _labels(names: list[str]) -> list[str]:
-    """What to call each source: a file by its stem, or by as much of its path as sets it apart."""
-    parts = [Path(n).with_suffix("").parts if os.path.isfile(n) else (n,) for n in names]
-    for size in range(1, max(map(len, parts), default=0) + 1):
-        labels = [os.path.join(*p[-size:]) for p in parts]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [f"{label} ({k})" for k, label in enumerate(names, start=1)]
+def _absolute(names: list[str]) -> list[str]:
+    """The texts by names that hold from any folder."""
+    return [
+        os.path.abspath(name) if name != STDIN and os.path.exists(name) else name for name in names
+    ]

@@ -25,13 +25,22 @@ def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) 
     """
     settings, name = run.config["settings"], run.config["task"]
     own = str(settings.get("cell"))
-    if cell is not None:
-        if ".py:" not in own or own.rpartition(":")[2] != cell.rpartition(":")[2]:
-            raise InputError(f"{run.path} was trained with the cell {own}, received {cell}.")
+    if ".py:" not in own:
+        if cell not in (None, own):
+            raise InputError(
+                f"{run.path} was trained with the cell {own}, received {cell}: leave out `cell`, "
+                "which is for runs with a cell of your own."
+            )
+    elif cell is not None:
+        if ".py:" not in cell or own.rpartition(":")[2] != cell.rpartition(":")[2]:
+            raise InputError(
+                f"{run.path} was trained with the cell {own}, received {cell}: name the file that "
+                "has it now, and the same class."
+            )
         run = Run(run.path, {**run.config, "settings": {**settings, "cell": cell}})
-    elif ".py:" in own:
+    else:
         raise ElmanError(
-            f"{run.path} was trained with the cell {settings['cell']}: name it again with --cell, "
+            f"{run.path} was trained with the cell {settings['cell']}: name it again with `cell`, "
             "because opening a run executes no file on its own."
         )
     if name not in tasks:

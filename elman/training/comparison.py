@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
-from elman.lens.drawing import canvas, render, style
+from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
 from elman.training import storage
 from elman.training.loop import Trainer, start
-from elman.training.tables import print_rows
+from elman.training.tables import figure, print_rows
 from elman.training.task import Task
+
+_logger = logging.getLogger("elman")
 
 
 def compare_models(
@@ -43,7 +47,7 @@ def compare_models(
             f"{folder} is there already: delete it, or name another folder with `run`."
         )
     chosen = [replace(settings, **variant) for variant in variants]
-    labels = [" ".join(str(value) for value in variant.values()) for variant in variants]
+    labels = [" ".join(str(v) for v in variant.values() if v is not None) for variant in variants]
     if len(set(labels)) < len(labels):
         raise InputError(f"each model can be compared once, received {', '.join(labels)}.")
     # All take their first step before any is trained, so that one that cannot costs no time.
@@ -68,8 +72,10 @@ def compare_models(
             trainer.train()
             run.give_weights(job.model)
             row |= _figures(job, trainer)
+            for doubt in job.doubts(row):
+                _logger.warning("%s: %s", label, doubt)
         except ElmanError as error:
-            trainer.report.say(f"{label}: {error}")
+            _logger.warning("%s: %s", label, error)
             row["failed"] = str(error)
         if trainer.interrupted:
             raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
@@ -77,7 +83,7 @@ def compare_models(
         curves.append((label, run.metrics("seconds", task.headline)))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
-    title = f"{task.name}: {', '.join(Path(name).stem for name in data)}"
+    title = f"{task.name}: {short_name(data)}"
     _draw(curves, task.headline, title, folder / "comparison.png")
     return compared
 
@@ -97,19 +103,7 @@ def print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
     columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
     print_rows(
         [column.replace("_per_", "/") for column in columns],
-        [[_shown(row.get(column)) for column in columns] for row in rows],
-    )
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "–"
-    return (
-        f"{value:,.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else value
+        [[figure(row.get(column)) for column in columns] for row in rows],
     )
 
 
@@ -136,9 +130,9 @@ def _draw(
                     label=name,
                 )
                 axes[0].set_ylabel(key.replace("_", " "))
-        figure.suptitle(title)
+        entitle(figure, title)
         axes[0].set_yscale("log")
-        axes[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        whole_numbers(axes[0])
         axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
         if drawn:

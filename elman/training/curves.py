@@ -7,10 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from elman.lens.drawing import entitle, whole_numbers
 from elman.training.storage import write_bytes
+from elman.training.tables import figure as figure_of
 
 
-def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> None:
+def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title: str = "") -> None:
     """Draw the headline measure and the gradient norm by epoch into a PNG, if there is any.
 
     Args:
@@ -18,6 +20,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
             with it held out where there is any; what is None is left out of the curve.
         headline: the measure.
         path: the picture.
+        title: what was trained on what.
     """
     if not metrics:
         return
@@ -49,15 +52,16 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path) -> Non
     top.set_ylabel(headline)
     top.legend(frameon=False)
     top.grid(alpha=0.3)
-    top.set_title(f"{metrics[-1]['update']:,} updates in {metrics[-1]['seconds']:,.0f} s")
-    bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", linewidth=0.8)
+    entitle(figure, title)
+    top.set_title(f"{metrics[-1]['update']:,} updates in {figure_of(metrics[-1]['seconds'], 3)} s")
+    bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", **dots, linewidth=0.8)
     bottom.set_yscale("log")
     bottom.yaxis.set_minor_formatter(ticker.NullFormatter())
     bottom.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
     bottom.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     bottom.set_ylabel("largest\ngradient norm")
     bottom.set_xlabel("epoch")
-    bottom.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    whole_numbers(bottom)
     bottom.grid(alpha=0.3)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)

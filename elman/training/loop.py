@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,11 +132,12 @@ class Trainer:
         self.run.lock()
         try:
             with Interrupt() as interrupt, self.report:
-                while not (self._finished() or self.interrupted):
+                while not (self.finished() or self.interrupted):
                     self.interrupted = not self.epoch(interrupt)
             self._save()
             lines = self.run.metrics(*self._measures)
-            draw_curves(lines, self.task.headline, self.run.path / "curves.png")
+            title = self.task.title()
+            draw_curves(lines, self.task.headline, self.run.path / "curves.png", title)
             if self.watch is not None:
                 self.watch.draw()
         finally:
@@ -146,7 +148,8 @@ class Trainer:
         """How many epochs are done, with the share of the present one."""
         at = self.position
         share = at.window / max(1, self.task.windows(at.epoch))
-        return round(at.epoch + share, 2) if at.window else at.epoch
+        done = round(at.epoch + share, 2)
+        return int(done) if done == int(done) else done
 
     # -- one epoch, one update ----------------------------------------------------------------
 
@@ -231,16 +234,23 @@ class Trainer:
         if better and _finite(task.model.state_dict()):
             self._best = {k: v.detach().clone() for k, v in task.model.state_dict().items()}
         self.run.add_metrics({k: _rounded(v) for k, v in line.items()})
-        if epoch % max(1, self.settings.epochs // 10) == 0 or self._finished():
+        if epoch % max(1, self.settings.epochs // 10) == 0 or self.finished():
             sample = self.task.sample()
             if sample is not None:
                 self.run.add_sample(epoch, sample)
 
     # -- when to stop -------------------------------------------------------------------------
 
-    def _finished(self) -> bool:
-        done = self.position.epoch >= self.settings.epochs
-        return done or self.stopping.stop or self._out_of_time()
+    def finished(self) -> str:
+        """Why there is nothing left to train, as the end of a sentence; nothing where there is."""
+        at, its = self.position, self.settings
+        if at.epoch >= its.epochs:
+            return f"its {at.epoch:,} `epochs` are done"
+        if self.stopping.stop:
+            return f"it went {its.patience} epochs without progress, all that `patience` allows"
+        if self._out_of_time():
+            return f"it trained for {at.seconds:,.0f} of {its.seconds:,.0f} `seconds`"
+        return ""
 
     def _out_of_time(self) -> bool:
         limit = self.settings.seconds
@@ -252,9 +262,9 @@ class Trainer:
         value = loss if not math.isfinite(loss) else norm
         return ElmanError(
             f"the {what} became {value} at update {at.update + 1} (epoch {at.epoch + 1}), so "
-            "training stopped and the last good checkpoint is kept: lower --learning-rate "
-            f"(now {rate:g}) or --clip-norm (now {f'{clip:g}' if clip else 'off'}) and "
-            f"go on with --resume {self.run.path}."
+            "training stopped and the last good checkpoint is kept: lower `learning_rate` "
+            f"(now {rate:g}) or `clip_norm` (now {f'{clip:g}' if clip else 'off'}) and "
+            f"go on with `resume` {shlex.quote(str(self.run.path))}."
         )
 
     # -- keeping and going on -----------------------------------------------------------------
@@ -357,6 +367,7 @@ def start(
     refuse_existing(path)
     pick(settings.device)
     job = task.prepare(data, settings)
+    settings = job.settings  # a job may fit them to its data
     run = Run.begin(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
     try:
         job.save(run)

@@ -35,7 +35,9 @@ POINTS = 50  # of a curve: each the mean over many steps, because single errors 
 class OnlineSettings(Settings):
     """What learning from a stream can be told."""
 
-    cell: str = option("gru", "A name that elman cells lists, or path/to/file.py:ClassName.")
+    cell: str = option(
+        "gru", "A name that `elman cells` lists, such as lstm, or path/to/file.py:ClassName."
+    )
     hidden: int = option(32, "Units of each layer.", least=1, below=2**31)
     layers: int = option(1, "Layers.", least=1, below=10_000)
     batch: int = option(1, "Streams side by side.", least=1, below=10**6)
@@ -118,7 +120,7 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
             optimizer.step()
             since += loss
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                failed = f"diverged after {k * size:,} steps: lower --learning-rate"
+                failed = f"diverged after {k * size:,} steps: lower `learning_rate`"
             elif interrupt.asked:
                 failed = f"interrupted after {k * size:,} steps"
             if failed or k % between == 0 or k == windows:

@@ -8,6 +8,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from elman.training.tables import figure
+
 _BETWEEN_LINES = 10.0  # seconds, where there is no terminal to redraw on
 
 
@@ -56,7 +58,7 @@ class Report:
         """
         if self.quiet:
             return
-        measures = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        measures = "  ".join(f"{name} {figure(value)}" for name, value in figures.items())
         where = "" if self.epochs is None else f"epoch {epoch}/{self.epochs}  "
         text = f"{where}{measures}  {rate:,.0f} {self.unit}/s  {clock(left)} left"
         if self._live:

@@ -301,7 +301,7 @@ class Run:
         except OSError as error:
             raise ElmanError(
                 f"{path} could not be written ({error.strerror}): free some space, "
-                f"then go on with --resume {self.path}."
+                f"then go on with `resume` {shlex.quote(str(self.path))}."
             ) from error
 
 

@@ -27,6 +27,7 @@ def option(
     least: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    unset: str = "none",
 ) -> Any:
     """Declare a setting: its default, what it is for, and the values that it may have.
 
@@ -35,8 +36,12 @@ def option(
         help: one line for ``--help``.
         choices: the names that are allowed.
         least, above, below: bounds: value ≥ least, value > above, value < below.
+        unset: what ``--help`` says of a default that is None or empty.
     """
-    rules = {"help": help, "choices": choices, "least": least, "above": above, "below": below}
+    rules = {
+        "help": help, "choices": choices, "least": least, "above": above, "below": below,
+        "unset": unset,
+    }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=rules)
     return field(default=default, metadata=rules)

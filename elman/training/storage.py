@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise ElmanError(
             f"{path} could not be written ({error.strerror}): free some space or choose another "
             "folder; what was there before is untouched."
+        ) from error
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file of any size so that the copy is whole or not there.
+
+    Raises:
+        ElmanError: it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.copy")
+    try:
+        shutil.copyfile(source, aside)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ElmanError(
+            f"{path} could not be written ({error.strerror}): free some space or choose another "
+            "folder."
         ) from error
 
 

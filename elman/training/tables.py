@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +27,20 @@ def show(shown: Table) -> None:
     with console.capture() as text:
         console.print(shown)
     print(text.get(), end="")  # rich itself ends the process where nobody reads on
+
+
+def figure(value: Any, digits: int = 4) -> str:
+    """A value as people write it: 1,234.5 → 1,234 with four digits, 176.0 → 176, True → yes.
+
+    Whole digits are never cut off up to a million; beyond, and below 0.0001, powers of ten stand.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:,.{digits}g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_rows(

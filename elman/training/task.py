@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from elman.data.sources import short_name
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings
 
@@ -83,6 +84,10 @@ class Task(ABC):
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """The measures on ``data``, on the held-out data, or else on what was trained on."""
 
+    def doubts(self, measures: dict[str, Any]) -> list[str]:
+        """What those who read :meth:`evaluate`'s measures must know, a sentence each."""
+        return []
+
     @abstractmethod
     def describe(self, loss: float) -> dict[str, float]:
         """The measures that follow from a mean loss, the headline among them."""
@@ -94,6 +99,10 @@ class Task(ABC):
     def describe_model(self) -> str:
         """One line about the model and what runs it."""
         return f"{self.name}, {self.parameters():,} parameters"
+
+    def title(self) -> str:
+        """The model and its data, for the head of a picture."""
+        return f"{self.name}: {short_name(self.data)}"
 
     def sample(self) -> str | None:
         """Something the model makes, for people to look at while it learns."""

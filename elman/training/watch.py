@@ -142,7 +142,7 @@ class Watch:
 
         lines = self.lines()
         if lines:
-            for format, content in draw_watch(lines).items():
+            for format, content in draw_watch(lines, self.job.title()).items():
                 storage.write_bytes(self.run.path / f"{PICTURE}.{format}", content)
 
 

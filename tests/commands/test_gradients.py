@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from elman import cli
+from elman.lens import pictures, watching
+from elman.training import comparison
 
 SMALL = ["--hidden", "8", "--steps", "20", "--batch", "2"]
 TEXT = "in $5 and $6 the quick brown fox jumps over the lazy dog. 中文 " * 30
@@ -143,3 +145,27 @@ def test_inspect(elman, trained):
         code, _, errors = elman("inspect", trained, *arguments)
         assert code == 2
         assert said in errors
+
+
+def test_pictures_name_model_and_data(elman, trained, monkeypatch):
+    from elman.lens import drawing
+    from elman.training import curves
+
+    titles = []
+    for module in (drawing, pictures, watching, curves, comparison):
+        name = "entitle"
+        monkeypatch.setattr(module, name, lambda figure, title: titles.append(title))
+    elman("gradients", *SMALL)
+    elman("gradients", *SMALL, "--plot", "a.png")
+    elman("gradients", "--cell", "rnn", *SMALL, "--plot", "a.png")
+    elman("gradients", "run", trained, "--plot", "a.png")
+    elman("inspect", trained, "--text", "fox", "--plot", "a.png", "--layer", 1)
+    before = "before any training: 1 layer of 8 units, 2 sequences of 20 steps of 32 inputs"
+    assert [title.removesuffix(" from N(0, 1)") for title in titles] == [
+        before, f"rnn, {before}", "run: lstm, 2 × 8 units, on book",
+        "run: lstm, 2 × 8 units, on book, layer 1",
+    ]  # fmt: skip
+    titles.clear()
+    train = ("train", "language-model", "--resume", trained, "--epochs", 2, "--watch-gradients")
+    assert elman(*train)[0] == 0
+    assert titles == ["lstm, 2 × 8 units, on book"] * 2

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
+import re
+import shlex
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -46,18 +51,77 @@ def test_offset_counts_from_the_start_of_the_file(tmp_path):
         list(read_text(path, 7))
 
 
-def test_a_character_cut_off_at_the_end_is_an_error(tmp_path):
-    path = tmp_path / "cut.txt"
-    path.write_bytes("abc中".encode()[:-1])
-    with pytest.raises(ElmanError, match="offset 3"):
+@pytest.mark.parametrize("block", [3, 1 << 20])
+def test_utf8_that_was_cut_off_is_called_so(tmp_path, block):
+    path = tmp_path / "my cut.txt"
+    path.write_bytes(("时间机器" * 9).encode()[:-1])
+    expected = r"ends in the middle of a character .*offset 105\).*`head -c 105 '.*my cut.txt' > "
+    with pytest.raises(ElmanError, match=expected):
+        list(read_text(path, block))
+    subprocess.run(f"head -c 105 {shlex.quote(str(path))} > {tmp_path}/whole.txt", shell=True)
+    assert "".join(read_text(tmp_path / "whole.txt")) == ("时间机器" * 9)[:-1]
+
+
+def test_latin_1_that_ends_in_an_accent_is_not_taken_for_cut_off_utf8(tmp_path):
+    path = tmp_path / "cafe.txt"
+    path.write_bytes("un café".encode("latin-1"))
+    with pytest.raises(ElmanError, match="iconv -f ISO-8859-1 -t UTF-8"):
         list(read_text(path))
+
+
+@pytest.mark.parametrize("block", [7, 1 << 20])
+def test_utf8_that_is_damaged_inside_is_called_so(tmp_path, block):
+    path = tmp_path / "damaged.txt"
+    path.write_bytes("时间机器".encode() * 5 + b"\xff" + "时间机器".encode())
+    with pytest.raises(ElmanError, match=r"is UTF-8 that is damaged.*offset 60.*iconv -c -f UTF-8"):
+        list(read_text(path, block))
+
+
+def test_commands_in_hints_take_any_file_name(tmp_path):
+    path = tmp_path / "it's $HOME.txt"
+    path.write_bytes("床前明月光".encode("gb18030"))
+    with pytest.raises(ElmanError) as caught:
+        list(read_text(path))
+    command = re.search("`(.*)`", str(caught.value))[1]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert (tmp_path / "converted.txt").read_text(encoding="utf-8") == "床前明月光"
+
+
+PACKED = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_packed_files_are_read_whatever_they_are_called(tmp_path, ending):
+    path = tmp_path / f"book.{'txt' if ending == 'bz2' else ending}"
+    content = PACKED[ending]("时间机器\r\n".encode() * 300)
+    path.write_bytes(content)
+    assert "".join(read_text(path, 64)) == "时间机器\n" * 300
+    path.write_bytes(content[:-9])
+    with pytest.raises(ElmanError, match=r"cannot be unpacked .*damaged or was cut off"):
+        list(read_text(path))
+
+
+def test_a_packed_file_in_another_encoding(tmp_path):
+    path = tmp_path / "poem.gz"
+    path.write_bytes(gzip.compress("床前明月光".encode("gb18030")))
+    with pytest.raises(ElmanError, match=r"`gzip -dc .*poem.gz \| iconv -f GB18030 -t UTF-8 > "):
+        list(read_text(path))
+
+
+def test_what_has_no_name_in_a_shell_gets_a_hint_without_one(tmp_path):
+    path = tmp_path / "stdin"
+    path.write_bytes("床前明月光".encode("gb18030"))
+    hint = r"^standard input is not UTF-8.*`iconv -f GB18030 -t UTF-8`, in front of elman"
+    with pytest.raises(ElmanError, match=hint):
+        list(read_text(path, name="standard input"))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"text\0more", r"binary file \(a NUL byte at offset 4\)"),
-        (gzip.compress(b"hello " * 50, mtime=0), "binary file"),
+        (b"PK\x03\x04 and more", "a zip archive, as .docx, .odt and .epub are"),
+        (b"%PDF-1.7 and more", "no plain text but a PDF"),
         (bytes(range(1, 256)) * 4, "binary file"),
         ("hello".encode("utf-16"), "UTF-16, expected UTF-8.*iconv -f UTF-16"),
     ],

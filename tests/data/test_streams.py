@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.streams import PADDING, Evaluation, Stream, TokenFile, split
+from elman.data.streams import PADDING, Evaluation, Stream, TokenFile, fitting, split
 from elman.errors import ElmanError, InputError
 
 
@@ -109,7 +109,7 @@ def test_every_target_is_judged_once(length, rows, steps):
 
 
 def test_a_text_without_a_target():
-    with pytest.raises(ElmanError, match="1 tokens, expected at least 2"):
+    with pytest.raises(ElmanError, match="has 1 token, expected at least 2"):
         Evaluation(np.arange(1), 1, 1)
 
 
@@ -159,3 +159,19 @@ def test_token_file_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_an_empty_token_file():
     with TokenFile([], 28) as tokens, pytest.raises(ElmanError, match="0 tokens"):
         Stream(tokens, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(10_000, (32, 35)), (9_000, (32, 35)), (2_000, (8, 35)), (36, (1, 4)), (2, (1, 1))],
+)
+def test_short_texts_have_fewer_rows_and_then_shorter_windows(length, expected):
+    batch, steps = fitting(length, 32, 35, windows=8)
+    assert (batch, steps) == expected
+    assert len(Stream(np.zeros(length, np.int64), batch, steps)) >= min(8, length - 1)
+
+
+def test_what_was_chosen_stays():
+    assert fitting(400, 4, 35, windows=8, fixed=["batch"]) == (4, 12)
+    assert fitting(400, 32, 35, windows=8, fixed=["steps"]) == (1, 35)
+    assert fitting(400, 32, 35, windows=8, fixed=["batch", "steps"]) == (32, 35)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import gc
+import gzip
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
+from elman.data import text
 from elman.data.corpora import CORPORA
 from elman.data.text import open_text
 from elman.errors import ElmanError, InputError
@@ -80,9 +84,62 @@ def test_a_file_empty_after_normalising(tmp_path):
         list(open_text(path).blocks("letters"))
 
 
-def test_a_folder(tmp_path):
-    with pytest.raises(ElmanError, match="is a folder, expected a text file"):
+def test_the_texts_of_a_folder_one_after_the_other(tmp_path):
+    folder = tmp_path / "poems"
+    (folder / "b").mkdir(parents=True)
+    (folder / "a.txt").write_text("first")
+    (folder / "b" / "1.MD").write_text("second\n")
+    (folder / "c.txt.gz").write_bytes(gzip.compress(b"third"))
+    (folder / "d.txt").write_text("")
+    (folder / "picture.png").write_bytes(b"\x89PNG\0")
+    (folder / ".hidden.txt").write_text("no")
+    source = open_text(folder)
+    assert (source.name, "".join(source.blocks())) == ("poems", "first\nsecond\nthird")
+    assert "".join(source.blocks(limit=9)) == "first\nsec"
+
+
+def test_a_folder_without_endings_is_read_as_a_whole(tmp_path):
+    for name in ("ca02", "ca01"):
+        (tmp_path / name).write_text(name)
+    assert "".join(open_text(tmp_path).blocks()) == "ca01\nca02"
+
+
+def test_folders_that_hold_no_text(tmp_path):
+    with pytest.raises(ElmanError, match="is a folder without files"):
         open_text(tmp_path)
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(ElmanError, match="are empty"):
+        open_text(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(ElmanError, match="is the folder of a run"):
+        open_text(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["book.txt", "book.txt.gz", "book"])
+def test_the_name_of_a_text_has_no_endings(tmp_path, name):
+    content = gzip.compress(b"text") if name.endswith("gz") else b"text"
+    (tmp_path / name).write_bytes(content)
+    assert open_text(tmp_path / name).name == "book"
+
+
+def test_standard_input_is_read_as_often_as_needed(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"some text"))))
+    for _ in range(2):
+        source = open_text("-")
+        assert (source.name, "".join(source.blocks())) == ("stdin", "some text")
+    kept = text.standard_input()
+    assert kept.is_file()
+    monkeypatch.undo()
+    del source
+    gc.collect()
+    assert not kept.exists()  # gone with the stream that it was read from
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(ElmanError, match="standard input is empty"):
+        open_text("-")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ElmanError, match="no standard input"):
+        open_text("-")
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero", "pipe"])

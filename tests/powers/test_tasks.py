@@ -309,6 +309,6 @@ def test_pixel_mnist_learns_and_judges(plain, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "length"), [("adding", 1), ("temporal-order", 7)])
 def test_sequences_that_are_too_short_are_refused(name, length):
     power = POWERS[name]
-    with pytest.raises(InputError, match=f"at least, received --length {length}"):
+    with pytest.raises(InputError, match=f"at least, received `length` {length}"):
         power(power.Settings(length=length))
     power(power.Settings(length=length + 1)).batch(torch.Generator(), 3, length + 1)

@@ -140,8 +140,8 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(train, validation):
     message = str(caught.value)
     assert "became" in message
     assert "update" in message
-    assert "--learning-rate (now 1e+12)" in message
-    assert "--clip-norm (now off)" in message
+    assert "`learning_rate` (now 1e+12)" in message
+    assert "`clip_norm` (now off)" in message
 
 
 def test_after_divergence_the_checkpoint_is_finite(train, tmp_path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 import torch
@@ -87,6 +89,17 @@ def test_the_command(tmp_path, capsys):
     assert all(row["steps"] == 60 and row["failed"] is None for row in compared["rows"])
     assert cli.run(["compare-learning", *options, "--run", str(run)]) == 1
     assert "name another folder" in capsys.readouterr().err
+
+
+def test_the_command_on_standard_input(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the quick brown fox " * 9)))
+    wild = ["--cell", "rnn-relu", "--optimizer", "sgd", "--learning-rate", "1e30"]
+    wild += ["--clip-norm", "0", "--steps", "400", "--hidden", "4", "--learning", "rtrl"]
+    assert cli.run(["compare-learning", "-", *wild]) == 0
+    out = capsys.readouterr().out
+    assert "steps: lower --learning-rate" in out
+    assert (tmp_path / "runs" / "compare-learning-stdin" / "comparison.json").is_file()
 
 
 def test_what_cannot_be_compared_is_said(tmp_path, capsys):
