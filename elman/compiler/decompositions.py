@@ -344,7 +344,11 @@ def _norm(
         return torch.sqrt((x * x).sum(dim, keepdim=keepdim))
     if order == 1:
         return x.abs().sum(dim, keepdim=keepdim)
-    return torch.amax(x.abs(), dim, keepdim=keepdim) if order == math.inf else NotImplemented
+    if order == math.inf:
+        return torch.amax(x.abs(), dim, keepdim=keepdim)
+    if order <= 0:
+        return NotImplemented
+    return torch.pow(torch.pow(x.abs(), order).sum(dim, keepdim=keepdim), 1 / order)
 
 
 @writes(aten.amin.default)

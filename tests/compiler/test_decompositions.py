@@ -100,7 +100,7 @@ CASES = {
     aten.std.correction: [(row, [-1], 1, True), (row, [-1], 0, False)],
     aten.std_mean.correction: [(row, [-1], 1, True)],
     aten.linalg_vector_norm.default: [
-        (row, order, [-1], keep) for order in (1, 2, math.inf) for keep in (True, False)
+        (row, order, [-1], keep) for order in (1, 2, 3, math.inf) for keep in (True, False)
     ],
     aten.amin.default: [(x, [-1], True)],
     aten.binary_cross_entropy_with_logits.default: [

@@ -302,8 +302,7 @@ def compare(cell, real, engine, learns=True):
         return y, last, [torch.zeros_like(w) if g is None else g for g, w in given]
 
     (y, last, slopes), (y_, last_, slopes_) = run(engine), run("reference")
-    # PyTorch's hardsigmoid has 1/6 as a float in every precision.
-    limit = 2e-4 if real == torch.float32 else 1e-7 if "hards" in type(cell).__name__ else 1e-9
+    limit = 2e-4 if real == torch.float32 else 1e-9
     for a, b in zip((y, *last, *slopes), (y_, *last_, *slopes_), strict=True):
         torch.testing.assert_close(a, b, rtol=limit, atol=limit, equal_nan=True)
 
