@@ -65,7 +65,7 @@ def if_it_fits(make: Callable[[], _Module]) -> _Module:
     if there is not None and needed > there:
         raise InputError(
             f"the model's weights and their gradients need {_gigabytes(needed)}, and this machine "
-            f"has {_gigabytes(there)}: lower its sizes, such as hidden or layers."
+            f"has {_gigabytes(there)}: lower its sizes, such as `hidden` or `layers`."
         )
     return make()
 

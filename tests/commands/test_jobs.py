@@ -290,7 +290,7 @@ def test_texts_that_cannot_be_used(book, elman, what):
         (["--prompt", "日本"], "never seen: '日', '本'"),
         (["--sample-temperature", "inf"], "--sample-temperature must be less than 100"),
         (["--hidden", str(2**63)], "hidden must be less than 2147483648, received 92233"),
-        (["--hidden", str(2**31 - 1)], "hidden or layers"),
+        (["--hidden", str(2**31 - 1)], "lower its sizes, such as"),
         (["--hidden", "300000"], "the model's weights and their gradients need"),
         (["--layers", str(2**63)], "layers must be less than 10000"),
         (["--embedding", str(2**63)], "embedding must be less than 2147483648"),
