@@ -23,7 +23,8 @@ from elman.compiler import reference
 from elman.compiler.call import Call, Result
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
-from elman.compiler.trace import Hoisted, record, undisturbed
+from elman.compiler.recorded import record, undisturbed
+from elman.compiler.trace import Hoisted
 from elman.errors import ElmanError
 
 Run = Callable[[Mapping[str, Tensor], Call], Result]

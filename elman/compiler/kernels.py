@@ -16,12 +16,13 @@ from elman.compiler.call import profiled
 from elman.compiler.differentiate import Plan, in_place, plan
 from elman.compiler.emit import emit
 from elman.compiler.ir import Buffer
+from elman.compiler.loop import Loop
 from elman.compiler.lower import Lowering
 from elman.compiler.masks import is_tame
 from elman.compiler.memory import plain, resolved
 from elman.compiler.naming import digest
 from elman.compiler.schedule import Program
-from elman.compiler.trace import Hoisted, Loop
+from elman.compiler.trace import Hoisted
 from elman.errors import InputError
 
 FIXED, BEFORE, AFTER = 0, 1, 2

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.compiler.loop import Loop
 from elman.compiler.record import Operation, Ref
-from elman.compiler.trace import Hoisted, Loop
+from elman.compiler.trace import Hoisted
 from elman.errors import ElmanError, InputError
 
 LIBRARY = "elman.cells."

@@ -331,6 +331,11 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
             compiled.refused = "!"
         except (Unsupported, build.BuildError) as error:
             compiled.refused = f"?{error}"
+        except Exception as error:
+            line = at(step_at(cell))
+            compiled.refused = (
+                f"?its kernels cannot be compared with its step{line} ({reason(error)})"
+            )
     return compiled.refused
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from elman.compiler.ir import Buffer, Graph, Rows, pointwise
+from elman.compiler.loop import Loop
 from elman.compiler.record import Operation, Ref, Unsupported
-from elman.compiler.trace import Loop
 
 
 @dataclass(frozen=True)
