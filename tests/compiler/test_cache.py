@@ -12,11 +12,15 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+import elman
 from elman import folders
 from elman.compiler import cache
+from elman.compiler.check import fingerprint
 from elman.compiler.engine import EngineWarning
 
 NOBODY = 65534
@@ -288,7 +292,6 @@ def test_a_folder_of_a_second_user_is_not_run(shared, make):
 def test_a_group_of_ones_own_is_no_other_user(monkeypatch):
     import grp
     import pwd
-    from types import SimpleNamespace
 
     users = {1000: SimpleNamespace(pw_name="ada", pw_gid=1000)}
     groups = {
@@ -362,3 +365,18 @@ def test_marks_are_kept_beside_the_libraries_where_nobody_else_can_write(folder,
     assert not fresh("a")
     cache.mark("b")
     assert cache.is_marked("b") and not (folder / "b.checked").exists()
+
+
+def test_a_mark_is_the_same_in_every_process():
+    """Functions lie elsewhere in each: were their places part of it, nothing would stay checked."""
+
+    def mark():
+        def function():
+            pass
+
+        hoisted = SimpleNamespace(recording=["a"], operations=[function])
+        kept.append(function)
+        return fingerprint(elman.cells.LSTM(2, 3), hoisted, "source", torch.float32)
+
+    kept = []
+    assert mark() == mark() and kept[0] is not kept[1]
