@@ -390,7 +390,7 @@ def test_types_that_pytorch_makes_by_default_are_part_of_the_step():
 
 def test_the_comparison_is_made_once(monkeypatch, tmp_path):
     monkeypatch.setenv("ELMAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(native.build, "_marks", set())
+    monkeypatch.setattr(native.cache, "_marks", set())
     asked = []
     real_check = native.check
     monkeypatch.setattr(native, "check", lambda *a: asked.append(1) or real_check(*a))
