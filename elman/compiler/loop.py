@@ -63,6 +63,14 @@ def _again(operation: Operation, values: Mapping[int, Any]) -> list[Any]:
         ) from None
 
 
+def _gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    try:
+        return torch.autograd.grad(loss, inputs, allow_unused=True)
+    except RuntimeError as error:  # of functions that PyTorch has no gradient for
+        said = (str(error).splitlines() or [""])[0]
+        raise Unsupported(f"its step has no gradient ({said})") from None
+
+
 def with_gradient(
     loop: Sequence[Operation],
     decompose: Callable[[Any], Callable[..., Any] | None],
@@ -101,7 +109,7 @@ def with_gradient(
         if wanted:
             loss = _Loss.apply(len(wanted), *(c for _, c in wanted), *(o for o, _ in wanted))
             with recorder:
-                gradients = torch.autograd.grad(loss, [values[n] for n in moved], allow_unused=True)
+                gradients = _gradients(loss, [values[n] for n in moved])
     numbered = dict.fromkeys((given[n] for n in inputs), None) | {
         given[n]: None if g is None else recorder.number(g)
         for n, g in zip(moved, gradients, strict=True)
