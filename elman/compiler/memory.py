@@ -32,13 +32,16 @@ def resolved(tensor: Tensor) -> Tensor:
     Raises:
         InputError: it has no memory.
     """
-    if tensor.layout is not torch.strided:
-        tensor = tensor.to_dense()
+    try:
+        if tensor.data_ptr() and not tensor.is_neg():
+            # Within a storage that was freed, the address is the offset alone.
+            if not tensor.storage_offset() or tensor.untyped_storage().nbytes():
+                return tensor
+    except RuntimeError:  # it lies nowhere, as a sparse one
+        pass
+    tensor = dense(tensor)
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
-    if tensor.data_ptr() and tensor.untyped_storage().nbytes():
-        return tensor
-    tensor = dense(tensor)
     if tensor.numel() and not (tensor.data_ptr() and tensor.untyped_storage().nbytes()):
         raise InputError(
             f"a tensor of shape {tuple(tensor.shape)} has no memory, because its storage was "
@@ -60,13 +63,3 @@ def plain(tensor: Tensor) -> Tensor:
 def all_plain(tensors: Iterable[Tensor]) -> list[Tensor]:
     """:func:`plain` of each."""
     return [plain(tensor) for tensor in tensors]
-
-
-def streamed(tensor: Tensor) -> Tensor:
-    """:func:`plain`, as fast as a single step asks for."""
-    try:
-        if tensor.is_contiguous() and not tensor.is_neg() and tensor.data_ptr():
-            return tensor
-    except RuntimeError:  # it has no strides, as a sparse one
-        pass
-    return plain(tensor)

@@ -26,7 +26,7 @@ from elman.compiler.kernels import (
     pointer_to,
 )
 from elman.compiler.lower import decompose
-from elman.compiler.memory import all_plain, streamed
+from elman.compiler.memory import all_plain, plain
 from elman.compiler.operator import place
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import Hoisted, trace
@@ -126,11 +126,11 @@ class Stream:
         addresses = list(map(Tensor.data_ptr, tensors))
         if addresses != self._addresses:
             self._find(addresses)
-        x = streamed(x)
+        x = plain(x)
         y = x.new_empty((*x.shape[:-1], self._sizes[-1][0]))
         call = self._call
         call[X], call[Y] = x.data_ptr(), y.data_ptr()
-        states, new, at = [streamed(s) for s in states], [], STATES
+        states, new, at = [plain(s) for s in states], [], STATES
         for state in states:
             after = torch.empty_like(state)
             new.append(after)
