@@ -33,10 +33,10 @@ def resolved(tensor: Tensor) -> Tensor:
         InputError: it has no memory.
     """
     try:
-        if tensor.data_ptr() and not tensor.is_neg():
-            # Within a storage that was freed, the address is the offset alone.
-            if not tensor.storage_offset() or tensor.untyped_storage().nbytes():
-                return tensor
+        # Within a storage that was freed, the address is the offset alone.
+        held = not tensor.storage_offset() or tensor.untyped_storage().nbytes()
+        if held and tensor.data_ptr() and not tensor.is_neg():
+            return tensor
     except RuntimeError:  # it lies nowhere, as a sparse one
         pass
     tensor = dense(tensor)
