@@ -33,6 +33,9 @@ Run = Callable[[Mapping[str, Tensor], Call], Result]
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the largest number of a tensor. Faults of this kind are of the size of the numbers."""
 
+ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
+"""Of the largest number of all: what a small tensor may owe to the rounding of larger ones."""
+
 DRAWS = 3
 """A step with thresholds may differ in one draw by rounding alone, but not in every one."""
 
@@ -108,13 +111,20 @@ def _difference(cell: Cell, run: Run, real: torch.dtype, changed: str, seed: int
             f"PyTorch itself cannot differentiate its step{at(changed or step_at(cell))} ({said})"
         ) from None
     received = _results(run, weights, call)
+    sizes = {name: _largest(right) for name, right in expected.items()}
+    rounding = ROUNDING[real] * max(1.0, *sizes.values())
     for name, right in expected.items():
         found = received[name]
         finite = right.isfinite()
-        limit = TOLERANCE[real] * (1 + right[finite].abs().max()) if finite.any() else 0.0
+        limit = TOLERANCE[real] * sizes[name] + rounding
         if not bool(((found - right)[finite].abs() <= limit).all()):
             return name
     return None
+
+
+def _largest(tensor: Tensor) -> float:
+    finite = tensor[tensor.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def _drawn(cell: Cell, real: torch.dtype, seed: int) -> tuple[dict[str, Tensor], Call]:
