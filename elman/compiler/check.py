@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 import elman
 from elman.cells.contract import Cell
-from elman.cells.lines import at, codes, step_at
+from elman.cells.lines import at, step_at
 from elman.compiler import reference
 from elman.compiler.call import Call, Result
 from elman.compiler.lower import decompose
@@ -177,13 +178,30 @@ def _results(run: Run, weights: Mapping[str, Tensor], call: Call) -> dict[str, T
     return found
 
 
-def fingerprint(cell: Cell, hoisted: Hoisted, source: str, real: torch.dtype) -> str:
-    """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again."""
-    steps = sorted(f"{code.co_code.hex()} {code.co_names}" for code in codes(cell))
+def fingerprint(hoisted: Hoisted, source: str, real: torch.dtype, key: Hashable) -> str:
+    """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again.
+
+    ``key`` is what the step reads beside its tensors, its code among it: see :class:`Reading`.
+    """
+    parts = [source, str(real), *hoisted.recording, str(hoisted.operations), _text(key)]
     # Where a function lies in memory is another place in every process.
-    operations = re.sub(r" at 0x[0-9a-f]+", "", str(hoisted.operations))
-    parts = [source, str(real), *hoisted.recording, operations, *steps, _of_elman()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    text = re.sub(r" at 0x[0-9a-f]+", "", "\0".join([*parts, _of_elman()]))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _text(part: Any) -> str:
+    """A part of a key as a text that is the same in every process."""
+    if isinstance(part, CodeType):
+        # Not its lines: what stands above a step does not count.
+        return _text((part.co_code, part.co_names, part.co_freevars, part.co_consts))
+    if isinstance(part, tuple):
+        return f"({','.join(map(_text, part))})"
+    if isinstance(part, frozenset):
+        return f"{{{','.join(sorted(map(_text, part)))}}}"
+    if isinstance(part, (type, ModuleType)) or callable(part):
+        named = getattr(part, "__qualname__", part.__name__)
+        return f"{getattr(part, '__module__', '')}.{named}"
+    return repr(part)
 
 
 @cache

@@ -328,10 +328,14 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
     with _naming, _disable_current_modes(), unrecorded():
         try:
             compiled.build(real)
-            mark = fingerprint(cell, compiled.hoisted, compiled.source, real)
-            if not cache.is_marked(mark):
+            key = vars(cell)["_memo"][_kind(cell, real)].reading.key
+            mark = None
+            if key is not None:  # otherwise nobody can tell the step from another
+                mark = fingerprint(compiled.hoisted, compiled.source, real, key)
+            if mark is None or not cache.is_marked(mark):
                 check(cell, compiled.hoisted, partial(steps_of, name, cell), real)
-                cache.mark(mark)
+                if mark is not None:
+                    cache.mark(mark)
             compiled.checked = True
             return name
         except (Unsupported, build.BuildError, InputError) as error:

@@ -246,6 +246,32 @@ def test_a_step_that_cannot_be_compared_says_so():
         elman.Recurrent(of_step(energetic)(2, 5))(torch.randn(4, 3, 2))
 
 
+def test_what_was_compared_is_not_taken_for_a_step_that_differs_in_a_number():
+    """Where the number is in a function of its own that no operation shows."""
+
+    def passes(gradients):
+        return (gradients[0] * 1.0,)
+
+    def doubles(gradients):
+        return (gradients[0] * 2.0,)
+
+    def of(hook):
+        def step(self, z, h):
+            k = tanh(z + h)
+            if k.grad_fn is not None:
+                k.grad_fn.register_prehook(hook)
+            return k * 1.0
+
+        return elman.Recurrent(of_step(step)(2, 5))
+
+    first = of(passes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first(torch.randn(4, 3, 2))
+    with pytest.warns(EngineWarning, match="another gradient of"):
+        of(doubles)(torch.randn(4, 3, 2))
+
+
 # -- constants and types ---------------------------------------------------------------------------
 
 
