@@ -210,7 +210,7 @@ def _is_ours(module: str | None) -> bool:
 
 
 def _is_standard(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in sys.stdlib_module_names - {"__main__"}
+    return (module or "").partition(".")[0] in sys.stdlib_module_names
 
 
 def _is_library(module: str | None) -> bool:

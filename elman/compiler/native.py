@@ -365,7 +365,8 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         return "!"  # the cell does not keep to its contract: the reference engine says how
     except Exception as raised:  # of the step itself: the reference engine shows it in full
         error = cause(raised)
-        return f"?its step cannot be traced{at(step_line(cell, error))} ({reason(error)})"
+        line = at(step_line(cell, error) or step_at(cell))
+        return f"?its step cannot be traced{line} ({reason(error)})"
     name = name_of(cell, real, compiled.digest)
     if name in operator.COMPILED:  # held by others, who may have done something beside it
         place, _, end = name.rpartition("#")
