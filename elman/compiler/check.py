@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 import elman
 from elman.cells.contract import Cell
-from elman.cells.lines import at, codes, step_at
+from elman.cells.lines import at, step_at
 from elman.compiler import reference
 from elman.compiler.call import Call, Result
 from elman.compiler.lower import decompose
@@ -32,6 +33,9 @@ Run = Callable[[Mapping[str, Tensor], Call], Result]
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the largest number of a tensor. Faults of this kind are of the size of the numbers."""
+
+ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}
+"""Of the largest number of all: what a small tensor may owe to the rounding of larger ones."""
 
 DRAWS = 3
 """A step with thresholds may differ in one draw by rounding alone, but not in every one."""
@@ -108,13 +112,20 @@ def _difference(cell: Cell, run: Run, real: torch.dtype, changed: str, seed: int
             f"PyTorch itself cannot differentiate its step{at(changed or step_at(cell))} ({said})"
         ) from None
     received = _results(run, weights, call)
+    sizes = {name: _largest(right) for name, right in expected.items()}
+    rounding = ROUNDING[real] * max(1.0, *sizes.values())
     for name, right in expected.items():
         found = received[name]
         finite = right.isfinite()
-        limit = TOLERANCE[real] * (1 + right[finite].abs().max()) if finite.any() else 0.0
+        limit = TOLERANCE[real] * sizes[name] + rounding
         if not bool(((found - right)[finite].abs() <= limit).all()):
             return name
     return None
+
+
+def _largest(tensor: Tensor) -> float:
+    finite = tensor[tensor.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def _drawn(cell: Cell, real: torch.dtype, seed: int) -> tuple[dict[str, Tensor], Call]:
@@ -167,13 +178,30 @@ def _results(run: Run, weights: Mapping[str, Tensor], call: Call) -> dict[str, T
     return found
 
 
-def fingerprint(cell: Cell, hoisted: Hoisted, source: str, real: torch.dtype) -> str:
-    """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again."""
-    steps = sorted(f"{code.co_code.hex()} {code.co_names}" for code in codes(cell))
+def fingerprint(hoisted: Hoisted, source: str, real: torch.dtype, key: Hashable) -> str:
+    """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again.
+
+    ``key`` is what the step reads beside its tensors, its code among it: see :class:`Reading`.
+    """
+    parts = [source, str(real), *hoisted.recording, str(hoisted.operations), _text(key)]
     # Where a function lies in memory is another place in every process.
-    operations = re.sub(r" at 0x[0-9a-f]+", "", str(hoisted.operations))
-    parts = [source, str(real), *hoisted.recording, operations, *steps, _of_elman()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    text = re.sub(r" at 0x[0-9a-f]+", "", "\0".join([*parts, _of_elman()]))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _text(part: Any) -> str:
+    """A part of a key as a text that is the same in every process."""
+    if isinstance(part, CodeType):
+        # Not its lines: what stands above a step does not count.
+        return _text((part.co_code, part.co_names, part.co_freevars, part.co_consts))
+    if isinstance(part, tuple):
+        return f"({','.join(map(_text, part))})"
+    if isinstance(part, frozenset):
+        return f"{{{','.join(sorted(map(_text, part)))}}}"
+    if isinstance(part, (type, ModuleType)) or callable(part):
+        named = getattr(part, "__qualname__", part.__name__)
+        return f"{getattr(part, '__module__', '')}.{named}"
+    return repr(part)
 
 
 @cache

@@ -146,7 +146,8 @@ def _check_alike(weights: Mapping[str, Tensor], call: Call) -> None:
     """The engine reads memory as it is told to, so that everything has to be what it seems."""
     like = next(iter(weights.values()))
     for name, weight in weights.items():
-        if weight.dtype != like.dtype or weight.device != call.x.device:
+        other = weight.is_floating_point() and weight.dtype != like.dtype
+        if other or weight.device != call.x.device:
             raise InputError(
                 f"{name} is {weight.dtype} on {weight.device}, but the input lies on "
                 f"{call.x.device} and the first weight is {like.dtype}: call .to(…) on the network."
@@ -304,6 +305,12 @@ def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
     watched = cell.bind({})
     watched.__dict__["_mode_read"] = read
     name = _compile(watched, kind[1])
+    if name[0] not in "?!" and not reading.holds(cell):
+        name = (
+            "?its step does not do the same twice: it changes what it reads outside of its "
+            f"arguments{at(step_at(cell))}"
+        )
+        return _Memo(name, reading, made_for)
     held = None if name[0] in "?!" else operator.hold(name)
     if key is not None:
         while len(known) >= KEPT:
@@ -321,15 +328,17 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
     with _naming, _disable_current_modes(), unrecorded():
         try:
             compiled.build(real)
-            mark = fingerprint(cell, compiled.hoisted, compiled.source, real)
-            if not cache.is_marked(mark):
+            key = vars(cell)["_memo"][_kind(cell, real)].reading.key
+            mark = None
+            if key is not None:  # otherwise nobody can tell the step from another
+                mark = fingerprint(compiled.hoisted, compiled.source, real, key)
+            if mark is None or not cache.is_marked(mark):
                 check(cell, compiled.hoisted, partial(steps_of, name, cell), real)
-                cache.mark(mark)
+                if mark is not None:
+                    cache.mark(mark)
             compiled.checked = True
             return name
-        except InputError:
-            compiled.refused = "!"
-        except (Unsupported, build.BuildError) as error:
+        except (Unsupported, build.BuildError, InputError) as error:
             compiled.refused = f"?{error}"
         except Exception as error:
             line = at(step_at(cell))
@@ -356,7 +365,8 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
         return "!"  # the cell does not keep to its contract: the reference engine says how
     except Exception as raised:  # of the step itself: the reference engine shows it in full
         error = cause(raised)
-        return f"?its step cannot be traced{at(step_line(cell, error))} ({reason(error)})"
+        line = at(step_line(cell, error) or step_at(cell))
+        return f"?its step cannot be traced{line} ({reason(error)})"
     name = name_of(cell, real, compiled.digest)
     if name in operator.COMPILED:  # held by others, who may have done something beside it
         place, _, end = name.rpartition("#")

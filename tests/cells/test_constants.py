@@ -265,3 +265,20 @@ def test_each_cell_has_memory_of_its_own():
 def test_clockwork_keeps_numbers_of_its_own_type():
     rnn = Recurrent(elman.cells.Clockwork(2, 8)).double()
     assert set(types(rnn).values()) == {torch.float64}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_constants_of_every_type_are_compiled(dtype):
+    torch.manual_seed(0)
+    rnn, x = Recurrent(Typed(2, 3, dtype=dtype)), torch.randn(4, 2, 2, dtype=dtype)
+    y, last = rnn(x)
+    assert rnn.engine == "native"
+    with elman.engine("reference"):
+        expected, _ = rnn(x)
+    torch.testing.assert_close(y, expected)
+    with torch.no_grad():
+        rnn.constant_even_l0.logical_not_()
+        one, _ = rnn.step(x[0], last)
+        with elman.engine("reference"):
+            expected, _ = rnn.step(x[0], last)
+    torch.testing.assert_close(one, expected)

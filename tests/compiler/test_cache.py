@@ -19,6 +19,7 @@ import torch
 
 import elman
 from elman import folders
+from elman.cells.options import Reading
 from elman.compiler import cache
 from elman.compiler.check import fingerprint
 from elman.compiler.engine import EngineWarning
@@ -376,7 +377,8 @@ def test_a_mark_is_the_same_in_every_process():
 
         hoisted = SimpleNamespace(recording=["a"], operations=[function])
         kept.append(function)
-        return fingerprint(elman.cells.LSTM(2, 3), hoisted, "source", torch.float32)
+        key = Reading(elman.cells.LSTM(2, 3), elman.Cell).key, function.__code__
+        return fingerprint(hoisted, "source", torch.float32, key)
 
     kept = []
     assert mark() == mark() and kept[0] is not kept[1]

@@ -209,6 +209,69 @@ def test_a_list_that_grows_is_seen():
         elman.Recurrent(of_step(growing)(2, 5))(torch.randn(4, 3, 2))
 
 
+def test_a_count_that_seldom_matters_is_seen():
+    """In none of the few steps that are compared, but by what the step reads afterwards."""
+    count = [0]
+
+    def seldom(self, z, h):
+        count[0] += 1
+        return tanh(z) * (2.0 if count[0] % 1000 == 0 else 1.0)
+
+    with pytest.warns(EngineWarning, match=r"same twice.*\.py:"):
+        elman.Recurrent(of_step(seldom)(2, 5))(torch.randn(4, 3, 2))
+
+
+def test_a_small_gradient_is_compared_as_well():
+    """Of steps as short as those of an ODE's solver, a lost gradient is as small."""
+
+    def lost(self, z, h):
+        k = tanh(z + h)
+        if k.grad_fn is not None:
+            k.grad_fn.register_prehook(lambda gradients: (0 * gradients[0],))
+        return 0.99 * h + 1e-4 * k
+
+    with pytest.warns(EngineWarning, match="another gradient of"):
+        elman.Recurrent(of_step(lost)(2, 5))(torch.randn(4, 3, 2))
+
+
+def test_a_step_that_cannot_be_compared_says_so():
+    """It runs only where gradients are wanted."""
+
+    def energetic(self, z, h):
+        k = z * 1.0
+        (slope,) = torch.autograd.grad((tanh(k) ** 2).sum(), k, create_graph=True)
+        return 0.5 * h + slope
+
+    with pytest.warns(EngineWarning, match=r"energetic.step failed \(.*\.py:"):
+        elman.Recurrent(of_step(energetic)(2, 5))(torch.randn(4, 3, 2))
+
+
+def test_what_was_compared_is_not_taken_for_a_step_that_differs_in_a_number():
+    """Where the number is in a function of its own that no operation shows."""
+
+    def passes(gradients):
+        return (gradients[0] * 1.0,)
+
+    def doubles(gradients):
+        return (gradients[0] * 2.0,)
+
+    def of(hook):
+        def step(self, z, h):
+            k = tanh(z + h)
+            if k.grad_fn is not None:
+                k.grad_fn.register_prehook(hook)
+            return k * 1.0
+
+        return elman.Recurrent(of_step(step)(2, 5))
+
+    first = of(passes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first(torch.randn(4, 3, 2))
+    with pytest.warns(EngineWarning, match="another gradient of"):
+        of(doubles)(torch.randn(4, 3, 2))
+
+
 # -- constants and types ---------------------------------------------------------------------------
 
 
