@@ -355,8 +355,8 @@ def _reached(kinds: list[type], begin: Iterable[str] = STEPS) -> set[str]:
     return reached
 
 
-class Memos(dict[bool, Any]):
-    """What engines know of a cell, by its mode; a new one where an option was set."""
+class Memos(dict[Any, Any]):
+    """What engines know of a cell, by mode and types; a new one where an option was set."""
 
     __eq__ = object.__eq__
     __ne__ = object.__ne__

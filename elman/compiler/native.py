@@ -51,12 +51,12 @@ _naming = threading.RLock()
 
 def knows(cell: Cell, real: torch.dtype | None = None) -> bool:
     """Whether this engine usually runs ``cell``, with numbers of a type or of its weights'."""
-    return _name(cell, real or _type(cell))[0] not in "?!"
+    return _name(cell, real or _type(cell))[0] != "?"
 
 
 def runs(cell: Cell, real: torch.dtype) -> bool:
     """Whether this engine has kernels for ``cell`` that give the reference engine's numbers."""
-    return _ready(cell, real)[0] not in "?!"
+    return _ready(cell, real)[0] != "?"
 
 
 def _type(cell: Cell) -> torch.dtype:
@@ -92,8 +92,6 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         name, made_for = _tagged_name(cell, real), None
     else:
         name, made_for = _name(cell, real), vars(cell)["_memo"][_kind(cell, real)].cell
-    if name == "!":
-        return reference.run(cell, weights, call)
     return steps_of(name, made_for, weights, call)
 
 
@@ -214,10 +212,17 @@ def tagged_name(tag: str, mode: bool, real: torch.dtype) -> str:
     if cell is None:
         return "?run the network once before compiling it"
     name = _ready(cell, real)
-    if name[0] not in "?!":
+    if name[0] != "?":
         # The compiled code will speak of it.
         operator.hold(name, for_good=vars(cell)["_memo"][_kind(cell, real)].cell)
+        if not torch.compiler.is_exporting():  # an exported program is of its day
+            operator.watch(name, partial(_present, weakref.ref(cell), real))
     return name
+
+
+def _present(cell: weakref.ref[Cell], real: torch.dtype) -> str | None:
+    alive = cell()
+    return None if alive is None else _ready(alive, real)
 
 
 def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
@@ -246,7 +251,7 @@ def compiled(cell: Cell, real: torch.dtype | None = None) -> Compiled:
         InputError: the native engine has none for it.
     """
     name = _name(cell, real or _type(cell))
-    if name[0] in "?!":
+    if name[0] == "?":
         raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
     return operator.COMPILED[name]
 
@@ -265,7 +270,7 @@ def _name(cell: Cell, real: torch.dtype) -> str:
             reading = Reading(cell, Cell)
             memo = _remembered(cell, reading, kind)
             vars(cell)["_memo"][kind] = memo
-    if memo.name[0] in "?!":
+    if memo.name[0] == "?":
         return memo.name
     return operator.COMPILED[memo.name].refused or memo.name
 
@@ -305,13 +310,13 @@ def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
     watched = cell.bind({})
     watched.__dict__["_mode_read"] = read
     name = _compile(watched, kind[1])
-    if name[0] not in "?!" and not reading.holds(cell):
+    if name[0] != "?" and not reading.holds(cell):
         name = (
             "?its step does not do the same twice: it changes what it reads outside of its "
             f"arguments{at(step_at(cell))}"
         )
         return _Memo(name, reading, made_for)
-    held = None if name[0] in "?!" else operator.hold(name)
+    held = None if name[0] == "?" else operator.hold(name)
     if key is not None:
         while len(known) >= KEPT:
             known.pop(next(iter(known)))
@@ -322,7 +327,7 @@ def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
 def _ready(cell: Cell, real: torch.dtype) -> str:
     """As :func:`_name`, once its kernels are built and have been compared with the reference."""
     name = _name(cell, real)
-    if name[0] in "?!" or operator.COMPILED[name].checked:
+    if name[0] == "?" or operator.COMPILED[name].checked:
         return name
     compiled = operator.COMPILED[name]
     with _naming, _disable_current_modes(), unrecorded():
@@ -359,10 +364,8 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
     except Unsupported as why:
         named = re.search(r":\d+\)", str(why))
         return f"?{why}" if named else f"?{why}{at(step_at(cell))}"
-    except build.BuildError as why:
+    except (build.BuildError, InputError) as why:  # what the reference engine will say, too
         return f"?{why}"
-    except InputError:
-        return "!"  # the cell does not keep to its contract: the reference engine says how
     except Exception as raised:  # of the step itself: the reference engine shows it in full
         error = cause(raised)
         line = at(step_line(cell, error) or step_at(cell))
@@ -387,7 +390,7 @@ def revived(name: str) -> Compiled:
     cell = cell_of(name)
     with unrecorded():
         known = _ready(cell, real)
-    if known[0] in "?!" or known.rpartition("#")[2] != name.rpartition("#")[2]:
+    if known[0] == "?" or known.rpartition("#")[2] != name.rpartition("#")[2]:
         raise unknown(name)
     compiled = operator.COMPILED.setdefault(name, operator.COMPILED[known])
     for each in {known, name}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,17 @@ def hold(name: str, *, for_good: Cell | None = None) -> Held:
     if for_good is not None:
         _for_good[name] = held, for_good
     return held
+
+
+_watched: dict[str, list[Callable[[], str | None]]] = {}
+
+
+def watch(name: str, present: Callable[[], str | None]) -> None:
+    """Ask, whenever a compiled graph speaks of ``name``, what the name would be now.
+
+    ``present`` gives it, or None where the cell is gone.
+    """
+    _watched.setdefault(name, []).append(present)
 
 
 _library = torch.library.Library("elman", "DEF")
@@ -465,7 +476,19 @@ def loop(
     return _Loop.apply(name, cell, sizes, rest, *(t for g in groups for t in g))
 
 
-_library.impl("loop", _loop, "CPU")
+def _loop_of_graph(name: str, *rest: Any) -> list[Tensor]:
+    """As :func:`_loop`, in a graph that was made when cells read what they may no longer read."""
+    present = [now for ask in _watched.get(name, ()) if (now := ask()) is not None]
+    if present and name not in present:
+        raise InputError(
+            f"the step of {name.partition('#')[0].partition('[')[0].rpartition(':')[2]} reads "
+            "something that has changed since torch.compile compiled it, where PyTorch does not "
+            "see it, such as a global name: call torch.compiler.reset() and run it again."
+        )
+    return _loop(name, *rest)
+
+
+_library.impl("loop", _loop_of_graph, "CPU")
 _library.impl("loop_backward", _loop_backward_whole, "CPU")
 torch.library.register_fake("elman::loop", _fake_loop, lib=_library)
 torch.library.register_fake("elman::loop_backward", _fake_backward, lib=_library)

@@ -102,8 +102,9 @@ class Operation:
     def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
         """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
 
+        # Sizes stand in lists: a number by itself, as the one that full fills, is no size.
         sizes = batch if batch and self.function in SHAPED else (None, None)
-        args = [_filled(v, values, sizes) for v in self.args]
+        args = [v if type(v) is int else _filled(v, values, sizes) for v in self.args]
         kwargs = {name: _filled(v, values, sizes) for name, v in self.kwargs.items()}
         if getattr(self.function, "sized", False):  # it has operations of its own
             kwargs["batch"] = batch

@@ -84,7 +84,8 @@ def attach(new: Sequence[Tensor], recorder: Recorder) -> None:
         Unsupported: one is of a kind that cannot be recorded.
     """
     for node in _own_functions(new):
-        line = next((o.line for o in recorder.operations if not o.learns), "")
+        made = {n for (source, _), n in recorder.graph.items() if source is node}
+        line = next((o.line for o in recorder.operations if made & {*o.results}), "")
         name = type(node).__name__.removesuffix("Backward")
         try:
             _attach(node, name, recorder)

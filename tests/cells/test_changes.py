@@ -734,3 +734,33 @@ def test_an_object_that_shows_nothing_of_itself_costs_nothing():
     reading = options.Reading(Logs(3, 4), Cell)
     assert not any(name == "log" for _, name, _ in reading._deep)
     assert reading.key is None
+
+
+SCALE = 1.0
+
+
+class ReadsAGlobal(Cell):
+    net = Affine()
+    slope = 1.0
+
+    def step(self, z, h):
+        return torch.tanh(z + h) * SCALE * self.slope
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler, about itself
+@pytest.mark.parametrize("what", ["global", "class"])
+def test_compiled_code_tells_what_has_changed_unseen(what, monkeypatch):
+    class Reads(ReadsAGlobal):
+        pass
+
+    rnn, x = elman.Recurrent(Reads(3, 4)), torch.randn(4, 2, 3)
+    compiled = torch.compile(rnn, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x)[0], rnn(x)[0])
+    if what == "global":
+        monkeypatch.setitem(globals(), "SCALE", 5.0)
+    else:
+        Reads.slope = 5.0
+    with pytest.raises(elman.InputError, match=r"has changed since torch\.compile"):
+        compiled(x)
+    torch.compiler.reset()
+    torch.testing.assert_close(compiled(x)[0], rnn(x)[0])
