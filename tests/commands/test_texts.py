@@ -150,4 +150,7 @@ def test_short_texts_are_cut_to_fit(elman):
     )  # fmt: skip
     Path("one.txt").write_text("a")
     code, _, errors = elman(*TRAIN, "one.txt")
-    assert (code, "the text has 0 tokens, expected at least 2" in errors) == (1, True)
+    assert (code, "of a text of length 1, 1 held out leave fewer than 2" in errors) == (1, True)
+    code, _, errors = elman(*TRAIN, "book.txt", "--validation", 0.999999)
+    assert (code, "540 held out leave fewer than 2 tokens to learn from" in errors) == (1, True)
+    assert "lower --validation" in errors
