@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from elman.cells.registry import own_line
 from elman.errors import ElmanError, one_line
 from elman.learning import (
     EarlyStopping,
@@ -313,6 +314,8 @@ class Trainer:
                 self.state = _to(state["state"], self.fabric.device)
                 self.rehearse()
         except (KeyError, TypeError, ValueError) as error:
+            if own_line(error.__cause__ or error):  # a cell of the user's own is wrong
+                raise
             raise ElmanError(
                 f"{run.checkpoint} does not fit the settings of its run ({one_line(error)}): "
                 "give the options of its training, or train anew."
