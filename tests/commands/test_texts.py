@@ -154,3 +154,12 @@ def test_short_texts_are_cut_to_fit(elman):
     code, _, errors = elman(*TRAIN, "book.txt", "--validation", 0.999999)
     assert (code, "540 held out leave fewer than 2 tokens to learn from" in errors) == (1, True)
     assert "lower --validation" in errors
+
+
+def test_a_setting_that_is_missing_in_a_run_is_told_of(elman):
+    assert elman(*TRAIN, "book.txt", *SMALL, "--validation", 0.4, "--run", "r")[0] == 0
+    config = storage.read_json(Path("r/config.json"))
+    del config["settings"]["validation"]
+    storage.write_json(Path("r/config.json"), config)
+    code, _, errors = elman("evaluate", "r")
+    assert (code, "r/config.json has no validation: the default is taken" in errors) == (0, True)
