@@ -296,6 +296,7 @@ class Trainer:
     def _load(self) -> None:
         run, model = self.run, self.task.model
         run.clear_temporary()
+        run.load_model()  # what is wrong with the best weights must not show after all training
         state = run.load_checkpoint()
         for kept in ("model", "buffers"):
             make_room(model, state[kept] if isinstance(state.get(kept), dict) else {})

@@ -163,3 +163,16 @@ def test_a_setting_that_is_missing_in_a_run_is_told_of(elman):
     storage.write_json(Path("r/config.json"), config)
     code, _, errors = elman("evaluate", "r")
     assert (code, "r/config.json has no validation: the default is taken" in errors) == (0, True)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"damaged"])
+def test_the_best_weights_that_are_gone_are_not_replaced_by_others(elman, left):
+    assert elman(*TRAIN, "book.txt", *SMALL, "--run", "r")[0] == 0
+    best = Path("r/model.safetensors")
+    best.unlink()
+    if left is not None:
+        best.write_bytes(left)
+    code, out, errors = elman(*TRAIN, "--resume", "r", "--epochs", 2)
+    assert (code, out) == (1, "")
+    assert errors.startswith("elman: r/model.safetensors is ")
+    assert best.exists() == (left is not None)
