@@ -99,12 +99,13 @@ def _chunks(path: Path, block: int, fault: _Fault) -> Iterator[tuple[bytes, bool
                 if not following:
                     return
                 chunk = following
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise ElmanError(
-            f"{fault.name} cannot be unpacked ({error}): it is damaged or was cut off; fetch it "
-            "anew."
-        ) from error
-    except OSError as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        # Of what is damaged, gzip and bz2 raise an OSError, too: one without the system's number.
+        if not isinstance(error, OSError) or error.errno is None:
+            raise ElmanError(
+                f"{fault.name} cannot be unpacked ({error}): it is damaged or was cut off; fetch "
+                "it anew."
+            ) from error
         raise ElmanError(
             f"{fault.name} could not be read ({error.strerror or error}); expected a text file "
             "that this user may open."

@@ -109,7 +109,7 @@ def texts_in(folder: Path) -> list[Path]:
     files. What is hidden is left out.
 
     Raises:
-        ElmanError: there is no file, or the folder is that of a run.
+        ElmanError: there is no file, a folder cannot be opened, or it is that of a run.
     """
     if (folder / "config.json").is_file() and (folder / "checkpoint").is_dir():
         raise ElmanError(
@@ -117,7 +117,7 @@ def texts_in(folder: Path) -> list[Path]:
             "`resume`."
         )
     files: list[Path] = []
-    for place, below, names in os.walk(folder):
+    for place, below, names in os.walk(folder, onerror=_refuse):
         below[:] = [name for name in below if not name.startswith(".")]
         paths = (Path(place, name) for name in names if not name.startswith("."))
         files += [path for path in paths if path.is_file()]
@@ -125,6 +125,14 @@ def texts_in(folder: Path) -> list[Path]:
         raise ElmanError(f"{folder} is a folder without files, expected one with texts in it.")
     named = [path for path in files if _ends_as_text(path)]
     return sorted(named or files)
+
+
+def _refuse(error: OSError) -> None:
+    """Tell of a folder that cannot be opened: what is in it would be missing without a word."""
+    raise ElmanError(
+        f"the folder {error.filename} could not be read ({error.strerror}); expected one that this "
+        "user may open: change that, or name the texts one by one."
+    ) from error
 
 
 def _ends_as_text(path: Path) -> bool:

@@ -207,6 +207,12 @@ class LanguageModeling(Task):
             tokens = parts[0]
             if len(parts) > 1:
                 tokens = TokenFile(blocks_of(*parts), len(self.vocabulary))
+            held_out = sum(len(source.held_out) for source in self.sources)
+            if len(tokens) < 2 and held_out:
+                raise ElmanError(
+                    f"of a text of length {held_out + len(tokens):,}, {held_out:,} held out leave "
+                    "fewer than 2 tokens to learn from: give more text, or lower `validation`."
+                )
             self._stream = Stream(tokens, self.settings.batch, self.settings.steps)
         return self._stream
 

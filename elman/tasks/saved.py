@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from elman.errors import ElmanError, InputError
 from elman.training.device import pick
 from elman.training.run import Run
 from elman.training.task import Task
+
+_logger = logging.getLogger("elman")
 
 
 def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) -> Task:
@@ -45,6 +49,11 @@ def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) 
         )
     if name not in tasks:
         raise ElmanError(f"{run.path} is a run of {name!r}, which this elman does not know.")
+    missing = [f.name for f in fields(tasks[name].Settings) if f.name not in settings]
+    if missing:  # as in a run of before there was that setting
+        _logger.warning(
+            "%s has no %s: the default is taken.", run.path / "config.json", ", ".join(missing)
+        )
     try:
         return tasks[name].restore(run)
     except InputError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from elman.cells.registry import own_line
 from elman.errors import ElmanError, one_line
 from elman.learning import (
     EarlyStopping,
@@ -295,6 +296,7 @@ class Trainer:
     def _load(self) -> None:
         run, model = self.run, self.task.model
         run.clear_temporary()
+        run.load_model()  # what is wrong with the best weights must not show after all training
         state = run.load_checkpoint()
         for kept in ("model", "buffers"):
             make_room(model, state[kept] if isinstance(state.get(kept), dict) else {})
@@ -313,6 +315,8 @@ class Trainer:
                 self.state = _to(state["state"], self.fabric.device)
                 self.rehearse()
         except (KeyError, TypeError, ValueError) as error:
+            if own_line(error.__cause__ or error):  # a cell of the user's own is wrong
+                raise
             raise ElmanError(
                 f"{run.checkpoint} does not fit the settings of its run ({one_line(error)}): "
                 "give the options of its training, or train anew."

@@ -23,7 +23,8 @@ def rehearse(
 
     The passes are those of a copy of the model: no weight, gradient, buffer or mode changes, and
     what the model makes when it first runs is not there before it would be in a run that goes on
-    from the checkpoint. The random numbers to come are the same.
+    from the checkpoint. The random numbers to come are the same. Where a model cannot be copied,
+    what is wrong with it shows in its first update.
 
     Args:
         job: the job.
@@ -37,7 +38,10 @@ def rehearse(
     """
     job = copy.copy(job)
     with _same_draws(fabric.device):
-        model = copy.deepcopy(model)
+        try:
+            model = copy.deepcopy(model)
+        except Exception:  # a cell of somebody's own may hold what cannot be copied, such as a lock
+            return
         job.model = getattr(model, "module", model)  # what Fabric has wrapped
         read = next(iter(job.read(epoch, window)), None)
         if read is not None:

@@ -83,7 +83,8 @@ class Run:
             aside.mkdir(parents=True, exist_ok=True)
             run.lock()
             for left in aside.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                folder = left.is_dir() and not left.is_symlink()
+                shutil.rmtree(left) if folder else left.unlink()
             (aside / "checkpoint").mkdir()
         except OSError as error:
             run.unlock()
@@ -318,7 +319,7 @@ def _measures(needed: Sequence[str]) -> schema.Rule:
 
 def refuse_existing(path: Path) -> None:
     """Raise an error where a new run's folder is there already."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is there, too
         return
     if (path / "checkpoint" / "state.safetensors").is_file():
         first = f"go on with that run with `resume` {shlex.quote(str(path))}, or "

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from elman.errors import ElmanError, brief, one_line
 from elman.training.schema import Rule, anything
@@ -181,9 +181,11 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         ElmanError: it is missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+        # By its content: safetensors opens no file whose path is not UTF-8.
+        content = path.read_bytes()
+        tensors = load(content)
+        header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+        return tensors, json.loads(header).get("__metadata__") or {}
     except FileNotFoundError:
         raise ElmanError(f"{path} is missing: expected the folder of a run, whole.") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

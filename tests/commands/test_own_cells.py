@@ -132,6 +132,12 @@ def _sentence(errors: str, source: str) -> str:
     return line
 
 
+TRAIN = (
+    "train", "language-model", "book.txt", "--cell", "own.py:Own", "--hidden", "4", "--batch", "2",
+    "--steps", "5", "--run", "r",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_wrong_with_it_is_told(run, what):
     source, words = WRONG[what]
@@ -144,9 +150,7 @@ def test_what_is_wrong_with_it_is_told(run, what):
 @pytest.mark.parametrize("what", ["float64", "int", "raises in init", "weight_ih", "property"])
 def test_a_training_tells_it_and_leaves_nothing(run, what):
     source, words = WRONG[what]
-    sizes = ("--hidden", "4", "--batch", "2", "--steps", "5", "--epochs", "1", "--run", "r")
-    arguments = ("train", "language-model", "book.txt", "--cell", "own.py:Own", *sizes)
-    code, out, errors = run(source, *arguments)
+    code, out, errors = run(source, *TRAIN, "--epochs", "1")
     assert (code, out) == (2, "")
     assert words[0] in _sentence(errors, source)
     assert not Path("r").exists()
@@ -204,3 +208,22 @@ def test_a_description_that_is_no_text_is_shown(run):
     code, out, _ = run(_cell("__doc__ = 3\n", NET, STEP), "cells", "own.py:Own", "--input", "3")
     assert code == 0
     assert out.startswith("own.py:Own: 3")
+
+
+def test_a_cell_that_cannot_be_copied_is_trained(run):
+    held = "def __init__(self, inputs, units, **options):\n"
+    held += "    super().__init__(inputs, units, **options)\n"
+    held += "    self.held = __import__('threading').Lock()\n"
+    code, _, errors = run(_cell(NET, STEP, held), *TRAIN, "--epochs", "1")
+    assert code == 0, errors
+
+
+def test_a_cell_that_was_broken_meanwhile_is_not_the_checkpoints_fault(run):
+    code, _, errors = run(_cell(NET, STEP), *TRAIN, "--epochs", "9", "--seconds", "1e-9")
+    assert code == 0, errors
+    broken = _cell(NET, "def step(self, z, h):\n    raise ValueError('no')  # here\n")
+    resume = ("train", "language-model", "--resume", "r", "--seconds", "9")
+    code, _, errors = run(broken, *resume, "--cell", "own.py:Own")
+    assert code == 2
+    assert "step failed" in _sentence(errors, broken)
+    assert "checkpoint" not in errors

@@ -150,4 +150,29 @@ def test_short_texts_are_cut_to_fit(elman):
     )  # fmt: skip
     Path("one.txt").write_text("a")
     code, _, errors = elman(*TRAIN, "one.txt")
-    assert (code, "the text has 0 tokens, expected at least 2" in errors) == (1, True)
+    assert (code, "of a text of length 1, 1 held out leave fewer than 2" in errors) == (1, True)
+    code, _, errors = elman(*TRAIN, "book.txt", "--validation", 0.999999)
+    assert (code, "540 held out leave fewer than 2 tokens to learn from" in errors) == (1, True)
+    assert "lower --validation" in errors
+
+
+def test_a_setting_that_is_missing_in_a_run_is_told_of(elman):
+    assert elman(*TRAIN, "book.txt", *SMALL, "--validation", 0.4, "--run", "r")[0] == 0
+    config = storage.read_json(Path("r/config.json"))
+    del config["settings"]["validation"]
+    storage.write_json(Path("r/config.json"), config)
+    code, _, errors = elman("evaluate", "r")
+    assert (code, "r/config.json has no validation: the default is taken" in errors) == (0, True)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"damaged"])
+def test_the_best_weights_that_are_gone_are_not_replaced_by_others(elman, left):
+    assert elman(*TRAIN, "book.txt", *SMALL, "--run", "r")[0] == 0
+    best = Path("r/model.safetensors")
+    best.unlink()
+    if left is not None:
+        best.write_bytes(left)
+    code, out, errors = elman(*TRAIN, "--resume", "r", "--epochs", 2)
+    assert (code, out) == (1, "")
+    assert errors.startswith("elman: r/model.safetensors is ")
+    assert best.exists() == (left is not None)

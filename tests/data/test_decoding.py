@@ -101,6 +101,19 @@ def test_packed_files_are_read_whatever_they_are_called(tmp_path, ending):
         list(read_text(path))
 
 
+@pytest.mark.parametrize("ending", PACKED)
+def test_packed_files_that_are_damaged_within_are_said_to_be(tmp_path, ending):
+    whole = bytearray(PACKED[ending](b"The Time Traveller. " * 500))
+    whole[len(whole) // 2] ^= 0xFF  # which zlib may only find out by the checksum at the end
+    path = tmp_path / f"book.txt.{ending}"
+    path.write_bytes(whole)
+    with pytest.raises(ElmanError, match=r"cannot be unpacked .*damaged or was cut off"):
+        list(read_text(path))
+    path.write_bytes(gzip.compress(b"some text") + b"more")
+    with pytest.raises(ElmanError, match=r"cannot be unpacked .*damaged or was cut off"):
+        list(read_text(path))
+
+
 def test_a_packed_file_in_another_encoding(tmp_path):
     path = tmp_path / "poem.gz"
     path.write_bytes(gzip.compress("床前明月光".encode("gb18030")))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import gzip
 import io
@@ -113,6 +114,21 @@ def test_folders_that_hold_no_text(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(ElmanError, match="is the folder of a run"):
+        open_text(tmp_path)
+
+
+def test_a_folder_below_that_cannot_be_opened_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "below").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):  # as the system does, but whoever runs this
+        if os.path.basename(path) == "below":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ElmanError, match=r"below could not be read \(Permission denied\)"):
         open_text(tmp_path)
 
 

@@ -164,3 +164,31 @@ def test_what_can_be_done_with_a_folder_that_is_there_is_said(tmp_path):
     (path / "checkpoint" / "state.safetensors").write_text("")
     with pytest.raises(ElmanError, match=r"go on with that run with `resume` '.*my run', or name"):
         Run.begin(path, CONFIG)
+
+
+def test_a_run_in_a_folder_whose_name_is_not_utf8(tmp_path):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    run = Run.create(place, {"task": "x", "data": ["y"], "settings": {}, "checksums": [1]})
+    run.save_model({"a": torch.ones(3)})
+    run.save_checkpoint({"a": torch.arange(3), "b": ("é", 1)})
+    again = Run.open(place)
+    assert torch.equal(again.load_model()["a"], torch.ones(3))
+    kept = again.load_checkpoint()
+    assert torch.equal(kept["a"], torch.arange(3)) and kept["b"] == ("é", 1)
+
+
+def test_a_link_that_leads_nowhere_is_there_already(tmp_path):
+    (tmp_path / "run").symlink_to("nowhere")
+    with pytest.raises(ElmanError, match=r"run is there already: name another folder"):
+        Run.begin(tmp_path / "run", {})
+
+
+def test_links_in_what_a_killed_process_was_making_are_not_followed(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "book.txt").write_text("text")
+    aside = tmp_path / ".run.making"
+    aside.mkdir()
+    (aside / "link").symlink_to(tmp_path / "texts")
+    Run.create(tmp_path / "run", {})
+    assert not (tmp_path / "run" / "link").exists()
+    assert (tmp_path / "texts" / "book.txt").read_text() == "text"
