@@ -67,6 +67,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
     from elman.cells import registry
     from elman.errors import InputError
     from elman.layers import Recurrent
+    from elman.training.memory import if_it_fits
 
     row: dict[str, Any] = {
         "cell": entry.name,
@@ -84,7 +85,7 @@ def _cell(entry: Any, input: int, hidden: int, biases: int, alone: bool) -> dict
         "engine": None,
     }
     try:
-        cell = registry.make(entry.name, input, hidden, biases=biases)
+        cell = if_it_fits(lambda: registry.make(entry.name, input, hidden, biases=biases))
     except InputError:
         if alone or min(input, hidden) < 1 or biases not in (0, 1, 2):
             raise

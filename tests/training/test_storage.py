@@ -82,7 +82,7 @@ def _typed(key):
     return (tuple, tuple(map(_typed, key))) if isinstance(key, tuple) else (type(key), key)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(tree=trees)
 def test_any_nesting_survives_a_checkpoint(tree, tmp_path_factory):
     run = Run(tmp_path_factory.getbasetemp(), {})
