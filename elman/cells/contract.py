@@ -256,6 +256,11 @@ class Cell(nn.Module):
         failed = f"{type(self).__name__}.step failed{at(line)} for {shapes}"
         if isinstance(why, ElmanError):  # it says itself what is wrong
             return InputError(f"{failed}: {why}")
+        if "call numpy()" in str(why):  # PyTorch's advice, to detach, would lose the gradient
+            return InputError(
+                f"{failed}: NumPy cannot compute what learns; use torch's functions in that line, "
+                "such as torch.tanh."
+            )
         mend = "mend that line" if line else f"see its class{at(type(self).__defined_at__)}"
         if isinstance(why, AttributeError) and isinstance(why.obj, Tensor):
             mend += f", or name the blocks of its map, as in Affine('{why.name} …')"

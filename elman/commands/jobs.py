@@ -115,8 +115,14 @@ def _train(task: type[Task]) -> Any:
             job = restore(folder, given.pop("cell", None))
             settings = task.Settings.of(folder.config["settings"], given)
             trainer = Trainer(job, folder, settings, resume=True)
+            why = trainer.finished()
+            if why and given:  # which would be written down as the run's own
+                raise InputError(
+                    f"with what was given there is nothing to train: {why}, counted from the "
+                    f"beginning of {folder.path}; give more, or leave it out to go on as before."
+                )
             folder.reconfigure(settings.to_json())
-            if why := trainer.finished():
+            if why:
                 _logger.info("there is nothing to train: %s; give it more to go on.", why)
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))

@@ -149,6 +149,7 @@ class Recorder(TorchDispatchMode):
         self._numbers: dict[Any, int] = {}
         self._storages: dict[int, set[Any]] = {}  # the values that lie in a storage
         self._given: set[int] = set()  # storages that the step was given
+        self.batch = -1  # the number of rows that a step is given
         self.changed = ""  # the first line that changes a tensor in place
         self._alive: list[Tensor] = []
         self._decompose = decompose
@@ -193,6 +194,11 @@ class Recorder(TorchDispatchMode):
             return self._changed(func, args, kwargs)
         if func is aten.lift_fresh.default and self._key(args[0]) not in self._numbers:
             out = func(*args, **kwargs)
+            if self.batch in out.shape:
+                raise Unsupported(
+                    "its step computes beside PyTorch, as NumPy does, where no gradient goes: use "
+                    "torch's functions, such as torch.tanh"
+                )
             self._write(literal, (Literal(out.detach().clone()),), {}, [self.number(out, new=True)])
             return out
         read = self._refs(args, kwargs)

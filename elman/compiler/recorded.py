@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.cells.lines import at, codes, step_line
+from elman.cells.lines import at, codes, step_at, step_line
 from elman.compiler.record import Operation, Recorder, Stops, Unsupported
 from elman.compiler.surrogate import attach
 
@@ -70,6 +70,7 @@ def record(
     bound = cell.bind(weights | constants)
     before = dict(vars(bound))
     recorder = Recorder(decompose, pure=True, steps=codes(cell))
+    recorder.batch = batch
     numbers = {k: recorder.given(w) for k, w in (weights | constants).items()}
     x_number, noise_number = recorder.given(x), recorder.given(noise)
     state_numbers = [recorder.given(s) for s in states]
@@ -89,6 +90,11 @@ def record(
     known = {*numbers.values(), x_number, noise_number, *state_numbers}
     computed = {n for o in recorder.operations for n in o.results}
     _check_sources(cell, recorder, known | computed)
+    if not known | computed >= set(new_numbers):
+        raise Unsupported(
+            "its step gives a state that no function of torch has made, so that no gradient goes "
+            f"through it{at(step_at(cell))}: use torch's functions"
+        )
     return Recorded(recorder, numbers, x_number, noise_number, state_numbers, new_numbers, batch)
 
 

@@ -109,7 +109,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 class TrainingSettings(Settings):
     """What every job's training can be told."""
 
-    epochs: int = option(10, "How often to go through the data.", least=1, below=10**12)
+    epochs: int = option(10, "How often to go through the data, in all.", least=1, below=10**12)
     seconds: float | None = option(None, "Stop after this many seconds of training.", above=0)
     optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS))
     learning_rate: float = option(2e-3, "The optimiser's step size.", above=0, below=_FLOAT)

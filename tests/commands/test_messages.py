@@ -151,6 +151,11 @@ def test_resuming_with_nothing_to_do_says_so(elman, trained):
     assert json.loads(out)["epochs"] == 1
     assert "there is nothing to train: its 1 --epochs are done; give it more to go on" in errors
     assert "nothing to train" not in elman(*TRAIN, "--resume", trained, "--epochs", 2)[2]
+    before = (trained / "config.json").read_text()
+    code, _, errors = elman(*TRAIN, "--resume", trained, "--epochs", 1)
+    assert code == 2
+    assert "there is nothing to train: its 2 --epochs are done, counted from the beg" in errors
+    assert (trained / "config.json").read_text() == before
 
 
 def test_a_folder_that_is_there_says_how_to_go_on(elman, trained):

@@ -3,6 +3,7 @@
 import itertools
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -438,6 +439,20 @@ def test_messages_name_the_line_and_no_number_of_rows_that_was_made_up(step, why
 
 
 # -- what surrounds the first call -----------------------------------------------------------------
+
+
+def test_numpy_in_a_step_is_told_what_to_use_instead():
+    def by_numpy(self, z, h):
+        return np.tanh(z)
+
+    def by_way_of_numpy(self, z, h):
+        return torch.from_numpy(np.tanh(z.detach().numpy()))
+
+    x = torch.randn(4, 3, 2)
+    with pytest.raises(elman.InputError, match=r"\.py:\d+\) .* use torch's functions in that line"):
+        elman.Recurrent(of_step(by_numpy)(2, 5))(x)
+    with pytest.warns(EngineWarning, match=r"beside PyTorch.*no gradient.*torch\.tanh"):
+        elman.Recurrent(of_step(by_way_of_numpy)(2, 5))(x)
 
 
 def test_types_that_pytorch_makes_by_default_are_part_of_the_step():
