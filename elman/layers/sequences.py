@@ -63,8 +63,9 @@ class Sequences:
             )
         check_dense(x)
         if x.dim() not in (2, 3):
+            axes = "batch, time" if batch_first else "time, batch"
             raise InputError(
-                f"x must have 3 axes (time, batch, {width}), or 2 without a batch, "
+                f"x must have 3 axes ({axes}, {width}), or 2 without a batch, "
                 f"received the shape {tuple(x.shape)}."
             )
         _check_width(x, width)
