@@ -56,6 +56,12 @@ def plain(tensor: Tensor) -> Tensor:
     Raises:
         InputError: it has no memory.
     """
+    try:  # most are, and this is asked some dozens of times a call
+        offset = tensor.storage_offset() or tensor.is_neg()
+        if not offset and tensor.is_contiguous() and tensor.data_ptr():
+            return tensor
+    except RuntimeError:  # it lies nowhere, as a sparse one
+        pass
     tensor = resolved(tensor)
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
