@@ -123,7 +123,7 @@ def changed_options(cell: Cell) -> dict[str, Any]:
     try:  # without memory for its weights
         with torch.device("meta"):
             twin = cell._remade(cell.input_size, cell.hidden_size, "device")
-    except Exception:
+    except Exception:  # a class may look at numbers, which are not there: made in full, it says why
         with torch.random.fork_rng([]):
             twin = cell._remade(cell.input_size, cell.hidden_size)
     own = {**vars(cell), **cell._modules}

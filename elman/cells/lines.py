@@ -193,23 +193,16 @@ def attribute_set_at(
     cell: Callable[..., Any], name: str, x: Tensor, states: Sequence[Tensor]
 ) -> str:
     """``file:line`` at which the cell's step sets its attribute: it is run once more."""
-    of, line = codes(cell), ""
-    present = vars(cell).get(name)
+    of, present, line, last = codes(cell), vars(cell).get(name), "", ""
 
     def watch(frame: FrameType, event: str, value: Any) -> Any:
-        nonlocal line
+        nonlocal line, last
         if frame.f_code not in of:
             return None
-        if not line and vars(cell).get(name) is not present:
-            line = f"{frame.f_code.co_filename}:{last}"
-        remember(frame.f_lineno)
+        if vars(cell).get(name) is not present:
+            line = line or last
+        last = _place(frame)
         return watch
-
-    last = 0
-
-    def remember(number: int) -> None:
-        nonlocal last
-        last = number
 
     before = sys.gettrace()
     sys.settrace(watch)

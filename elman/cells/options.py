@@ -14,6 +14,7 @@ import itertools
 import pickle
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from types import (
     BuiltinFunctionType,
@@ -79,10 +80,9 @@ def observed(value: Any, within: tuple[int, ...] = ()) -> Hashable:
     except Unkeyable:
         pass
     if type(value).__module__ in ("array", "builtins", "collections"):
-        try:
+        # What is in it may refuse in a way of its own; then it is known by itself alone.
+        with suppress(Exception):
             return type(value), pickle.dumps(value)
-        except Exception:
-            pass
     return _Same(value)
 
 

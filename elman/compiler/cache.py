@@ -178,8 +178,15 @@ def _lock(path: Path) -> Iterator[None]:
         if error.errno == errno.ELOOP:
             raise OSError(f"{path} is a symbolic link: delete it") from None
         raise
+    # Where the file system has no locks, the same library is made twice: no harm.
+    with _locked(handle):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(handle: int) -> Iterator[None]:
+    """Hold the lock of an open file, where there are locks, and close it afterwards."""
     try:
-        # Where the file system has no locks, the same library is made twice: no harm.
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -204,21 +211,10 @@ def aside(folder: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=_ASIDE, ignore_cleanup_errors=True) as made:
+        # A lock in it is a sign to others that its process is alive.
         place = Path(made)
-        with _hold(place):
+        with _locked(os.open(place / _HELD, os.O_RDWR | os.O_CREAT, 0o600)):
             yield place
-
-
-@contextlib.contextmanager
-def _hold(place: Path) -> Iterator[None]:
-    """Keep a lock in the folder, as a sign to others that its process is alive."""
-    handle = os.open(place / _HELD, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @functools.cache

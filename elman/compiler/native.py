@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 import threading
@@ -230,9 +231,16 @@ def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
 
     PyTorch's compiler keeps the dictionary of kernels as it first sees it.
     """
+    _let_go()
     for cell in cells:
         if hasattr(cell, "tag"):
             _tagged_name(cell, real)
+
+
+@constant_while_compiling
+def _let_go() -> None:
+    """Kernels of networks that are gone go now: the compiler counts the keys of a dictionary."""
+    gc.collect()
 
 
 def source(cell: Cell) -> str:

@@ -44,15 +44,17 @@ def _put(network: nn.Module, name: str, value: Tensor) -> None:
         if parameter is not None:
             parameter.copy_(value)
             return
-    try:
-        if not parametrize.is_parametrized(network, name):
-            raise NotImplementedError("no parametrization computes it")
-        setattr(network, name, value)
-    except (NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"{name} cannot be drawn anew, because it is computed from other parameters "
-            f"({str(error).splitlines()[0]}): call reset_parameters before that is set up."
-        ) from error
+    why = "no parametrization computes it"
+    if parametrize.is_parametrized(network, name):
+        try:
+            setattr(network, name, value)
+            return
+        except (NotImplementedError, RuntimeError) as error:  # it has no way back, or a wrong one
+            why = str(error).splitlines()[0]
+    raise InputError(
+        f"{name} cannot be drawn anew, because it is computed from other parameters ({why}): call "
+        "reset_parameters before that is set up."
+    )
 
 
 def compute(network: nn.Module) -> None:
