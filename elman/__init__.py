@@ -13,7 +13,7 @@ import os as _os
 # where torch is not yet imported, and yields to the user's choice.
 _os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
-from elman.entry import importing as _importing
+from elman.cli.entry import importing as _importing
 
 with _importing():
     from elman import cells

@@ -1,5 +1,5 @@
 """``python -m elman``."""
 
-from elman.entry import main
+from elman.cli.entry import main
 
 main()

@@ -77,9 +77,7 @@ def main_job(cell: str, shape: Shape) -> Iterator[Job]:
     """
     chosen = settings(cell, shape)
     with tempfile.TemporaryDirectory(prefix="elman-") as folder:
-        trainer = start(
-            LanguageModeling, ["time-machine"], chosen, Path(folder) / "run", quiet=True
-        )
+        trainer = start(LanguageModeling, ["time-machine"], chosen, Path(folder) / "run")
         task = trainer.task
         assert isinstance(task, LanguageModeling)
         peer = LanguageModel(cell, task)

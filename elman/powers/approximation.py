@@ -14,7 +14,7 @@ from elman.cells import Perceptron
 from elman.errors import InputError
 from elman.powers import pictures
 from elman.powers.power import Outcome, Power
-from elman.training.progress import Report
+from elman.training.report import Report
 from elman.training.settings import Settings, option
 
 FUNCTIONS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from elman.powers import machines, pictures
 from elman.powers.power import Outcome, Power
 from elman.powers.turing import TuringNetwork
-from elman.training.progress import Report
+from elman.training.report import Report
 from elman.training.settings import Settings, option
 
 

@@ -20,7 +20,7 @@ from elman.powers import pictures
 from elman.powers.echo import EchoState, fit_readout, free_run
 from elman.powers.power import Batch, Learning, LearningSettings, Outcome, Reader, make_cell
 from elman.training.interrupt import Interrupt
-from elman.training.progress import Report
+from elman.training.report import Report
 from elman.training.settings import option
 
 TRAINED, WARM, STARTS = 8000, 300, 64

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, one_
 
 from elman.powers import pictures
 from elman.powers.power import Batch, Learning, LearningSettings, Outcome, Reader
-from elman.training.progress import Report
+from elman.training.report import Report
 
 REBER = "BTPSXVE"
 

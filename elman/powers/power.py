@@ -22,7 +22,7 @@ from elman.learning import Schedule, clip_norm, make_optimizer
 from elman.powers import pictures
 from elman.training.interrupt import Interrupt
 from elman.training.memory import if_it_fits
-from elman.training.progress import Report
+from elman.training.report import Report
 from elman.training.settings import Settings, option
 
 

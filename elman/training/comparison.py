@@ -14,7 +14,7 @@ from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
 from elman.training import storage
 from elman.training.loop import Trainer, start
-from elman.training.tables import figure, print_rows
+from elman.training.report import Report
 from elman.training.task import Task
 
 _logger = logging.getLogger("elman")
@@ -26,6 +26,7 @@ def compare_models(
     settings: Any,
     variants: list[dict[str, Any]],
     folder: Path,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Train a model for each variant of the settings and draw a plot.
 
@@ -38,6 +39,7 @@ def compare_models(
         settings: what they have in common.
         variants: what each changes, such as ``{"cell": "gru", "hidden": 128}``.
         folder: made anew.
+        report: what hears of the progress.
 
     Returns:
         ``rows``, a row of figures for each model, and ``folder``.
@@ -56,7 +58,7 @@ def compare_models(
     try:
         for label, its in zip(labels, chosen, strict=True):
             path = folder / label.replace(" ", "-").replace("/", "_")
-            trainers.append(start(task, data, its, path))
+            trainers.append(start(task, data, its, path, report))
             randomness.append(torch.get_rng_state())
     except BaseException:
         for trainer in trainers:
@@ -96,15 +98,6 @@ def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
         "seconds": round(at.seconds, 2),
         "epochs": trainer.epochs,
     }
-
-
-def print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
-    """Print the rows of a comparison as a table."""
-    columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
-    print_rows(
-        [column.replace("_per_", "/") for column in columns],
-        [[figure(row.get(column)) for column in columns] for row in rows],
-    )
 
 
 def _draw(

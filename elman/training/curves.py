@@ -9,7 +9,6 @@ from typing import Any
 
 from elman.lens.drawing import entitle, whole_numbers
 from elman.training.storage import write_bytes
-from elman.training.tables import figure as figure_of
 
 
 def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title: str = "") -> None:
@@ -53,7 +52,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
     top.legend(frameon=False)
     top.grid(alpha=0.3)
     entitle(figure, title)
-    top.set_title(f"{metrics[-1]['update']:,} updates in {figure_of(metrics[-1]['seconds'], 3)} s")
+    top.set_title(f"{metrics[-1]['update']:,} updates in {metrics[-1]['seconds']:,.1f} s")
     bottom.plot(epochs, [m["gradient_norm"] for m in metrics], "k-", **dots, linewidth=0.8)
     bottom.set_yscale("log")
     bottom.yaxis.set_minor_formatter(ticker.NullFormatter())

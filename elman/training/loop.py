@@ -27,8 +27,8 @@ from elman.training.checkpoint import rule_of_checkpoint
 from elman.training.curves import draw_curves
 from elman.training.device import pick
 from elman.training.interrupt import Interrupt
-from elman.training.progress import Report
 from elman.training.rehearsal import rehearse
+from elman.training.report import Report
 from elman.training.run import Run, refuse_existing
 from elman.training.schema import Mismatch
 from elman.training.settings import TrainingSettings
@@ -77,7 +77,7 @@ class Trainer:
         run: where everything is kept.
         settings: how to train.
         resume: go on from the run's checkpoint.
-        quiet: show no progress.
+        report: what hears of the progress.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Trainer:
         run: Run,
         settings: TrainingSettings,
         resume: bool = False,
-        quiet: bool = False,
+        report: Report | None = None,
     ):
         self.task, self.run, self.settings = task, run, settings
         self.fabric = _fabric(settings)
@@ -110,7 +110,7 @@ class Trainer:
         )
         self.stopping = EarlyStopping(settings.patience)
         self.position = Position()
-        self.report = Report(settings.epochs, task.unit, quiet)
+        self.report = Report() if report is None else report
         self.watch = Watch(task, run, settings.watch_every) if settings.watch_gradients else None
         self.interrupted = False
         self._saved = time.monotonic()
@@ -360,7 +360,11 @@ class Trainer:
 
 
 def start(
-    task: type[Task], data: list[str], settings: TrainingSettings, path: Path, quiet: bool = False
+    task: type[Task],
+    data: list[str],
+    settings: TrainingSettings,
+    path: Path,
+    report: Report | None = None,
 ) -> Trainer:
     """A new run in the folder ``path``, ready to train; the folder is there whole or not at all.
 
@@ -375,7 +379,7 @@ def start(
     run = Run.begin(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
     try:
         job.save(run)
-        trainer = Trainer(job, run, settings, quiet=quiet)
+        trainer = Trainer(job, run, settings, report=report)
         trainer.rehearse()
         run.settle()
         return trainer

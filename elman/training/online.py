@@ -24,9 +24,8 @@ from elman.learning import OPTIMIZERS, RULES, Rule, TruncatedBPTT, clip_norm, ma
 from elman.training import storage
 from elman.training.interrupt import Interrupt
 from elman.training.memory import Memory, if_it_fits
-from elman.training.progress import Report
+from elman.training.report import Report
 from elman.training.settings import Settings, option
-from elman.training.tables import print_rows
 
 POINTS = 50  # of a curve: each the mean over many steps, because single errors scatter
 
@@ -79,14 +78,16 @@ def _network(settings: OnlineSettings, stream: Endless) -> Recurrent:
     return if_it_fits(make)
 
 
-def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -> dict[str, Any]:
+def learn(
+    name: str, data: str, settings: OnlineSettings, report: Report | None = None
+) -> dict[str, Any]:
     """Learn from a stream by one rule, predicting each window before learning from it.
 
     Args:
         name: one of :data:`elman.learning.RULES`.
         data: as for :func:`elman.data.endless.open_endless`.
         settings: how.
-        quiet: show no progress.
+        report: what hears of the progress.
 
     Returns:
         ``error`` over the last tenth of the stream; ``steps``, ``seconds``, ``steps_per_second``;
@@ -111,7 +112,7 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
     windows, failed = -(-settings.steps // size), None
     between = -(-windows // POINTS)
     started = time.perf_counter()
-    with Interrupt() as interrupt, Report(None, "steps", quiet) as report:
+    with Interrupt() as interrupt, report or Report() as report:
         for k, (x, target) in enumerate(stream.windows(settings.batch, size), start=1):
             optimizer.zero_grad()
             loss = rule.gradients(x, target).item()
@@ -148,7 +149,11 @@ def learn(name: str, data: str, settings: OnlineSettings, quiet: bool = False) -
 
 
 def compare_rules(
-    names: list[str], data: str, settings: OnlineSettings, folder: Path
+    names: list[str],
+    data: str,
+    settings: OnlineSettings,
+    folder: Path,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Learn from the same stream by each rule, and draw how they did.
 
@@ -161,6 +166,7 @@ def compare_rules(
         data: as for :func:`elman.data.endless.open_endless`.
         settings: what all have in common.
         folder: made anew.
+        report: what hears of the progress, in each rule's process.
 
     Returns:
         ``rows``, what :func:`learn` gives for each rule, or why it cannot be used;
@@ -197,7 +203,7 @@ def compare_rules(
             if interrupt.asked:
                 rows.append({"rule": name, "failed": "interrupted before it began", "curve": []})
             else:
-                rows.append(_alone(learn, name, data, settings))
+                rows.append(_alone(learn, name, data, settings, report))
             compared["interrupted"] = interrupt.asked
             # After each rule, so that nothing that took its time is lost.
             folder.mkdir(parents=True, exist_ok=True)
@@ -213,25 +219,6 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function gives in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def print_rules(compared: dict[str, Any]) -> None:
-    """Print a comparison of rules as a table."""
-    rows = []
-    for row in compared["rows"]:
-        if "error" not in row:
-            rows.append([row["rule"], "–", "–", "–", "–"])
-            continue
-        peak = row["peak_bytes"]
-        rows.append(
-            [row["rule"], f"{row['error']:.4f}", f"{row['steps_per_second']:,.0f}",
-             f"{row['seconds']:,.1f}", "–" if peak is None else f"{peak / 1e6:.1f}"]
-        )  # fmt: skip
-    error = f"{compared['measure']}, last tenth"
-    print_rows(("rule", error, "steps/s", "seconds", "memory, MB"), rows)
-    for row in compared["rows"]:
-        if row["failed"]:
-            print(f"{row['rule']}: {row['failed']}")
 
 
 def draw(compared: dict[str, Any], path: Path) -> None:

@@ -53,7 +53,7 @@ def test_builds_once(folder, monkeypatch):
 
 
 def test_building_is_told_once_to_those_who_listen(folder, capsys):
-    from elman.cli import _told, _Typed
+    from elman.cli.program import _told, _Typed
 
     cache._announce.cache_clear()
     build.build(SOURCE % 1, torch.float32)

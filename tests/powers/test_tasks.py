@@ -20,7 +20,7 @@ from elman.powers.grammar import AnBn, AnBnCn, Reber, reber
 from elman.powers.mnist import Block, PixelMNIST, Pyramid, read
 from elman.powers.power import Batch, make_cell
 from elman.powers.sequences import Adding, Copy, Multiplication, TemporalOrder, TwoSequence
-from elman.training.progress import Report
+from elman.training.report import Report
 
 
 def drawn(seed: int = 0) -> torch.Generator:
@@ -162,7 +162,7 @@ TRAINED += ["anbn", "anbncn"]
 def test_every_training_runs(name, tmp_path):
     cell = "gru" if name == "anbncn" else "lstm"  # states and cell states
     power = POWERS[name](POWERS[name].Settings(**TINY, cell=cell, length=10))
-    with Report(2, "updates", quiet=True) as report:
+    with Report() as report:
         outcome = power.run(report)
     assert [row["seed"] for row in outcome.rows] == [0, 1]
     assert [point[0] for point in outcome.details["curves"][0]] == [3, 6]
@@ -175,7 +175,7 @@ def test_training_ends_at_the_goal_and_is_the_same_for_the_same_seed():
     settings = Copy.Settings(length=5, hidden=64, updates=400, seeds=1)
     outcomes = []
     for _ in range(2):
-        with Report(1, "updates", quiet=True) as report:
+        with Report() as report:
             outcomes.append(Copy(settings).run(report))
     (row,) = outcomes[0].rows
     assert row["reached"] and row["figure"] >= 0.99 and row["updates"] < 400
@@ -205,7 +205,7 @@ def test_dynamics_beside_its_baselines(system, tmp_path, monkeypatch):
         seeds=1,
     )  # fmt: skip
     power = Dynamics(settings)
-    with Report(1, "updates", quiet=True) as report:
+    with Report() as report:
         outcome = power.run(report)
     errors = {row["model"]: row[f"error at {power.horizons[0]}"] for row in outcome.rows}
     assert errors["echo state"] < errors["linear"] < 5
@@ -299,7 +299,7 @@ def test_pixel_mnist_learns_and_judges(plain, tmp_path, monkeypatch):
         updates=40, every=20, batch=8, learning_rate=0.02,
     )  # fmt: skip
     power = PixelMNIST(settings)
-    with Report(1, "updates", quiet=True) as report:
+    with Report() as report:
         (row,) = power.run(report).rows
     assert row["figure"] == 1.0 and row["reached"] and power.network.training
     with pytest.raises(InputError, match="leave nothing of 31 pixels"):

@@ -16,6 +16,7 @@ from elman.tasks import open_run
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training import storage
 from elman.training.loop import Trainer, start
+from elman.training.report import Report
 from elman.training.run import Run
 from elman.training.watch import read_log
 
@@ -54,7 +55,7 @@ def run(trained, tmp_path):
 
 def _resume(run, **changed):
     settings = LanguageModelSettings.of(run.config["settings"], changed)
-    return Trainer(LanguageModeling.restore(run), run, settings, resume=True, quiet=True)
+    return Trainer(LanguageModeling.restore(run), run, settings, resume=True)
 
 
 def _set(*path, to):
@@ -240,7 +241,15 @@ def test_configurations_that_say_something_else(run, key, value, words):
     assert len(str(caught.value)) < 500
 
 
-def test_metrics_are_checked_before_training_not_after(run, capsys):
+class Heard(Report):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def test_metrics_are_checked_before_training_not_after(run):
     good = '{"epoch": 1, "update": 9, "seconds": 1.5, "loss": 2.0, "gradient_norm": 1, '
     lines = [
         good + '"perplexity": 7.4}',
@@ -260,8 +269,8 @@ def test_metrics_are_checked_before_training_not_after(run, capsys):
     state["position"]["epoch"] = 1
     run.save_checkpoint(state)
     settings = LanguageModelSettings.of(run.config["settings"], {"epochs": 2, "seconds": None})
-    trainer = Trainer(LanguageModeling.restore(run), run, settings, resume=True)
-    told = " ".join(capsys.readouterr().err.split())
+    trainer = Trainer(LanguageModeling.restore(run), run, settings, resume=True, report=Heard())
+    told = " ".join(trainer.report.lines)
     for k, words in {
         3: "'epoch' is 'x', expected a whole number of at least 1",
         4: "'perplexity' is missing",
@@ -273,7 +282,6 @@ def test_metrics_are_checked_before_training_not_after(run, capsys):
         10: "no JSON",
     }.items():
         assert f"line {k} of {run.path}/metrics.jsonl is damaged and left out: {words}" in told
-    trainer.report.quiet = True
     trainer.train()
     assert [m["epoch"] for m in run.metrics("perplexity")] == [1, 1, 2]
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")

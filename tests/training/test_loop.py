@@ -31,7 +31,7 @@ def train(tmp_path):
             config = {"task": task.name, "data": task.data, "settings": settings.to_json()}
             folder = Run.create(tmp_path / name, config)
             task.save(folder)
-        trainer = Trainer(task, folder, settings, resume=resume, quiet=True)
+        trainer = Trainer(task, folder, settings, resume=resume)
         if stop_at is not None:
             _interrupt_at(trainer, stop_at)
         trainer.train()
@@ -149,7 +149,7 @@ def test_after_divergence_the_checkpoint_is_finite(train, tmp_path):
     trainer, folder = train("run", epochs=2)
     settings = LanguageModelSettings.of(trainer.settings.to_json(), {"epochs": 4})
     folder.reconfigure(settings.to_json())
-    again = Trainer(LanguageModeling.restore(folder), folder, settings, resume=True, quiet=True)
+    again = Trainer(LanguageModeling.restore(folder), folder, settings, resume=True)
     real = again._update
 
     def broken(window):

@@ -10,10 +10,11 @@ import torch
 
 import elman
 from elman import ElmanError, InputError, cli
+from elman.cli.commands.learning import print_rules
 from elman.learning import RULES
 from elman.training import online
 from elman.training.memory import Memory
-from elman.training.online import OnlineSettings, compare_rules, draw, learn, print_rules
+from elman.training.online import OnlineSettings, compare_rules, draw, learn
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def together(monkeypatch):
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_learns(name):
     settings = OnlineSettings(hidden=8, steps=1500, update=10, sequence=50, learning_rate=0.02)
-    learned = learn(name, "mackey-glass", settings, quiet=True)
+    learned = learn(name, "mackey-glass", settings)
     assert learned["failed"] is None
     assert learned["steps"] == 1500
     assert learned["curve"][-1]["step"] == 1500
@@ -42,7 +43,7 @@ def test_every_rule_learns(name):
 def test_the_curve_is_the_error_before_learning():
     # With no learning to speak of, the errors are those of the fresh network, window by window.
     settings = OnlineSettings(hidden=4, steps=90, update=7, learning_rate=1e-12)
-    learned = learn("rtrl", "mackey-glass", settings, quiet=True)
+    learned = learn("rtrl", "mackey-glass", settings)
     stream = online.open_endless("mackey-glass")
     rule, _ = online.make_rule("rtrl", settings, stream)
     x, target = next(stream.windows(1, 91))
@@ -54,7 +55,7 @@ def test_the_curve_is_the_error_before_learning():
 
 def test_the_same_seed_gives_the_same_numbers():
     settings = OnlineSettings(hidden=4, steps=60, update=3)
-    curves = [learn("uoro", "mackey-glass", settings, quiet=True)["curve"] for _ in range(2)]
+    curves = [learn("uoro", "mackey-glass", settings)["curve"] for _ in range(2)]
     assert [p["error"] for p in curves[0]] == [p["error"] for p in curves[1]]
 
 
@@ -75,7 +76,7 @@ def test_what_diverges_is_said(together, tmp_path, capsys):
     settings = OnlineSettings(
         cell="rnn-relu", hidden=4, steps=400, optimizer="sgd", learning_rate=1e30, clip_norm=0
     )
-    learned = learn("rtrl", "mackey-glass", settings, quiet=True)
+    learned = learn("rtrl", "mackey-glass", settings)
     assert "diverged" in learned["failed"]
     draw({"rows": [learned], "data": "", "measure": "error", "settings": settings.to_json()},
          tmp_path / "drawn")  # fmt: skip

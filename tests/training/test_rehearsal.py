@@ -125,7 +125,7 @@ def _equal(a, b):
 def test_it_leaves_no_trace(tmp_path, settings, mode):
     job = Keeping(settings)
     run = Run.create(tmp_path / "run", {"task": job.name, "data": ["x"], "settings": {}})
-    trainer = Trainer(job, run, settings, quiet=True)
+    trainer = Trainer(job, run, settings)
     job.model.train(mode)
     before, state = _everything(job.model), trainer.optimizer.state_dict()["state"]
     trainer.rehearse()
@@ -156,13 +156,13 @@ def test_resuming_is_bit_for_bit_whatever_a_model_keeps(tmp_path, settings, stop
         trainer.train()
         return trainer.task.model
 
-    whole = train(start(Keeping, ["x"], settings, tmp_path / "whole", quiet=True))
-    stopped = start(Keeping, ["x"], settings, tmp_path / "parts", quiet=True)
+    whole = train(start(Keeping, ["x"], settings, tmp_path / "whole"))
+    stopped = start(Keeping, ["x"], settings, tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         train(stopped, stop_at)  # its last checkpoint is of the update before
     run = Run.open(tmp_path / "parts")
     torch.manual_seed(99)
-    resumed = Trainer(Keeping.restore(run), run, settings, resume=True, quiet=True)
+    resumed = Trainer(Keeping.restore(run), run, settings, resume=True)
     assert resumed.position.update == stop_at - 1
     model = train(resumed)
     for name, tensor in (*whole.named_parameters(), *whole.named_buffers()):
@@ -170,11 +170,11 @@ def test_resuming_is_bit_for_bit_whatever_a_model_keeps(tmp_path, settings, stop
 
 
 def test_a_state_that_does_not_fit_shows_before_training(tmp_path, settings):
-    trainer = start(Keeping, ["x"], settings, tmp_path / "run", quiet=True)
+    trainer = start(Keeping, ["x"], settings, tmp_path / "run")
     trainer.state = torch.zeros(1, 7, 4)  # of seven rows, where there are three
     trainer.position.window = 1
     trainer._save()
     trainer.run.unlock()
     run = Run.open(tmp_path / "run")
     with pytest.raises(elman.ElmanError, match=r"state.safetensors does not fit the settings"):
-        Trainer(Keeping.restore(run), run, settings, resume=True, quiet=True)
+        Trainer(Keeping.restore(run), run, settings, resume=True)

@@ -33,7 +33,7 @@ def train(tmp_path):
             config = {"task": task.name, "data": task.data, "settings": settings.to_json()}
             folder = Run.create(tmp_path / name, config)
             task.save(folder)
-        trainer = Trainer(task, folder, settings, resume=resume, quiet=True)
+        trainer = Trainer(task, folder, settings, resume=resume)
         trainer.train()
         return trainer, folder
 

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Live
 
-from elman.training.tables import figure
+from elman.cli.tables import figure
+from elman.training.report import Report
 
 _BETWEEN_LINES = 10.0  # seconds, where there is no terminal to redraw on
 
 
-class Report:
+class Progress(Report):
     """Shows the progress of a training on standard error.
 
     Args:
         epochs: how many there will be; None where there are none, as on an endless stream.
         unit: what the throughput counts.
-        quiet: show nothing.
     """
 
-    def __init__(self, epochs: int | None, unit: str, quiet: bool = False):
-        self.epochs, self.unit, self.quiet = epochs, unit, quiet
-        self.console = Console(stderr=True, highlight=False)
-        self._live: Progress | None = None
+    def __init__(self, epochs: int | None, unit: str):
+        self.epochs, self.unit = epochs, unit
+        self._live: Live | None = None
         self._last = time.monotonic()
 
+    @cached_property
+    def console(self) -> Console:
+        """Where it is shown; made by the process that shows it."""
+        return Console(stderr=True, highlight=False)
+
     def __enter__(self) -> Self:
-        if self.console.is_terminal and not self.quiet:
-            self._live = Progress(
+        if self.console.is_terminal:
+            self._live = Live(
                 BarColumn(24),
                 TextColumn("{task.description}"),
                 console=self.console,
@@ -47,17 +53,7 @@ class Report:
     def update(
         self, epoch: int, done: float, figures: dict[str, float], rate: float, left: float
     ) -> None:
-        """Show where the training stands.
-
-        Args:
-            epoch: the present one, from 1.
-            done: the share of the whole that is done.
-            figures: measures by name.
-            rate: units a second.
-            left: seconds left.
-        """
-        if self.quiet:
-            return
+        """Show where the training stands."""
         measures = "  ".join(f"{name} {figure(value)}" for name, value in figures.items())
         where = "" if self.epochs is None else f"epoch {epoch}/{self.epochs}  "
         text = f"{where}{measures}  {rate:,.0f} {self.unit}/s  {clock(left)} left"
@@ -69,8 +65,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, markup=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -96,17 +96,19 @@ def test_every_command_has_help(elman, command):
 def test_every_command_has_its_place(elman):
     from typer.main import get_command
 
+    from elman.cli import program
+
     out = elman("--help")[1]
     listed = [
         line.split()[1] for line in out.splitlines() if line.startswith("│ ") and line[2] != " "
     ]
     commands = [name for name in listed if name[0] != "-"]
-    assert commands == list(cli.command().commands)
-    assert sorted(commands) == sorted(get_command(cli.app).commands)
+    assert commands == list(program.command().commands)
+    assert sorted(commands) == sorted(get_command(program.app).commands)
 
 
 def test_ctrl_c_is_one_sentence_for_every_command(elman, monkeypatch):
-    from elman.commands import about
+    from elman.cli.commands import about
 
     def interrupted():
         raise KeyboardInterrupt
@@ -116,7 +118,7 @@ def test_ctrl_c_is_one_sentence_for_every_command(elman, monkeypatch):
 
 
 def test_a_fault_is_told_as_one(elman, monkeypatch):
-    from elman.commands import about
+    from elman.cli.commands import about
 
     monkeypatch.setattr(about, "_findings", lambda: 1 / 0)
     code, _, errors = elman("doctor")

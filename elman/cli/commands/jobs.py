@@ -12,16 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from elman.cells import registry
-from elman.commands.options import flag, gather, numbers, program, with_settings
-from elman.commands.output import print_json
+from elman.cli.options import flag, gather, numbers, program, with_settings
+from elman.cli.output import print_json
+from elman.cli.progress import Progress
+from elman.cli.tables import figure, print_rows
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
 from elman.tasks.network import has_forget_gate
-from elman.training.progress import Report
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
-from elman.training.tables import figure
 from elman.training.task import Task
 
 Data = Annotated[
@@ -114,7 +114,8 @@ def _train(task: type[Task]) -> Any:
             folder = Run.open(resume)
             job = restore(folder, given.pop("cell", None))
             settings = task.Settings.of(folder.config["settings"], given)
-            trainer = Trainer(job, folder, settings, resume=True)
+            progress = Progress(settings.epochs, task.unit)
+            trainer = Trainer(job, folder, settings, resume=True, report=progress)
             why = trainer.finished()
             if why and given:  # which would be written down as the run's own
                 raise InputError(
@@ -127,7 +128,8 @@ def _train(task: type[Task]) -> Any:
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))
             name = f"{task.name}-{short_name(sources)}"
-            trainer = start(task, sources, settings, run or free_folder(name))
+            progress = Progress(settings.epochs, task.unit)
+            trainer = start(task, sources, settings, run or free_folder(name), progress)
             job, folder = trainer.task, trainer.run
         trainer.report.say(f"{job.describe_model()} → {folder.path}")
         trainer.train()
@@ -178,7 +180,7 @@ def evaluate(
     """Measure a trained model on DATA, or on what its training held out."""
     job = open_run(run, device, cell)
     what = ", ".join(data or []) or "the data of its training"
-    Report(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
+    Progress(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
     figures = job.evaluate(list(data or []))
     _print(figures, json_)
     _doubt(job, figures)
@@ -261,7 +263,7 @@ def _compare(task: type[Task]) -> Any:
         ] = None,
         json_: Json = False,
     ) -> None:
-        from elman.training.comparison import compare_models, print_table
+        from elman.training.comparison import compare_models
 
         sources, settings = gather(task.Settings, recipe, given, list(data or []))
         name = f"compare-{task.name}-{short_name(sources)}"
@@ -273,15 +275,26 @@ def _compare(task: type[Task]) -> Any:
             for cell in names
             for h in sizes
         ]
-        compared = compare_models(task, sources, settings, variants, run or free_folder(name))
+        progress = Progress(settings.epochs, task.unit)
+        compared = compare_models(
+            task, sources, settings, variants, run or free_folder(name), progress
+        )
         if json_:
             print_json(compared)
         else:
-            print_table(compared["rows"], task)
+            _print_table(compared["rows"], task)
             print(f"\nCurves are in {compared['folder']}: comparison.png, comparison.json.")
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
     return compare
+
+
+def _print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
+    columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
+    print_rows(
+        [column.replace("_per_", "/") for column in columns],
+        [[figure(row.get(column)) for column in columns] for row in rows],
+    )
 
 
 def _without_forget_gate(names: list[str], hidden: int, settings: Any) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import size
-from elman.commands.output import print_json
-from elman.training.tables import print_rows, show, table
+from elman.cli.options import size
+from elman.cli.output import print_json
+from elman.cli.tables import print_rows, show, table
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from elman import cli, entry
+from elman.cli import entry
+from elman.cli import program as the_program
 
 SAYS = "import sys\ndef run(_):\n    print('σ 床 café')\n    return 3\n"
 
@@ -19,16 +20,17 @@ SAYS = "import sys\ndef run(_):\n    print('σ 床 café')\n    return 3\n"
 def program(tmp_path):
     """Makes ``python -m elman`` with another command line in it, one that takes no time."""
     package = tmp_path / "elman"
-    package.mkdir()
-    source = Path(entry.__file__).parent
-    for name in ("entry.py", "__main__.py", "allocation.py"):
-        shutil.copy(source / name, package)
+    (package / "cli").mkdir(parents=True)
+    source = Path(entry.__file__).parent.parent
+    for name in ("cli/entry.py", "__main__.py", "allocation.py"):
+        shutil.copy(source / name, package / name)
     (package / "__init__.py").write_text(
-        "from elman.entry import importing\nwith importing():\n    import slow\n", encoding="utf-8"
+        "from elman.cli.entry import importing\nwith importing():\n    import slow\n",
+        encoding="utf-8",
     )
 
     def make(line: str, slow: str = "") -> str:
-        (package / "cli.py").write_text(line, encoding="utf-8")
+        (package / "cli" / "program.py").write_text(line, encoding="utf-8")
         (tmp_path / "slow.py").write_text(slow, encoding="utf-8")
         return f"cd '{tmp_path}' && exec '{sys.executable}' -m elman"
 
@@ -120,7 +122,7 @@ def test_a_command_that_is_interrupted_as_it_begins(handled, monkeypatch, capsys
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run", interrupted)
+    monkeypatch.setattr(the_program, "run", interrupted)
     monkeypatch.setattr("elman.allocation.keep_freed_memory", lambda: None)
     with pytest.raises(SystemExit) as ended:
         entry.main([])

@@ -1,4 +1,4 @@
-"""The command line: ``elman``."""
+"""The program: its commands, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
-from elman import __version__, entry
+from elman import __version__
 from elman.allocation import is_out_of_memory
 from elman.cells.lines import reason
 from elman.cells.registry import own_line
-from elman.commands import about, bench, gradients, jobs, learning, powers
-from elman.commands.options import flags_of, spelled, typed_command
+from elman.cli.commands import about, bench, gradients, jobs, learning, powers
+from elman.cli.options import flags_of, spelled, typed_command
 from elman.errors import ElmanError, InputError
 
 app = typer.Typer(
@@ -76,11 +76,6 @@ def command() -> Any:
         for name in names:
             known[name].rich_help_panel = panel
     return whole
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; see :func:`elman.entry.main`."""
-    entry.main(arguments)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

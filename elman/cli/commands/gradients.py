@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.commands.jobs import Device, Folder, OwnCell
-from elman.commands.options import numbers, size
-from elman.commands.output import print_json
+from elman.cli.commands.jobs import Device, Folder, OwnCell
+from elman.cli.options import numbers, size
+from elman.cli.output import print_json
+from elman.cli.tables import print_rows
 from elman.errors import InputError
-from elman.training.tables import print_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 Plot = Annotated[

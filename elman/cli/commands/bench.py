@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elman.commands.options import numbers
-from elman.commands.output import print_json
+from elman.cli.options import numbers
+from elman.cli.output import print_json
+from elman.cli.progress import clock
 from elman.errors import InputError
 from elman.lens.drawing import check_folder
-from elman.training.progress import clock
 from elman.training.storage import to_json
 
 if TYPE_CHECKING:

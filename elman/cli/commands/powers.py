@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import with_settings
-from elman.commands.output import print_json
+from elman.cli.options import with_settings
+from elman.cli.output import print_json
+from elman.cli.tables import figure, print_rows
 from elman.errors import ElmanError
 from elman.powers import POWERS, Power
-from elman.training.tables import figure, print_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 Folder = Annotated[
@@ -51,15 +51,15 @@ def powers(context: typer.Context, json_: Json = False) -> None:
 def _command(power: type[Power]) -> Any:
     @with_settings(power.Settings)
     def command(given: dict[str, Any], run: Folder = None, json_: Json = False) -> None:
+        from elman.cli.progress import Progress
         from elman.training import storage
-        from elman.training.progress import Report
         from elman.training.run import free_folder, refuse_existing
 
         settings = power.Settings.of(given)
         folder = run or free_folder(f"powers-{power.name}")
         refuse_existing(folder)
         task = power(settings)
-        with Report(getattr(settings, "seeds", None), "updates") as report:
+        with Progress(getattr(settings, "seeds", None), "updates") as report:
             outcome = task.run(report)
         folder.mkdir(parents=True)
         found = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from elman import commands
-from elman.commands.output import print_json
+from elman import cli
+from elman.cli.output import print_json
 
 CONTENT = {
     "figures": [math.inf, -math.inf, math.nan, 1.5, (2, {"a": math.nan})],
@@ -35,11 +35,11 @@ def test_json_is_valid_and_loses_no_letter(encoding, monkeypatch):
 
 
 def test_commands_print_json_in_one_place():
-    for path in Path(commands.__file__).parent.glob("*.py"):
+    for path in Path(cli.__file__).parent.rglob("*.py"):
         if path.name != "output.py":
             names = {
                 node.attr
                 for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
                 if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "json"
             }
-            assert not names & {"dumps", "dump"}, f"{path.name}: elman.commands.output does that"
+            assert not names & {"dumps", "dump"}, f"{path.name}: elman.cli.output does that"

@@ -21,14 +21,14 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; with 130 where Ctrl-C comes before or after."""
     with importing():
-        from elman import cli
         from elman.allocation import keep_freed_memory
+        from elman.cli import program
     keep_freed_memory()
     _open_streams()
     # Without a home folder it says so, at length, in the midst of elman's own words.
     logging.getLogger("matplotlib").addFilter(lambda record: "MPLCONFIGDIR" not in str(record.msg))
     try:
-        code = cli.run(arguments)
+        code = program.run(arguments)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:  # of standard error: who should be told?
@@ -61,7 +61,7 @@ def _is_command_line() -> bool:
     return os.path.basename(program) == "elman" or os.path.abspath(program) == _MODULE
 
 
-_MODULE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+_MODULE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
 
 
 def _let_go() -> Callable[..., Any] | None:

@@ -345,7 +345,7 @@ def test_a_folder_that_cannot_be_written(book, elman):
 
 
 def _environment():
-    root = str(Path(cli.__file__).parent.parent)
+    root = str(Path(cli.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "TERM": "dumb"}
 
 

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.commands.options import flag, spelled, with_settings
-from elman.commands.output import print_json
+from elman.cli.options import flag, spelled, with_settings
+from elman.cli.output import print_json
+from elman.cli.progress import Progress
+from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.data.text import STDIN, standard_input
 from elman.errors import ElmanError
@@ -41,7 +43,7 @@ def compare_learning(
     json_: Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")] = False,
 ) -> None:
     """Learn the same stream by several rules: error by steps and time, and memory."""
-    from elman.training.online import compare_rules, print_rules
+    from elman.training.online import compare_rules
     from elman.training.run import free_folder
 
     settings = OnlineSettings.of(given)
@@ -49,7 +51,7 @@ def compare_learning(
     folder = run or free_folder(f"compare-learning-{short_name([data])}")
     if data == STDIN:  # which the processes that learn do not have
         data = str(standard_input())
-    compared = compare_rules(names, data, settings, folder)
+    compared = compare_rules(names, data, settings, folder, Progress(None, "steps"))
     options = {f.name: flag(f.name) for f in fields(OnlineSettings)}
     for row in compared["rows"]:
         row["failed"] = row["failed"] and spelled(row["failed"], options)
@@ -64,3 +66,22 @@ def compare_learning(
         raise ElmanError(f"interrupted: what was learned until then is in {folder}.")
     if not any("error" in row for row in compared["rows"]):
         raise ElmanError("none of the rules could learn; the reasons are above.")
+
+
+def print_rules(compared: dict[str, Any]) -> None:
+    """Print a comparison of rules as a table, and what became of those that failed."""
+    rows = []
+    for row in compared["rows"]:
+        if "error" not in row:
+            rows.append([row["rule"], "–", "–", "–", "–"])
+            continue
+        peak = row["peak_bytes"]
+        rows.append(
+            [row["rule"], f"{row['error']:.4f}", f"{row['steps_per_second']:,.0f}",
+             f"{row['seconds']:,.1f}", "–" if peak is None else f"{peak / 1e6:.1f}"]
+        )  # fmt: skip
+    error = f"{compared['measure']}, last tenth"
+    print_rows(("rule", error, "steps/s", "seconds", "memory, MB"), rows)
+    for row in compared["rows"]:
+        if row["failed"]:
+            print(f"{row['rule']}: {row['failed']}")
