@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-from elman.data.decoding import BLOCK
+from elman.data.utf8 import BLOCK
 from elman.errors import InputError
 
 _NOT_ASCII_LETTERS = re.compile(r"[^a-z]+")

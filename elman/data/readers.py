@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from elman.data.decoding import read_text
+from elman.data.utf8 import read_text
 
 # Everything a sound poem is written with: Chinese characters and their punctuation. The song
 # lyrics hold 1,000 or so lyrics with something else, and each time it stands for words that are

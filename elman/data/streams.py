@@ -9,6 +9,7 @@ from typing import IO, NamedTuple, Protocol, Self
 import numpy as np
 import torch
 
+from elman.data.shards import Shard
 from elman.errors import ElmanError, InputError
 
 PADDING = -100  # the target that torch's cross entropy ignores by default
@@ -82,7 +83,7 @@ class Stream:
 
     Args:
         tokens: the text's ids (N).
-        batch: rows, B.
+        batch: rows, B, of all processes together.
         steps: time steps a window at the most, T.
 
     Raises:
@@ -117,16 +118,21 @@ class Stream:
         """Return the number of windows when the first ``offset`` tokens are left out."""
         return -(-self._row(offset) // self.steps)
 
-    def batches(self, offset: int = 0, start: int = 0) -> Iterator[Window]:
+    def batches(
+        self, offset: int = 0, start: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[Window]:
         """Yield the windows in order.
 
         Args:
             offset: tokens to leave out at the start; default 0.
             start: number of the first window, to resume at once where training stopped.
+            shard: rank r of w processes gets the rows from r B/w up to (r + 1) B/w of each window,
+                which go on from window to window as in the whole; by default all rows.
 
         Raises:
-            InputError: an argument is negative or past the end.
+            InputError: an argument is negative or past the end, or w does not divide B.
         """
+        rows = Shard(*shard).rows(self.batch, even=True)
         windows = self.windows(offset)
         if offset >= self.offsets:
             raise InputError(
@@ -137,13 +143,14 @@ class Stream:
             raise InputError(
                 f"start is {start}, expected 0 to {windows}, the number of windows; lower it."
             )
-        return self._windows(offset, range(start, windows))
+        return self._windows(offset, range(start, windows), rows)
 
-    def _windows(self, offset: int, numbers: Iterable[int]) -> Iterator[Window]:
+    def _windows(self, offset: int, numbers: Iterable[int], rows: slice) -> Iterator[Window]:
         row = self._row(offset)
-        count = self.batch * row
-        inputs = self.tokens[offset : offset + count].reshape(self.batch, row)
-        targets = self.tokens[offset + 1 : offset + 1 + count].reshape(self.batch, row)
+        begin, count = offset + rows.start * row, rows.stop - rows.start
+        end = begin + count * row
+        inputs = self.tokens[begin:end].reshape(count, row)
+        targets = self.tokens[begin + 1 : end + 1].reshape(count, row)
         windows = self.windows(offset)
         for number in numbers:
             span = slice(row * number // windows, row * (number + 1) // windows)
@@ -191,16 +198,32 @@ class Evaluation:
         return -(-self._row // self.steps)
 
     def __iter__(self) -> Iterator[Window]:
-        for begin in range(0, self._row, self.steps):
+        return self.batches()
+
+    def batches(self, shard: tuple[int, int] = (0, 1)) -> Iterator[Window]:
+        """Yield the windows in order.
+
+        Args:
+            shard: rank r of w processes gets its share of the rows, as evenly as they can be split;
+                so that sums over all processes' targets are sums over the text's. With fewer rows
+                than processes, some have none and yield no window.
+
+        Raises:
+            InputError: there is no such rank.
+        """
+        return self._windows(range(self.rows)[Shard(*shard).rows(self.rows)])
+
+    def _windows(self, rows: range) -> Iterator[Window]:
+        for begin in range(0, self._row if rows else 0, self.steps):
             end = min(begin + self.steps, self._row)
-            inputs = np.zeros((self.rows, end - begin), np.int64)
-            targets = np.full((self.rows, end - begin), PADDING, np.int64)
-            for number in range(self.rows):
+            inputs = np.zeros((len(rows), end - begin), np.int64)
+            targets = np.full((len(rows), end - begin), PADDING, np.int64)
+            for k, number in enumerate(rows):
                 first = number * self._row + begin
                 past = min(number * self._row + end, self.targets)
                 if first < past:
-                    inputs[number, : past - first] = self.tokens[first:past]
-                    targets[number, : past - first] = self.tokens[first + 1 : past + 1]
+                    inputs[k, : past - first] = self.tokens[first:past]
+                    targets[k, : past - first] = self.tokens[first + 1 : past + 1]
             yield Window(_by_time(inputs), _by_time(targets))
 
     @property

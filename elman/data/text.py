@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from elman.data.corpora import CORPORA, did_you_mean
-from elman.data.decoding import BLOCK, PACKED_ENDINGS, read_text
 from elman.data.normalization import normalized
+from elman.data.utf8 import BLOCK, PACKED_ENDINGS, read_text
 from elman.errors import ElmanError, InputError
 
 STDIN = "-"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from elman.data.streams import Evaluation, Tokens
+from elman.data.streams import PADDING, Evaluation, Tokens
 from elman.learning import detach
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ _STEPS = 256
 
 @torch.no_grad()
 def negative_log_likelihood(
-    model: LanguageModel, tokens: Tokens, at_a_time: int, windows: int | None = None
+    model: LanguageModel,
+    tokens: Tokens,
+    at_a_time: int,
+    windows: int | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> tuple[float, int]:
     """The sum of −log P over all tokens but the first, in nats, and how many they are.
 
@@ -36,18 +40,21 @@ def negative_log_likelihood(
             each row where these are more. Half as many become logits together, because what the
             allocator keeps between two windows counts, too.
         windows: read only so many windows of the text.
+        shard: rank and number of processes. Each reads its rows of the text, and both results add
+            up over the processes to those of the whole.
     """
     rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
     steps = max(1, min(_STEPS, at_a_time // rows))
     some = max(1, at_a_time // 2)
     evaluation = Evaluation(tokens, rows, steps)
-    total, state, device = 0.0, None, model.output.weight.device
-    for window in islice(evaluation, windows):
+    total, count, state, device = 0.0, 0, None, model.output.weight.device
+    for window in islice(evaluation.batches(shard), windows):
         y, state = model.read(window.inputs.to(device), state)
         targets = window.targets.to(device).flatten()
+        count += int((window.targets != PADDING).sum())
         parts = zip(y.flatten(0, 1).split(some), targets.split(some), strict=True)
         for outputs, targeted in parts:
             nats = cross_entropy(model.predict(outputs), targeted, reduction="none")
             total += float(nats.sum(dtype=torch.float64))
         state = detach(state)
-    return total, evaluation.targets
+    return total, count

@@ -1,34 +1,23 @@
-"""Writing: one token after the other, each drawn from what the model expects next."""
+"""Writing: what a language model adds to a prompt, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from elman.data.normalization import normalized
 from elman.data.vocabulary import Vocabulary
-from elman.errors import ElmanError, InputError
-from elman.seeds import generator
+from elman.decoding import sample, until
+from elman.errors import InputError
 
-
-class Predictor(Protocol):
-    """What writing needs of a model: logits of the next token, over a prompt and step by step."""
-
-    def __call__(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Tokens (T) and a state to logits (T, V) and the state after them."""
-
-    def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One token () and a state to logits (V) and the state after it."""
-
-    def parameters(self) -> Iterator[Tensor]:
-        """The weights, which tell where to compute."""
+if TYPE_CHECKING:
+    from elman.tasks.language_network import LanguageModel
 
 
 def generate(
-    model: Predictor,
+    model: LanguageModel,
     vocabulary: Vocabulary,
     prompt: str,
     length: int,
@@ -47,10 +36,7 @@ def generate(
         vocabulary: its tokens.
         prompt: what it reads first; without any, a line's end, or else the commonest token.
         length: at most so many tokens.
-        temperature: what the logits are divided by; 0 takes the most likely token always.
-        top_k: draw from the k most likely tokens only.
-        top_p: draw from the fewest tokens whose probabilities add up to p (Holtzman et al., 2020).
-        seed: makes the draws the same each time.
+        temperature, top_k, top_p, seed: as in :func:`elman.decoding.sample`.
         stop: end before this text.
         normalize: how the model's texts were normalised; the prompt is, too.
 
@@ -58,78 +44,18 @@ def generate(
         InputError: a setting is out of bounds, or the prompt has characters (or words) that the
             model has never seen.
     """
-    _check(length, temperature, top_k, top_p, stop)
     ids = prompt_ids(vocabulary, prompt, normalize)
-    draw = torch.Generator() if seed is None else generator(seed)
-    if seed is None:
-        draw.seed()
-    pieces = _pieces(model, vocabulary, ids, length, temperature, top_k, top_p, draw)
-    return pieces if stop is None else _until(pieces, stop)
-
-
-def _pieces(
-    model: Predictor,
-    vocabulary: Vocabulary,
-    ids: list[int],
-    length: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    draw: torch.Generator,
-) -> Iterator[str]:
-    device = next(model.parameters()).device
-    token = torch.empty((), dtype=torch.long, device=device)
-    allowed = torch.zeros(len(vocabulary), dtype=torch.float64)
-    if vocabulary.unknown_id is not None:
-        allowed[vocabulary.unknown_id] = -torch.inf
+    unknown = vocabulary.unknown_id
+    written = sample(
+        model, torch.tensor(ids, device=model.output.weight.device), length,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        barred=() if unknown is None else (unknown,),
+    )  # fmt: skip
     decoder = vocabulary.decoder()
     for id in ids:
         decoder.push(id)
-    noise, state = _noise(len(vocabulary), draw), None
-    for k in range(length):
-        with torch.inference_mode():
-            if k == 0:
-                whole, state = model(torch.tensor(ids, device=device))
-                logits = whole[-1]
-                if logits.isnan().any():
-                    raise ElmanError(
-                        "the model expects NaN of every token: its training diverged; train anew, "
-                        "with a smaller learning rate."
-                    )
-            else:
-                logits, state = model.step(token.fill_(id), state)
-            id = choose(allowed + logits.cpu(), temperature, top_k, top_p, next(noise))
-        yield decoder.push(id)
-
-
-def choose(
-    scores: Tensor,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    noise: Tensor,
-) -> int:
-    """Draw a token from its logits (V) at a temperature, among the top k and the top p.
-
-    The token is argmax_v (s_v + T g_v) with ``noise`` g_v ~ Gumbel(0, 1), which has the
-    probability softmax(s / T)_v (Gumbel, 1954); with T = 0 it is the likeliest.
-    """
-    if top_k is not None and top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
-    if top_p is not None:
-        ordered, order = scores.sort(descending=True)
-        shares = ((ordered - ordered[0]) / temperature).softmax(-1)
-        # A token stays as long as those before it do not yet add up to p: one always does.
-        beyond = shares.cumsum(-1) - shares >= top_p
-        scores = scores.index_fill(0, order[beyond], -torch.inf)
-    return int(scores.add(noise, alpha=temperature).argmax())
-
-
-def _noise(size: int, draw: torch.Generator) -> Iterator[Tensor]:
-    """Gumbel noise for one token after the other, drawn for many at a time."""
-    while True:
-        many = torch.empty(max(1, 4096 // size), size, dtype=torch.float64)
-        yield from many.exponential_(generator=draw).log_().neg_()
+    pieces = map(decoder.push, written)
+    return pieces if stop is None else until(pieces, stop)
 
 
 def prompt_ids(
@@ -158,35 +84,3 @@ def prompt_ids(
     if not ids and not vocabulary.unseen("\n"):
         ids = [int(i) for i in vocabulary.encode_text("\n")]
     return ids or [0 if vocabulary.unknown_id is None else vocabulary.unknown_id + 1]
-
-
-def _until(pieces: Iterator[str], stop: str) -> Iterator[str]:
-    """The pieces up to ``stop``; what may be its beginning is held back until that is clear."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        if stop in held:
-            yield held[: held.index(stop)]
-            return
-        keep = next(
-            (n for n in range(min(len(stop) - 1, len(held)), 0, -1) if stop.startswith(held[-n:])),
-            0,
-        )
-        yield held[: len(held) - keep]
-        held = held[len(held) - keep :]
-    yield held
-
-
-def _check(
-    length: int, temperature: float, top_k: int | None, top_p: float | None, stop: str | None
-) -> None:
-    if length < 1:
-        raise InputError(f"length must be at least 1, received {length}.")
-    if not 0 <= temperature <= 1e6:
-        raise InputError(f"temperature must lie between 0 and 1,000,000, received {temperature}.")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k must be at least 1, received {top_k}.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p must lie in (0, 1], received {top_p}.")
-    if stop == "":
-        raise InputError("stop must be a text, received an empty one: leave it out.")

@@ -35,6 +35,9 @@ def test_the_result_does_not_depend_on_how_much_is_read_at_a_time(monkeypatch, a
         expected += float(cross_entropy(logits[:, 0], part[1:], reduction="sum"))
     nats, count = negative_log_likelihood(model, tokens, at_a_time)
     assert (nats, count) == (pytest.approx(expected, rel=1e-12), 149)
+    # Three processes, of which some have no row where there are fewer: their sums add up.
+    ranks = [negative_log_likelihood(model, tokens, at_a_time, shard=(k, 3)) for k in range(3)]
+    assert tuple(map(sum, zip(*ranks, strict=True))) == (pytest.approx(expected, rel=1e-12), 149)
 
 
 def test_no_more_tokens_at_a_time_than_an_update_has(monkeypatch):

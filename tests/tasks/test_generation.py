@@ -5,7 +5,7 @@ import torch
 
 from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
-from elman.tasks.generation import _noise, choose, generate
+from elman.tasks.generation import generate
 from elman.tasks.language_model import LanguageModel, LanguageModelSettings
 
 
@@ -44,34 +44,6 @@ def test_global_randomness_is_left_alone(writer):
 def test_pieces_appear_one_by_one(writer):
     pieces = generate(*writer, "a", 10**9)
     assert len("".join(next(pieces) for _ in range(5))) == 5
-
-
-def test_draws_follow_the_probabilities():
-    scores = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
-    draw = torch.Generator().manual_seed(0)
-    for temperature in (0.5, 1.0, 2.0):
-        counts, noise = torch.zeros(4), _noise(4, draw)
-        for _ in range(4000):
-            counts[choose(scores, temperature, None, None, next(noise))] += 1
-        assert torch.allclose(counts / 4000, (scores / temperature).softmax(-1), atol=0.03)
-
-
-def test_top_k_and_top_p_cut_the_tail():
-    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    noise = _noise(4, torch.Generator().manual_seed(0))
-
-    def drawn(**how):
-        how = {"top_k": None, "top_p": None} | how
-        return {choose(scores, 1.0, how["top_k"], how["top_p"], next(noise)) for _ in range(400)}
-
-    assert drawn() == {0, 1, 2, 3}
-    assert drawn(top_k=2) == {0, 1}
-    assert drawn(top_k=10) == {0, 1, 2, 3}
-    assert drawn(top_p=0.5) == {0}
-    assert drawn(top_p=0.51) == {0, 1}
-    assert drawn(top_p=0.9) == {0, 1, 2}
-    assert drawn(top_p=1e-9) == {0}
-    assert drawn(top_k=3, top_p=0.99) == {0, 1, 2}
 
 
 def test_unknown_is_never_written(writer):

@@ -1,4 +1,4 @@
-"""Reads a text file as a stream of blocks, and says what is wrong with one it cannot read."""
+"""UTF-8 files as streams of text, and what is wrong with one that cannot be read."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.decoding import read_text
+from elman.data.utf8 import read_text
 from elman.errors import ElmanError
 
 
