@@ -85,7 +85,7 @@ def main_job(cell: str, shape: Shape) -> Iterator[Job]:
 
         def plain() -> float:
             total, count, state = torch.zeros(()), 0, None
-            for inputs, targets in task.read(0, 0):
+            for inputs, targets in task.batches("train", 0):
                 logits, state = peer(inputs, state)
                 loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
                 optimizer.zero_grad()
@@ -105,7 +105,7 @@ def main_job(cell: str, shape: Shape) -> Iterator[Job]:
                 f"the two training loops do not learn the same (losses of the first epoch: "
                 f"{ours:.4f} and {theirs:.4f}): this is a fault."
             )
-        tokens = sum(window.targets.numel() for window in task.read(0, 0))
+        tokens = sum(window.targets.numel() for window in task.batches("train", 0))
         yield Job(lambda: trainer.epoch(interrupt), plain, tokens, len(task.vocabulary))
 
 
@@ -116,7 +116,9 @@ def generation(cell: str, shape: Shape) -> Iterator[Job]:
     Raises:
         ElmanError: the two do not write the same, always taking the likeliest character.
     """
+    torch.manual_seed(0)
     task = LanguageModeling.prepare(["time-machine"], settings(cell, shape._replace(batch=1)))
+    task.model = task.build()
     peer = LanguageModel(cell, task)
     task.model.eval()
     ids = torch.tensor(task.vocabulary.encode_text(PROMPT), dtype=torch.long).unsqueeze(1)

@@ -17,7 +17,14 @@ import typer
 
 from elman.errors import InputError, brief
 from elman.tasks.network import NetworkSettings
-from elman.training.settings import Settings, TrainingSettings, default_of, read_recipe
+from elman.training.settings import (
+    DataSettings,
+    OptimizationSettings,
+    RunSettings,
+    Settings,
+    default_of,
+    read_recipe,
+)
 
 _Number = TypeVar("_Number", int, float)
 
@@ -32,19 +39,21 @@ def program() -> str:
 
 
 def with_settings(
-    settings: type[Settings], leave_out: frozenset[str] = frozenset()
+    *settings: type[Settings], leave_out: frozenset[str] = frozenset()
 ) -> Callable[..., Any]:
     """Give a command an option for each setting; it receives those that were given as ``given``.
 
     Args:
-        settings: the declared settings.
+        settings: the declared settings; those of the same name are one option.
         leave_out: the names of those that the command sets itself.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command, eval_str=True)
-        kinds = typing.get_type_hints(settings)
-        declared = [f for f in fields(settings) if f.name not in leave_out]
+        kinds = {n: kind for each in settings for n, kind in typing.get_type_hints(each).items()}
+        every = {f.name: f for each in settings for f in fields(each)}
+        declared = [f for f in every.values() if f.name not in leave_out]
+        panels = {name: panel for each in settings for name, panel in panels_of(each).items()}
 
         def run(**values: Any) -> Any:
             options = {f.name: values.pop(f.name) for f in declared}
@@ -56,7 +65,7 @@ def with_settings(
             return command(**values, given=given)
 
         parameters = [p for p in own.parameters.values() if p.name != "given"]
-        parameters += [_parameter(f, kinds[f.name]) for f in declared]
+        parameters += [_parameter(f, kinds[f.name], panels[f.name]) for f in declared]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__doc__, run.__name__ = command.__doc__, command.__name__
@@ -80,7 +89,7 @@ def gather(
     return data or listed, settings.of(read, given)
 
 
-def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
+def _parameter(declared: Field[Any], kind: Any, panel: str) -> inspect.Parameter:
     """The command-line parameter of a setting; it is None (or empty) where it is not given."""
     plain = _plain(kind)
     name = flag(declared.name)
@@ -98,7 +107,7 @@ def _parameter(declared: Field[Any], kind: Any) -> inspect.Parameter:
         flags,
         help=f"{described} \\[{_shown(declared)}]",
         show_default=False,
-        rich_help_panel=_panel(declared.name),
+        rich_help_panel=panel,
         metavar=None if plain is bool else "A,B,…" if listed and not repeated else _NAMES[inner],
     )
     return inspect.Parameter(
@@ -203,7 +212,19 @@ def _shown(declared: Field[Any]) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _panel(name: str) -> str:
-    if name in {f.name for f in fields(TrainingSettings)}:
-        return "Training"
-    return "Network" if name in {f.name for f in fields(NetworkSettings)} else "Job"
+_PANELS: dict[type[Settings], str] = {
+    DataSettings: "Data",
+    NetworkSettings: "Network",
+    OptimizationSettings: "Learning",
+    RunSettings: "Run",
+}
+
+
+def panels_of(settings: type[Settings]) -> dict[str, str]:
+    """Under which heading ``--help`` shows each setting: that of the group which declares it."""
+    return {
+        f.name: next((_PANELS[k] for k in _PANELS if f.name in k.__annotations__), "Job")
+        if issubclass(settings, RunSettings)
+        else "Options"
+        for f in fields(settings)
+    }

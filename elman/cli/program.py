@@ -19,9 +19,10 @@ from elman import __version__
 from elman.allocation import is_out_of_memory
 from elman.cells.lines import reason
 from elman.cells.registry import own_line
-from elman.cli.commands import about, bench, gradients, jobs, learning, powers
+from elman.cli.commands import about, bench, gradients, jobs, learning, powers, verbs
 from elman.cli.options import flags_of, spelled, typed_command
 from elman.errors import ElmanError, InputError
+from elman.tasks import TASKS
 
 app = typer.Typer(
     name="elman",
@@ -53,6 +54,7 @@ def _whole(
 
 
 jobs.add_to(app)
+verbs.add_to(app)
 gradients.add_to(app)
 about.add_to(app)
 bench.add_to(app)
@@ -60,7 +62,7 @@ learning.add_to(app)
 powers.add_to(app)
 
 _PANELS = {
-    "Models": ("train", "evaluate", "generate", "compare"),
+    "Models": ("train", "evaluate", *verbs.by_name(TASKS.values()), "compare"),
     "What recurrences do": ("cells", "gradients", "inspect", "compare-learning", "powers"),
     "This machine": ("data", "bench", "doctor"),
 }

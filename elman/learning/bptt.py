@@ -61,6 +61,17 @@ class TruncatedBPTT(Rule):
         self._past: tuple[Tensor, Tensor | None] | None = None
         self._before: Any = None  # the state before them
 
+    @property
+    def memory(self) -> Any:
+        """See :attr:`Rule.memory`: with the inputs that the next window reaches back to."""
+        return None if self.state is None else (self.state, self._before, self._past)
+
+    @memory.setter
+    def memory(self, kept: Any) -> None:
+        self.reset()
+        if kept is not None:
+            self.state, self._before, self._past = kept
+
     def gradients(
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:

@@ -51,6 +51,17 @@ class Forward(Rule):
         super().reset()
         self._carried: Any = None
 
+    @property
+    def memory(self) -> Any:
+        """See :attr:`Rule.memory`: the state, and the influence of the weights on it."""
+        return None if self.state is None else (self.state, self._carried)
+
+    @memory.setter
+    def memory(self, kept: Any) -> None:
+        self.reset()
+        if kept is not None:
+            self.state, self._carried = kept
+
     @torch.inference_mode(False)
     @torch.enable_grad()
     def gradients(

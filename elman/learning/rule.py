@@ -82,6 +82,19 @@ class Rule:
         """Forget the past: the next window begins a new stream."""
         self.state = None
 
+    @property
+    def memory(self) -> Any:
+        """All that is carried from window to window, in tuples; None before the first.
+
+        Given back to a rule of the same network, it goes on where that one stood.
+        """
+        return self.state
+
+    @memory.setter
+    def memory(self, kept: Any) -> None:
+        self.reset()
+        self.state = kept
+
     def _back(self, y: Tensor, target: Any) -> Tensor:
         """The loss of the outputs y, propagated back."""
         loss = self.loss(y, target)

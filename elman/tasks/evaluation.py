@@ -1,60 +1,93 @@
-"""How well a language model foretells a text, with no more memory than its training needs."""
+"""How well a language model foretells texts, with no more memory than its training needs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from elman.data.streams import PADDING, Evaluation, Tokens
+from elman.data.batches import Batches
+from elman.data.shards import Shard
+from elman.data.streams import PADDING, Evaluation, Tokens, Window
 from elman.learning import detach
 
 if TYPE_CHECKING:
-    from elman.tasks.language_model import LanguageModel
+    from elman.tasks.language_network import LanguageModel
 
 # Rows that are long, so that few tokens lack their past, and many, so that it is quick.
 _TOKENS_A_ROW, _ROWS = 10_000, 32
 _STEPS = 256
 
 
-@torch.no_grad()
-def negative_log_likelihood(
-    model: LanguageModel,
-    tokens: Tokens,
-    at_a_time: int,
-    windows: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-) -> tuple[float, int]:
-    """The sum of −log P over all tokens but the first, in nats, and how many they are.
+class Passage(NamedTuple):
+    """A window of one of several texts.
 
-    How the text is cut into rows, which lose what came before them, depends on the text alone;
-    their windows carry the state. So the result is the same, up to rounding, however many tokens
-    are read at a time.
+    Attributes:
+        text: its name.
+        begins: whether nothing of the text came before.
+        window: the tokens, and those that follow them.
+    """
+
+    text: str
+    begins: bool
+    window: Window
+
+
+def passages(
+    texts: Sequence[tuple[str, Tokens]],
+    at_a_time: int,
+    shard: Shard = Shard(),  # noqa: B008
+) -> Batches[Passage]:
+    """Texts cut for judging a model: every token of each but its first is a target exactly once.
+
+    How a text is cut into rows, which lose what came before them, depends on the text alone; their
+    windows go on from each other. So what is measured is the same, up to rounding, however many
+    tokens are read at a time, and by how many processes.
+
+    Args:
+        texts: tokens by name.
+        at_a_time: how many tokens go through the layers together, or one of each row where these
+            are more.
+        shard: this process, which reads its share of the rows.
+    """
+    cut = []
+    for name, tokens in texts:
+        rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
+        steps = max(1, min(_STEPS, at_a_time // rows))
+        cut.append((name, Evaluation(tokens, rows, steps)))
+
+    def read(done: int) -> Iterator[Passage]:
+        every = (
+            Passage(name, k == 0, window)
+            for name, evaluation in cut
+            for k, window in enumerate(evaluation.batches(shard))
+        )
+        return islice(every, done, None)
+
+    return Batches(sum(len(evaluation) for _, evaluation in cut), read)
+
+
+@torch.no_grad()
+def nats_of(
+    model: LanguageModel, passage: Passage, state: Any, some: int
+) -> tuple[float, int, Any]:
+    """The sum of −log P over a passage's targets, how many they are, and the state after them.
 
     Args:
         model: in evaluation mode.
-        tokens: the text.
-        at_a_time: how many tokens an update has. As many go through the layers together, or one of
-            each row where these are more. Half as many become logits together, because what the
-            allocator keeps between two windows counts, too.
-        windows: read only so many windows of the text.
-        shard: rank and number of processes. Each reads its rows of the text, and both results add
-            up over the processes to those of the whole.
+        passage: what is read.
+        state: that of the passage before.
+        some: how many tokens become logits together.
     """
-    rows = max(1, min(_ROWS, len(tokens) // _TOKENS_A_ROW))
-    steps = max(1, min(_STEPS, at_a_time // rows))
-    some = max(1, at_a_time // 2)
-    evaluation = Evaluation(tokens, rows, steps)
-    total, count, state, device = 0.0, 0, None, model.output.weight.device
-    for window in islice(evaluation.batches(shard), windows):
-        y, state = model.read(window.inputs.to(device), state)
-        targets = window.targets.to(device).flatten()
-        count += int((window.targets != PADDING).sum())
-        parts = zip(y.flatten(0, 1).split(some), targets.split(some), strict=True)
-        for outputs, targeted in parts:
-            nats = cross_entropy(model.predict(outputs), targeted, reduction="none")
-            total += float(nats.sum(dtype=torch.float64))
-        state = detach(state)
-    return total, count
+    device = model.output.weight.device
+    inputs, targets = passage.window
+    y, state = model.read(inputs.to(device), None if passage.begins else state)
+    targeted = targets.to(device).flatten()
+    total = 0.0
+    for outputs, wanted in zip(y.flatten(0, 1).split(some), targeted.split(some), strict=True):
+        nats = cross_entropy(model.predict(outputs), wanted, reduction="none")
+        total += float(nats.sum(dtype=torch.float64))
+    return total, int((targets != PADDING).sum()), detach(state)

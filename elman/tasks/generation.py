@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +12,56 @@ from elman.data.normalization import normalized
 from elman.data.vocabulary import Vocabulary
 from elman.decoding import sample, until
 from elman.errors import InputError
+from elman.training.settings import Settings, option
+from elman.training.task import Verb
 
 if TYPE_CHECKING:
+    from elman.tasks.language_model import LanguageModeling
     from elman.tasks.language_network import LanguageModel
+
+
+@dataclass
+class WritingSettings(Settings):
+    """What a language model that writes can be told."""
+
+    prompt: str = option("", "What to begin with, such as 'time '.")
+    length: int = option(400, "Tokens to write.")
+    temperature: float | None = option(
+        None, "Above 1 bolder, below 1 safer, such as 0.7.", unset="1.0"
+    )
+    top_k: int | None = option(None, "Draw from the k likeliest only, such as 40.")
+    top_p: float | None = option(None, "Draw from the likeliest that add up to p, such as 0.9.")
+    greedy: bool = option(False, "Always take the likeliest.")
+    seed: int | None = option(None, "Fixes the draws.", least=0, below=2**63, unset="drawn")
+    stop: str | None = option(None, "End before this text, such as $'\\n\\n'.")
+
+
+def _write(
+    task: LanguageModeling, inputs: Iterable[str], settings: WritingSettings
+) -> Iterator[str]:
+    """What follows the prompt, piece by piece."""
+    its = settings
+    contrary = {"temperature": its.temperature, "top_k": its.top_k, "top_p": its.top_p}
+    useless = [f"`{name}`" for name, value in contrary.items() if value is not None]
+    if its.greedy and useless:
+        raise InputError(
+            f"`greedy` takes the likeliest always, so that {' and '.join(useless)} would do "
+            "nothing: leave out the one or the other."
+        )
+    temperature = 1.0 if its.temperature is None else its.temperature
+    return task.generate(
+        its.prompt, its.length, temperature=0.0 if its.greedy else temperature,
+        top_k=its.top_k, top_p=its.top_p, seed=its.seed, stop=its.stop,
+    )  # fmt: skip
+
+
+WRITING = Verb(
+    "generate",
+    "Let a language model write; the text appears as it is written.",
+    "RUN --prompt 'time traveller' --temperature 0.7",
+    WritingSettings,
+    _write,
+)
 
 
 def generate(

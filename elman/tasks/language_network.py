@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from elman.data.vocabulary import KINDS
 from elman.errors import InputError
 from elman.layers.dropout import between_layers
 from elman.tasks.network import NetworkSettings, make_recurrent
-from elman.training.settings import TrainingSettings, option
+from elman.training.settings import DataSettings, TrainingSettings, option
+from elman.training.task import Signature
 
 _ONE_HOT_UP_TO = 256
 
 
 @dataclass
-class LanguageModelSettings(TrainingSettings, NetworkSettings):
+class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
     """The settings of a language model."""
 
     tokens: str = option("character", "What the text is cut into.", choices=KINDS)
@@ -29,18 +32,11 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings):
         "none", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
     )
     limit: int | None = option(None, "Only so many characters of each source.", least=1)
-    validation: float = option(
-        0.1, "Share at the end of each source to hold out.", least=0, below=1
-    )
-    validation_data: list[str] = option(
-        [], "Texts to hold out in place of that share, such as valid.txt; again for more."
-    )
     embedding: int | None = option(
         None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
         least=0, below=2**31,
     )  # fmt: skip
     tied: bool = option(False, "Share the embedding's weights with the output's.")
-    batch: int = option(32, "Rows of text read side by side.", least=1, below=2**31)
     steps: int = option(
         35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
     )
@@ -91,7 +87,7 @@ class LanguageModel(nn.Module):
 
     def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens (T, B) and a state to the network's outputs (T, B, S) and the state after them."""
-        return self.recurrent(self._input(tokens), state)
+        return self.recurrent(self.embed(tokens), state)
 
     def predict(self, y: Tensor) -> Tensor:
         """Outputs of the network (…, S) to logits (…, V)."""
@@ -100,12 +96,57 @@ class LanguageModel(nn.Module):
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One token (B), or a scalar, and a state to logits (B, V) or (V), and the new state."""
-        y, state = self.recurrent.step(self._input(token), state)
+        y, state = self.recurrent.step(self.embed(token), state)
         return self.predict(y), state
 
-    def _input(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Tokens (…) to the network's inputs (…, M): one-hot, or embedded."""
         if self.embedding is None:
             like = self.output.weight
             one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
             return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
         return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
+
+
+class Step(nn.Module):
+    """A language model as a function of a token and of every state by itself.
+
+    Args:
+        model: the model.
+        like: its state, whose nesting the states are put together in again.
+    """
+
+    def __init__(self, model: LanguageModel, like: Any):
+        super().__init__()
+        self.model, self.like = model, like
+
+    def forward(self, token: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """A token (B) and the states to logits (B, V) and the new states."""
+        logits, state = self.model.step(token, _like(self.like, iter(states)))
+        return (logits, *_leaves(state))
+
+
+def signature(model: LanguageModel) -> Signature:
+    """One step of a language model, its states named as its cell names them."""
+    start = model.recurrent.initial_state(1)
+    names = model.recurrent.cells[0].state
+    by_state = start if len(names) > 1 else (start,)
+    states = {}
+    for name, part in zip(names, by_state, strict=True):
+        parts = _leaves(part)
+        for k, leaf in enumerate(parts):  # one of all layers, or one a layer
+            states[name if len(parts) == 1 else f"{name}_{k}"] = leaf
+    token = torch.zeros(1, dtype=torch.long, device=model.output.weight.device)
+    return Signature(Step(model, start), {"token": token}, states, ("logits",))
+
+
+def _leaves(state: Any) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    return [leaf for part in state for leaf in _leaves(part)]
+
+
+def _like(state: Any, leaves: Iterator[Tensor]) -> Any:
+    if isinstance(state, Tensor):
+        return next(leaves)
+    return tuple(_like(part, leaves) for part in state)

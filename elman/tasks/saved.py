@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+import torch
+
 from elman.errors import ElmanError, InputError
 from elman.training.device import pick
+from elman.training.memory import if_it_fits
 from elman.training.run import Run
 from elman.training.task import Task
 
@@ -54,10 +57,19 @@ def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) 
         _logger.warning(
             "%s has no %s: the default is taken.", run.path / "config.json", ", ".join(missing)
         )
+    kind, assets = tasks[name], run.load_assets()
     try:
-        return tasks[name].restore(run)
+        chosen = kind.Settings.of(settings)
     except InputError as error:
         raise ElmanError(f"{run.path / 'config.json'} is damaged: {error}") from None
+    try:
+        task = kind.restore(chosen, assets)
+    except ElmanError as why:
+        raise ElmanError(f"{run.path / 'assets'} is damaged: {why}") from None
+    task.data, task.known = run.config["data"], run.config["fingerprints"]
+    with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
+        task.model = if_it_fits(task.build)
+    return task
 
 
 def load_weights(job: Task, run: Run) -> None:

@@ -1,22 +1,159 @@
-"""What a checkpoint must hold before a training goes on from it."""
+"""Keeping a training, and going on with it: the same bits as if it had never stopped."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
-from typing import Any
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn, optim
 
+from elman.cells.registry import own_line
+from elman.errors import ElmanError, one_line
 from elman.learning import make_optimizer
 from elman.training import schema
-from elman.training.schema import Rule, number, optional, record, tensor, whole
+from elman.training.schema import Mismatch, Rule, number, optional, record, tensor, whole
 from elman.training.settings import TrainingSettings
-from elman.training.weights import unsaved_buffers
+from elman.training.weights import give_buffers, make_room, unsaved_buffers
+
+if TYPE_CHECKING:
+    from elman.training.loop import Trainer
+
+Weights = dict[str, Tensor]
 
 
-def rule_of_checkpoint(
+def finite(weights: Weights) -> bool:
+    """Whether weights may be kept: none has overflowed."""
+    return all(bool(t.isfinite().all()) for t in weights.values() if t.is_floating_point())
+
+
+def save(trainer: Trainer, best: Weights | None) -> Weights | None:
+    """Keep all that going on needs, and the best weights if they are new.
+
+    The first process writes what all share; where there are several, each writes what is its own
+    before, under the number of the update, so that one that dies between leaves a whole checkpoint.
+
+    Returns:
+        the best weights that are still to be kept.
+    """
+    model, run, processes = trainer.model, trainer.run, trainer.processes
+    weights, at = model.state_dict(), trainer.position
+    if not finite(weights):
+        return best  # they must not replace the last good ones
+    own: dict[str, Any] = {
+        # At the start of an epoch there is none.
+        "carry": trainer.carry if at.window else None,
+        "random": torch.get_rng_state(),
+        "sums": dict(at.sums),
+    }
+    if trainer.fabric.device.type == "cuda":
+        own["random_cuda"] = torch.cuda.get_rng_state(trainer.fabric.device)
+    if processes.several:
+        run.save_share(processes.shard.rank, at.update, own)
+        processes.wait()
+    if not processes.first:
+        return None
+    position = asdict(at)
+    position.pop("sums")
+    # The model first: should the checkpoint not follow, resuming finds the same best again.
+    if best is not None or not run.has_model:
+        run.save_model(best or weights)
+    run.save_checkpoint(
+        {
+            "position": position,
+            "model": weights,
+            "optimizer": trainer.optimizer.state_dict(),
+            "schedule": trainer.schedule.state_dict(),
+            "stopping": trainer.stopping.state_dict(),
+            "average": trainer.average.state_dict(),
+            "buffers": unsaved_buffers(model),
+            "processes": processes.shard.world,
+            "own": own,
+        }
+    )
+    run.forget_shares(at.update)
+    return None
+
+
+def load(trainer: Trainer) -> None:
+    """Go on from what :func:`save` has kept.
+
+    Raises:
+        ElmanError: there is no checkpoint, it is damaged, or does not fit the settings.
+    """
+    run, model, processes = trainer.run, trainer.model, trainer.processes
+    if processes.first:
+        run.clear_temporary()
+    run.load_model()  # what is wrong with the best weights must not show after all training
+    state = run.load_checkpoint()
+    trainer.task.check_data()
+    for kept in ("model", "buffers"):
+        make_room(model, state[kept] if isinstance(state.get(kept), dict) else {})
+    at = trainer.position
+    try:
+        _rule(type(at), model, trainer.optimizer, trainer.settings)(state, "")
+        if state["processes"] != processes.shard.world:
+            raise Mismatch(f"it was trained by {state['processes']} processes")
+        for name, value in state["position"].items():
+            setattr(at, name, value)
+        own = state["own"]
+        if processes.several:
+            own = run.load_share(processes.shard.rank, at.update)
+            _rule_of_own(own, "own")
+        at.sums = own["sums"]
+        if at.window > len(trainer.batches(at.epoch)):
+            raise Mismatch("'position.window' is beyond the data")
+        model.load_state_dict(state["model"])
+        give_buffers(model, state["buffers"])
+        _load_optimizer(trainer.optimizer, state["optimizer"]["state"])
+        trainer.schedule.load_state_dict(state["schedule"])
+        trainer.stopping.load_state_dict(state["stopping"])
+        trainer.average.load_state_dict(state["average"])
+        _set_draws(own, trainer.fabric.device)
+        if at.window:
+            trainer.carry = _to(own["carry"], trainer.fabric.device)
+            trainer.rehearse()
+    except (KeyError, TypeError, ValueError) as error:
+        if own_line(error.__cause__ or error):  # a cell of the user's own is wrong
+            raise
+        raise ElmanError(
+            f"{run.checkpoint} does not fit the settings of its run ({one_line(error)}): "
+            "give the options of its training, or train anew."
+        ) from None
+    if not processes.first:
+        return
+    for fault in run.forget_after(at.epoch, *trainer.needed):
+        trainer.report.say(fault)
+    if trainer.watch is not None:
+        trainer.watch.forget_after(at.update)
+
+
+def _set_draws(own: dict[str, Any], device: torch.device) -> None:
+    try:
+        torch.set_rng_state(own["random"])
+        if "random_cuda" in own and device.type == "cuda":
+            torch.cuda.set_rng_state(own["random_cuda"], device)
+    except RuntimeError as error:
+        raise Mismatch(f"'random' cannot be used: {error}") from None
+
+
+def _load_optimizer(optimizer: optim.Optimizer, averages: dict[int, Any]) -> None:
+    """Go on with the kept averages, and with the options of the settings."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": averages, "param_groups": groups})
+
+
+def _to(carry: Any, device: torch.device) -> Any:
+    if isinstance(carry, Tensor):
+        return carry.to(device)
+    return tuple(_to(part, device) for part in carry) if isinstance(carry, tuple) else carry
+
+
+# -- what it must hold ----------------------------------------------------------------------------
+
+
+def _rule(
     position: type, model: nn.Module, optimizer: optim.Optimizer, settings: TrainingSettings
 ) -> Rule:
     """The rule of a checkpoint of this model and this optimiser.
@@ -31,7 +168,7 @@ def rule_of_checkpoint(
         settings: of the training.
     """
     kinds = {"int": whole(), "float": number(0)}
-    where = {each.name: kinds[str(each.type)] for each in fields(position)} | {"loss": number()}
+    where = {each.name: kinds[str(each.type)] for each in fields(position) if each.name != "sums"}
     waiting = {"waited": whole(), "best": optional(number())}
     lists = [group["params"] for group in optimizer.state_dict()["param_groups"]]
     return record(
@@ -46,14 +183,30 @@ def rule_of_checkpoint(
             ),
             "schedule": record({"divisions": whole(), **waiting}),
             "stopping": record(waiting),
-            "state": _rule_of_state,
-            "random": tensor(torch.get_rng_state()),
-        },
-        {
-            "random_cuda": schema.anything,
+            "average": record(
+                {
+                    "count": whole(),
+                    "waited": optional(whole()),
+                    "means": record({}, {n: tensor(p) for n, p in model.named_parameters()}),
+                }
+            ),
             "buffers": record({}, {name: tensor(t) for name, t in unsaved_buffers(model).items()}),
+            "processes": whole(1),
+            "own": _rule_of_own,
         },
     )
+
+
+def _rule_of_own(value: Any, field: str) -> None:
+    """The rule of what each process has for itself."""
+    record(
+        {
+            "carry": _rule_of_carry,
+            "random": tensor(torch.get_rng_state()),
+            "sums": record({}, others=number()),
+        },
+        {"random_cuda": schema.anything},
+    )(value, field)
 
 
 def _rule_of_averages(optimizer: optim.Optimizer, settings: TrainingSettings) -> Rule:
@@ -107,12 +260,12 @@ def _rule_of_groups(lists: list[list[int]]) -> Rule:
     return rule
 
 
-def _rule_of_state(value: Any, field: str) -> None:
-    """The rule of a network's state: any nesting of tensors; their shapes show when it is read."""
+def _rule_of_carry(value: Any, field: str) -> None:
+    """The rule of what is carried: any nesting of tensors; their shapes show when it is read."""
     if isinstance(value, tuple):
         for k, part in enumerate(value):
-            _rule_of_state(part, f"{field}[{k}]")
+            _rule_of_carry(part, f"{field}[{k}]")
     elif value is not None:
-        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
-            raise schema.mismatch(field, value, "tensors of numbers with a fraction")
+        if not isinstance(value, Tensor):
+            raise schema.mismatch(field, value, "tensors")
         tensor(value, infinite=True)(value, field)

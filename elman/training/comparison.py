@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +14,11 @@ from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
 from elman.training import storage
 from elman.training.loop import Trainer, start
+from elman.training.measures import Measure
 from elman.training.report import Report
-from elman.training.task import Task
+
+if TYPE_CHECKING:
+    from elman.training.task import Task
 
 _logger = logging.getLogger("elman")
 
@@ -82,7 +85,7 @@ def compare_models(
         if trainer.interrupted:
             raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
         rows.append(row)
-        curves.append((label, run.metrics("seconds", task.headline)))
+        curves.append((label, run.metrics("seconds", "loss")))
     compared = {"rows": rows, "folder": str(folder)}
     storage.write_json(folder / "comparison.json", compared)
     title = f"{task.name}: {short_name(data)}"
@@ -101,7 +104,7 @@ def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
 
 
 def _draw(
-    curves: list[tuple[str, list[dict[str, Any]]]], headline: str, title: str, path: Path
+    curves: list[tuple[str, list[dict[str, Any]]]], headline: Measure, title: str, path: Path
 ) -> None:
     from matplotlib import ticker
 
@@ -114,8 +117,8 @@ def _draw(
             axis.set_xlabel(label)
             axis.grid(alpha=0.3, which="both")
             for k, (name, metrics) in enumerate(drawn):
-                key = f"validation_{headline}"
-                key = key if key in metrics[-1] else headline
+                names = (f"validation_{headline.name}", headline.name, "loss")
+                key = next(name for name in names if name in metrics[-1])
                 axis.plot(
                     [m[by] for m in metrics],
                     [m.get(key) for m in metrics],
@@ -124,7 +127,8 @@ def _draw(
                 )
                 axes[0].set_ylabel(key.replace("_", " "))
         entitle(figure, title)
-        axes[0].set_yscale("log")
+        if not headline.higher:
+            axes[0].set_yscale("log")
         whole_numbers(axes[0])
         axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from elman.lens.drawing import entitle, whole_numbers
+from elman.training.measures import Measure
 from elman.training.storage import write_bytes
 
 
-def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title: str = "") -> None:
+def draw_curves(
+    metrics: list[dict[str, Any]], headline: Measure, path: Path, title: str = ""
+) -> None:
     """Draw the headline measure and the gradient norm by epoch into a PNG, if there is any.
 
     Args:
         metrics: lines with ``epoch``, ``update``, ``seconds``, ``gradient_norm`` and the headline,
             with it held out where there is any; what is None is left out of the curve.
-        headline: the measure.
+        headline: the measure, and which way it is better; where it was not measured in training,
+            the loss is drawn.
         path: the picture.
         title: what was trained on what.
     """
@@ -31,12 +35,14 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     dots = {"marker": "o", "markersize": 3} if len(epochs) < 40 else {}
-    values = _points(metrics, headline)
+    measured_at_all = any(headline.name in line for line in metrics)
+    shown = headline if measured_at_all else Measure("loss")
+    values = _points(metrics, shown.name)
     top.plot(epochs, values, "k-", **dots, label=f"training: {values[-1]:.4g}")
-    held_out = _points(metrics, f"validation_{headline}")
+    held_out = _points(metrics, f"validation_{headline.name}")
     measured = [k for k, value in enumerate(held_out) if math.isfinite(value)]
     if measured:
-        best = min(measured, key=held_out.__getitem__)
+        best = (max if headline.higher else min)(measured, key=held_out.__getitem__)
         top.plot(epochs, held_out, "k--", **dots, label=f"held out: {held_out[-1]:.4g}")
         top.plot(
             epochs[best], held_out[best], "ko", mfc="none",
@@ -48,7 +54,7 @@ def draw_curves(metrics: list[dict[str, Any]], headline: str, path: Path, title:
         top.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         top.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         top.yaxis.set_minor_formatter(ticker.NullFormatter())
-    top.set_ylabel(headline)
+    top.set_ylabel(shown.name.replace("_", " "))
     top.legend(frameon=False)
     top.grid(alpha=0.3)
     entitle(figure, title)

@@ -5,36 +5,42 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
-from elman.cells.registry import own_line
-from elman.errors import ElmanError, one_line
+from elman.data.batches import Batches
+from elman.errors import ElmanError
 from elman.learning import (
     EarlyStopping,
     Schedule,
     add_l1,
     clip_norm,
     clip_value,
-    detach,
     make_optimizer,
 )
-from elman.training.checkpoint import rule_of_checkpoint
+from elman.training import checkpoint
+from elman.training.averaging import Average
 from elman.training.curves import draw_curves
-from elman.training.device import pick
+from elman.training.distribution import Processes, scale
+from elman.training.gradients import make_gradients
 from elman.training.interrupt import Interrupt
+from elman.training.measures import Sums, add, sums_of
+from elman.training.memory import if_it_fits
 from elman.training.rehearsal import rehearse
 from elman.training.report import Report
-from elman.training.run import Run, refuse_existing
-from elman.training.schema import Mismatch
+from elman.training.run import Run, free_folder, refuse_existing
 from elman.training.settings import TrainingSettings
-from elman.training.task import Task
+from elman.training.tensorboard import Board
 from elman.training.watch import Watch
-from elman.training.weights import give_buffers, make_room, unsaved_buffers
+
+if TYPE_CHECKING:
+    from elman.training.task import Task
 
 
 @dataclass
@@ -43,13 +49,13 @@ class Position:
 
     Attributes:
         epoch: epochs that are done.
-        window: windows of the present epoch that are done.
+        window: batches of the present epoch that are done.
         update: updates that are done.
-        units: tokens (or whatever the job counts) that were read.
+        units: tokens (or whatever the job counts) that were read, by all processes.
         seconds: time spent training, over all resumptions.
-        loss, counted: the present epoch's summed loss and the units it is over.
         norm: the present epoch's largest gradient norm before clipping.
         seconds_before: ``seconds`` at the start of the present epoch.
+        sums: what this process has added up in the present epoch.
     """
 
     epoch: int = 0
@@ -57,17 +63,17 @@ class Position:
     update: int = 0
     units: int = 0
     seconds: float = 0.0
-    loss: float = 0.0
-    counted: int = 0
     norm: float = 0.0
     seconds_before: float = 0.0
+    sums: Sums = field(default_factory=dict)
 
 
 class Trainer:
     """Trains a job into a run folder.
 
     With ``watch_gradients``, every so many updates: a look at where the gradient goes.
-    Every update: gradients by truncated BPTT, L1, clipping, the optimiser at the schedule's rate.
+    Every update: gradients by backpropagation or another rule, of all processes together; L1,
+    clipping, the optimiser at the schedule's rate, the average of the weights.
     Every epoch: validation, a line of metrics; the best epoch's weights are kept. Every
     ``save_every`` seconds, at the end, and when interrupted: a checkpoint, from which training goes
     on bit for bit. From here to the end of :meth:`train`, nobody else can train the run.
@@ -76,6 +82,7 @@ class Trainer:
         task: the job, with its model.
         run: where everything is kept.
         settings: how to train.
+        processes: those that train.
         resume: go on from the run's checkpoint.
         report: what hears of the progress.
     """
@@ -85,11 +92,13 @@ class Trainer:
         task: Task,
         run: Run,
         settings: TrainingSettings,
+        processes: Processes | None = None,
         resume: bool = False,
         report: Report | None = None,
     ):
         self.task, self.run, self.settings = task, run, settings
-        self.fabric = _fabric(settings)
+        self.processes = Processes(settings) if processes is None else processes
+        self.fabric = self.processes.fabric
         optimizer = make_optimizer(
             settings.optimizer,
             task.model,
@@ -97,48 +106,68 @@ class Trainer:
             settings.weight_decay,
             settings.momentum,
         )
-        self.model, self.optimizer = self.fabric.setup(task.model, optimizer)
-        self.state: Any = None  # the network's, before the next window
+        # The model itself moves and takes its precision; what Fabric wraps it in is not needed.
+        self.optimizer = self.fabric.setup(task.model, optimizer)[1]
+        self.model = task.model
+        self.processes.alike(self.model)
+        self.gradients = make_gradients(task, settings, self.fabric)
+        self.carry: Any = None  # what the next batch goes on from
         self.schedule = Schedule(
             self.optimizer,
             settings.schedule,
             settings.learning_rate,
             settings.warmup,
-            settings.epochs * task.windows(0),
+            settings.epochs * -(-len(self.batches(0)) // settings.accumulate),
             settings.division,
             settings.plateau_patience,
         )
         self.stopping = EarlyStopping(settings.patience)
+        self.average = Average(
+            self.model, settings.average, settings.average_decay, settings.average_patience
+        )
         self.position = Position()
-        self.report = Report() if report is None else report
-        self.watch = Watch(task, run, settings.watch_every) if settings.watch_gradients else None
+        first = self.processes.first
+        self.report = report if first and report is not None else Report()
+        watched = first and settings.watch_gradients
+        self.watch = Watch(task, run, settings.watch_every) if watched else None
+        self.board = Board(run.path) if first and settings.tensorboard else None
         self.interrupted = False
         self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None
-        run.lock()
+        if first:
+            run.lock()
         try:
             # A new run is saved so that there is something to go on from, whatever comes.
-            self._load() if resume else self._save()
+            checkpoint.load(self) if resume else self.save()
         except BaseException:
             run.unlock()
             raise
 
+    def batches(self, epoch: int) -> Batches[Any]:
+        """What an epoch learns from, in this process."""
+        found = self.task.batches("train", epoch, self.processes.shard)
+        if not found:
+            raise ElmanError(f"there is nothing to learn from for {self.task.name}: give data.")
+        return found
+
     def rehearse(self) -> None:
         """Take the next update's passes and begin an evaluation; see :func:`rehearse`."""
         at = self.position
-        rehearse(self.task, self.model, self.fabric, at.epoch, at.window, self.state)
+        rehearse(self.task, self.fabric, self.settings, at.epoch, at.window, self.carry)
 
     def train(self) -> None:
         """Train to the end, or until interrupted; :attr:`interrupted` tells which."""
-        self.run.lock()
+        if self.processes.first:
+            self.run.lock()
         try:
-            with Interrupt() as interrupt, self.report:
+            with Interrupt() as interrupt, self.report, self.board or nullcontext():
                 while not (self.finished() or self.interrupted):
                     self.interrupted = not self.epoch(interrupt)
-            self._save()
-            lines = self.run.metrics(*self._measures)
-            title = self.task.title()
-            draw_curves(lines, self.task.headline, self.run.path / "curves.png", title)
+            self.save()
+            if self.processes.first:
+                lines = self.run.metrics(*self.needed)
+                title, path = self.task.title(), self.run.path / "curves.png"
+                draw_curves(lines, self.task.headline, path, title)
             if self.watch is not None:
                 self.watch.draw()
         finally:
@@ -148,7 +177,7 @@ class Trainer:
     def epochs(self) -> float:
         """How many epochs are done, with the share of the present one."""
         at = self.position
-        share = at.window / max(1, self.task.windows(at.epoch))
+        share = at.window / max(1, len(self.batches(at.epoch)))
         done = round(at.epoch + share, 2)
         return int(done) if done == int(done) else done
 
@@ -158,36 +187,44 @@ class Trainer:
         """Train to the end of the present epoch; false where that was interrupted."""
         at, self._clock = self.position, time.monotonic()
         if at.window == 0:
-            self.state = None
+            self.carry = None
+        batches = self.batches(at.epoch)
         self.model.train()
-        for window in self.task.read(at.epoch, at.window):
-            if self.watch is not None:
-                self.watch.look(at.update, window, self.state)
-            self._update(window)
-            now = time.monotonic()
-            at.seconds, self._clock = at.seconds + now - self._clock, now
-            if now - self._saved > self.settings.save_every:
-                self._save()
+        for some in _grouped(batches.after(at.window), self.settings.accumulate):
+            if self.watch is not None and some[0] is not None:
+                self.watch.look(at.update, some[0], self.carry)
+            asked, due = self._update(some, interrupt.asked)
+            if due:
+                self.save()
                 self._saved = time.monotonic()
-            if interrupt.asked:
+            if asked:
                 return False
-            if self._out_of_time() and at.window < self.task.windows(at.epoch):
+            if self._out_of_time() and at.window < len(batches):
                 self._measure(at.epoch + 1, partial=True)
                 return True
-            self._show()
+            self._show(len(batches))
         at.epoch, at.window = at.epoch + 1, 0
         self._measure(at.epoch)
-        at.loss, at.counted, at.norm, at.seconds_before = 0.0, 0, 0.0, at.seconds
+        at.sums, at.norm, at.seconds_before = {}, 0.0, at.seconds
         return True
 
-    def _update(self, window: Any) -> None:
+    def _update(self, some: list[Any], asked: bool) -> tuple[bool, bool]:
+        """Learn from some batches; whether any process was asked to end, or it is time to save."""
         at, settings, parameters = self.position, self.settings, list(self.model.parameters())
         rate = self.schedule.set(at.update)
         self.optimizer.zero_grad()
-        error, state = self.task.loss(self.model, window, self.state)
-        self.fabric.backward(error)
-        # Truncated BPTT: the next window goes on from this state as from a constant.
-        loss, self.state = error.item(), detach(state)
+        # Means of different counts add up as sums.
+        summed = self.processes.several or len(some) > 1
+        sums: Sums = {"loss": 0.0, "count": 0}
+        for batch in some:
+            if batch is not None:
+                found = self.gradients(batch, self.carry, summed)
+                self.carry = found.carry
+                add(sums, sums_of(found))
+        add(at.sums, sums)
+        loss, count, asked, due = self._together(parameters, sums, asked)
+        if summed:
+            scale(parameters, 1 / max(1, count))
         if settings.l1:
             add_l1(self.model, settings.l1)
         if settings.clip_value is not None:
@@ -195,17 +232,27 @@ class Trainer:
         threshold = settings.clip_norm or None
         norm = float(clip_norm(parameters, threshold, error_if_nonfinite=False))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            if self._best is not None:
+            if self._best is not None and self.processes.first:
                 self.run.save_model(self._best)
             raise self._diverged(loss, norm, rate)
         self.optimizer.step()
-        count = self.task.count(window)
-        at.loss, at.counted, at.norm = (
-            at.loss + loss * count,
-            at.counted + count,
-            max(at.norm, norm),
-        )
-        at.window, at.update, at.units = at.window + 1, at.update + 1, at.units + count
+        self.average.update()
+        at.norm = max(at.norm, norm)
+        at.window, at.update = at.window + len(some), at.update + 1
+        at.units += count
+        return asked, due
+
+    def _together(
+        self, parameters: list[Any], sums: Sums, asked: bool
+    ) -> tuple[float, int, bool, bool]:
+        """Add up over the processes, and let all of them decide alike what comes next."""
+        now, first = time.monotonic(), self.processes.first
+        at = self.position
+        seconds, self._clock = at.seconds + now - self._clock, now
+        due = now - self._saved > self.settings.save_every
+        figures = [sums["loss"], sums["count"], asked, first and due, seconds if first else 0]
+        loss, count, any_asked, is_due, at.seconds = self.processes.add_up(parameters, figures)
+        return loss / max(1, count), round(count), bool(any_asked), bool(is_due)
 
     def _measure(self, epoch: int, partial: bool = False) -> None:
         """Validate, keep the best weights and write a line of metrics, at the end of an epoch.
@@ -213,32 +260,41 @@ class Trainer:
         An epoch that the time limit has cut short is measured too, but it goes on where it was cut
         when the run is resumed, and counts neither for the schedule nor for early stopping.
         """
-        at, task = self.position, self.task
-        loss = at.loss / max(1, at.counted)
-        rate = at.counted / max(1e-9, at.seconds - at.seconds_before)
+        at, task, processes = self.position, self.task, self.processes
+        sums = processes.together(at.sums)
+        measures = task.described(sums)
+        rate = sums.get("count", 0) / max(1e-9, at.seconds - at.seconds_before)
         line = {"epoch": epoch, "update": at.update, "seconds": round(at.seconds, 3)}
         if partial:
             line["partial"] = True
-        line |= {"loss": loss, **task.describe(loss), f"{task.unit}_per_second": round(rate)}
+        line |= {**measures, f"{task.unit}_per_second": round(rate)}
         line |= {"gradient_norm": at.norm, "learning_rate": self.schedule.rate(at.update - 1)}
-        self.model.eval()
-        held_out = task.validate()
-        if held_out is not None:
-            line["validation_loss"] = held_out
-            line |= {f"validation_{k}": v for k, v in task.describe(held_out).items()}
-        judged = loss if held_out is None else held_out
-        if not partial:
-            self.schedule.observe(judged)
-        better = judged < self.stopping.best
-        if better or not partial:
-            self.stopping.observe(judged)
-        if better and _finite(task.model.state_dict()):
-            self._best = {k: v.detach().clone() for k, v in task.model.state_dict().items()}
-        self.run.add_metrics({k: _rounded(v) for k, v in line.items()})
-        if epoch % max(1, self.settings.epochs // 10) == 0 or self.finished():
-            sample = self.task.sample()
-            if sample is not None:
-                self.run.add_sample(epoch, sample)
+        with self.average.in_place(), self.fabric.autocast():
+            held_out = task.batches("validation", None, processes.shard)
+            if held_out:
+                measures = task.measure(self.model, held_out, processes.together)
+                line |= {f"validation_{k}": v for k, v in measures.items()}
+            judged = task.headline.cost(measures)
+            if not partial:
+                self.schedule.observe(judged)
+            better = judged < self.stopping.best
+            if better or not partial:
+                self.stopping.observe(judged)
+                self.average.observe(better)
+            if better and checkpoint.finite(self.model.state_dict()):
+                weights = self.model.state_dict()
+                self._best = {k: v.detach().clone() for k, v in weights.items()}
+            if not processes.first:
+                return
+            line = {k: _rounded(v) for k, v in line.items()}
+            self.run.add_metrics(line)
+            if self.board is not None:
+                self.board.add(line)
+            if epoch % max(1, self.settings.epochs // 10) == 0 or self.finished():
+                self.model.eval()
+                sample = task.sample()
+                if sample is not None:
+                    self.run.add_sample(epoch, sample)
 
     # -- when to stop -------------------------------------------------------------------------
 
@@ -268,118 +324,70 @@ class Trainer:
             f"go on with `resume` {shlex.quote(str(self.run.path))}."
         )
 
-    # -- keeping and going on -----------------------------------------------------------------
+    # -- keeping ------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        weights = self.task.model.state_dict()
-        if not _finite(weights):
-            return  # weights that have overflowed must not replace the last good ones
-        state = {
-            "position": asdict(self.position),
-            "model": weights,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "stopping": self.stopping.state_dict(),
-            # At the start of an epoch there is none.
-            "state": self.state if self.position.window else None,
-            "buffers": unsaved_buffers(self.task.model),
-            "random": torch.get_rng_state(),
-        }
-        if self.fabric.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.fabric.device)
-        # The model first: should the checkpoint not follow, resuming finds the same best again.
-        if self._best is not None or not self.run.has_model:
-            self.run.save_model(self._best or weights)
-            self._best = None
-        self.run.save_checkpoint(state)
-
-    def _load(self) -> None:
-        run, model = self.run, self.task.model
-        run.clear_temporary()
-        run.load_model()  # what is wrong with the best weights must not show after all training
-        state = run.load_checkpoint()
-        for kept in ("model", "buffers"):
-            make_room(model, state[kept] if isinstance(state.get(kept), dict) else {})
-        try:
-            rule_of_checkpoint(Position, model, self.optimizer, self.settings)(state, "")
-            self.position = Position(**state["position"])
-            if self.position.window > self.task.windows(self.position.epoch):
-                raise Mismatch("'position.window' is beyond the text")
-            model.load_state_dict(state["model"])
-            give_buffers(model, state.get("buffers", {}))
-            self._load_optimizer(state["optimizer"]["state"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.stopping.load_state_dict(state["stopping"])
-            self._set_draws(state)
-            if self.position.window:
-                self.state = _to(state["state"], self.fabric.device)
-                self.rehearse()
-        except (KeyError, TypeError, ValueError) as error:
-            if own_line(error.__cause__ or error):  # a cell of the user's own is wrong
-                raise
-            raise ElmanError(
-                f"{run.checkpoint} does not fit the settings of its run ({one_line(error)}): "
-                "give the options of its training, or train anew."
-            ) from None
-        for fault in run.forget_after(self.position.epoch, *self._measures):
-            self.report.say(fault)
-        if self.watch is not None:
-            self.watch.forget_after(self.position.update)
-
-    def _set_draws(self, state: dict[str, Any]) -> None:
-        device = self.fabric.device
-        try:
-            torch.set_rng_state(state["random"])
-            if "random_cuda" in state and device.type == "cuda":
-                torch.cuda.set_rng_state(state["random_cuda"], device)
-        except RuntimeError as error:
-            raise Mismatch(f"'random' cannot be used: {error}") from None
-
-    def _load_optimizer(self, averages: dict[int, Any]) -> None:
-        """Go on with the kept averages, and with the options of the settings."""
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": averages, "param_groups": groups})
+    def save(self) -> None:
+        """Keep a checkpoint, and the best weights if they are new; every process must call it."""
+        self._best = checkpoint.save(self, self._best)
 
     @property
-    def _measures(self) -> tuple[str, ...]:
+    def needed(self) -> tuple[str, ...]:
         """What every line of metrics has: the curve is drawn from it."""
-        return "update", "seconds", "loss", "gradient_norm", self.task.headline
+        return "update", "seconds", "loss", "gradient_norm"
 
-    def _show(self) -> None:
+    def _show(self, count: int) -> None:
         at, settings = self.position, self.settings
-        windows = self.task.windows(at.epoch)
-        done = (at.epoch + at.window / max(1, windows)) / settings.epochs
+        done = (at.epoch + at.window / max(1, count)) / settings.epochs
         left = at.seconds * (1 - done) / max(done, 1e-9)
         if settings.seconds is not None:
             left = min(left, settings.seconds - at.seconds)
             done = max(done, at.seconds / settings.seconds)
-        measures = self.task.describe(at.loss / max(1, at.counted))
+        shown = self.task.headline.of(self.task.described(at.sums))
         rate = at.units / max(1e-9, at.seconds)
-        headline = {self.task.headline: measures[self.task.headline]}
-        self.report.update(at.epoch + 1, done, headline, rate, left)
+        self.report.update(at.epoch + 1, done, shown, rate, left)
 
 
 def start(
-    task: type[Task],
+    kind: type[Task],
     data: list[str],
-    settings: TrainingSettings,
-    path: Path,
+    settings: Any,
+    path: Path | None = None,
     report: Report | None = None,
 ) -> Trainer:
     """A new run in the folder ``path``, ready to train; the folder is there whole or not at all.
+
+    Args:
+        kind: of job.
+        data: as :meth:`Task.prepare` takes it.
+        settings: of the job.
+        path: the folder; by default the next free one in ``runs``.
+        report: what hears of the progress.
 
     Raises:
         ElmanError: the folder is there already, the data cannot be used, or the disk is full.
         InputError: a setting cannot be used, or the first step of a cell fails.
     """
-    refuse_existing(path)
-    pick(settings.device)
-    job = task.prepare(data, settings)
-    settings = job.settings  # a job may fit them to its data
-    run = Run.begin(path, {"task": task.name, "data": job.data, "settings": settings.to_json()})
+    processes = Processes(settings)
+    if processes.first:
+        path = path or free_folder(kind.folder(data))
+        refuse_existing(path)
+    path = Path(processes.agree(str(path)))
+    torch.manual_seed(settings.seed)
+    task = kind.prepare(data, settings)
+    settings = task.settings  # a job may fit them to its data
+    task.model = if_it_fits(task.build)
+    config = {
+        "task": kind.name, "data": task.data, "settings": settings.to_json(),
+        "fingerprints": task.fingerprints(),
+    }  # fmt: skip
+    if not processes.first:
+        processes.wait()
+        return Trainer(task, Run(path, config), settings, processes)
+    run = Run.begin(path, config)
     try:
-        job.save(run)
-        trainer = Trainer(job, run, settings, report=report)
+        run.save_assets(task.assets())
+        processes.wait()
+        trainer = Trainer(task, run, settings, processes, report=report)
         trainer.rehearse()
         run.settle()
         return trainer
@@ -388,26 +396,33 @@ def start(
         raise
 
 
-def _fabric(settings: TrainingSettings) -> Fabric:
-    """One device and its arithmetic."""
-    device = pick(settings.device)
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        precision=settings.precision,  # type: ignore[arg-type] # its choices are checked
-    )
-    fabric.launch()
-    return fabric
+def train(
+    kind: type[Task],
+    data: list[str],
+    settings: Any,
+    path: Path | None = None,
+    report: Report | None = None,
+) -> Trainer:
+    """Train a job as :func:`start` begins it, and give its model the best weights.
+
+    Raises:
+        ElmanError, InputError: see :func:`start`.
+        KeyboardInterrupt: it was interrupted; the run can be resumed.
+    """
+    trainer = start(kind, data, settings, path, report)
+    trainer.train()
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.run.give_weights(trainer.task.model)
+    trainer.task.model.eval()
+    return trainer
 
 
-def _finite(weights: dict[str, torch.Tensor]) -> bool:
-    return all(bool(t.isfinite().all()) for t in weights.values() if t.is_floating_point())
-
-
-def _to(state: Any, device: torch.device) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.to(device)
-    return tuple(_to(part, device) for part in state) if isinstance(state, tuple) else state
+def _grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Batches some at a time; the last ones may be fewer."""
+    each = iter(batches)
+    take: Callable[[], list[Any]] = lambda: list(islice(each, size))  # noqa: E731
+    return iter(take, [])
 
 
 def _rounded(value: Any) -> Any:

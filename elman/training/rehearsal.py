@@ -6,18 +6,27 @@ import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from elman.training.task import Task
+from elman.training.gradients import make_gradients
+from elman.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from elman.training.task import Task
 
 
 def rehearse(
-    job: Task, model: nn.Module, fabric: Fabric, epoch: int = 0, window: int = 0, state: Any = None
+    task: Task,
+    fabric: Fabric,
+    settings: TrainingSettings,
+    epoch: int = 0,
+    window: int = 0,
+    carry: Any = None,
 ) -> None:
     """Take the passes of an update and begin an evaluation: what is wrong shows at once.
 
@@ -27,30 +36,31 @@ def rehearse(
     what is wrong with it shows in its first update.
 
     Args:
-        job: the job.
-        model: its model, as ``fabric`` has set it up.
+        task: the job.
         fabric: where and how to compute.
+        settings: how it learns.
         epoch, window: what the update would learn from.
-        state: the network's state before that window.
+        carry: what that batch would go on from.
 
     Raises:
         Exception: whatever the update or the evaluation would raise.
     """
-    job = copy.copy(job)
+    task = copy.copy(task)
     with _same_draws(fabric.device):
         try:
-            model = copy.deepcopy(model)
+            task.model = copy.deepcopy(task.model)
         except Exception:  # a cell of somebody's own may hold what cannot be copied, such as a lock
             return
-        job.model = getattr(model, "module", model)  # what Fabric has wrapped
-        read = next(iter(job.read(epoch, window)), None)
-        if read is not None:
-            model.train()
-            loss, _ = job.loss(model, read, state)
-            fabric.backward(loss)
-            del loss
-        model.eval()
-        job.rehearse_evaluation()
+        learned = task.batches("train", epoch)
+        batch = next(learned.after(window), None)
+        if batch is not None:
+            task.model.train()
+            make_gradients(task, settings, fabric)(batch, carry, False)
+        task.model.zero_grad()  # an evaluation has none
+        held_out = task.batches("validation")
+        if held_out:
+            with fabric.autocast():
+                task.measure(task.model, islice(held_out, 1))
 
 
 @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import shlex
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,16 @@ from elman.errors import ElmanError, brief, one_line
 from elman.training import schema, storage
 from elman.training.weights import give_weights
 
-FORMAT = 1
+FORMAT = 2
+_TENSORS = "tensors.safetensors"
 
 _CONFIG = schema.record(
     {
         "format": schema.whole(),
         "task": schema.text(),
-        "data": schema.listed(schema.text(), least=1),
+        "data": schema.listed(schema.text()),
         "settings": schema.record({}, others=schema.anything),
-        "checksums": schema.listed(schema.whole(), least=1),
+        "fingerprints": schema.record({}, others=schema.whole()),
     },
     others=schema.anything,
 )
@@ -38,9 +38,10 @@ _SAMPLE = r"== epoch (\d{1,18}) =="
 class Run:
     """A run folder.
 
-    ``config.json`` (task, data, settings), ``vocabulary.json``, ``model.safetensors`` (the best
-    weights), ``checkpoint/state.safetensors`` (all that resuming needs), ``metrics.jsonl`` (a line
-    an epoch), ``curves.png``, ``samples.txt``. Every file is replaced as a whole.
+    ``config.json`` (task, data, settings), ``assets/`` (what the job needs beside them, such as a
+    vocabulary), ``model.safetensors`` (the best weights), ``checkpoint/`` (all that resuming
+    needs), ``metrics.jsonl`` (a line an epoch), ``curves.png``, ``samples.txt``. Every file is
+    replaced as a whole. A run knows nothing of its job.
     """
 
     def __init__(self, path: Path, config: dict[str, Any]):
@@ -188,6 +189,40 @@ class Run:
             close()
         self._locked = None
 
+    # -- what the job needs -------------------------------------------------------------------
+
+    def save_assets(self, assets: Mapping[str, Any]) -> None:
+        """Keep what a job gave: JSON as ``NAME.json``, tensors together, files as they are."""
+        folder = self.path / "assets"
+        folder.mkdir(exist_ok=True)
+        tensors = {name: value for name, value in assets.items() if isinstance(value, Tensor)}
+        for name, value in assets.items():
+            if isinstance(value, Path):
+                storage.copy_file(value, folder / name)
+            elif name not in tensors:
+                storage.write_json(folder / f"{name}.json", value)
+        if tensors:
+            storage.write_tensors(folder / _TENSORS, tensors)
+
+    def load_assets(self) -> dict[str, Any]:
+        """What :meth:`save_assets` kept, by name.
+
+        Raises:
+            ElmanError: some of it is damaged, or the folder is missing.
+        """
+        found: dict[str, Any] = {}
+        folder = self.path / "assets"
+        if not folder.is_dir():
+            raise ElmanError(f"{folder} is missing: expected the folder of a run, whole.")
+        for path in sorted(folder.iterdir()):
+            if path.name == _TENSORS:
+                found |= storage.read_tensors(path)[0]
+            elif path.suffix == ".json":
+                found[path.stem] = storage.read_json(path)
+            elif not path.name.startswith("."):
+                found[path.name] = path
+        return found
+
     # -- weights and checkpoints --------------------------------------------------------------
 
     def save_model(self, state: dict[str, Tensor]) -> None:
@@ -220,9 +255,7 @@ class Run:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Keep all that resuming needs: any nesting of numbers, texts and tensors."""
-        tensors: dict[str, Tensor] = {}
-        plain = json.dumps(storage.take_apart(state, tensors))
-        storage.write_tensors(self.checkpoint, tensors, state=plain)
+        storage.write_tree(self.checkpoint, state)
 
     def load_checkpoint(self) -> dict[str, Any]:
         """What :meth:`save_checkpoint` kept.
@@ -232,14 +265,28 @@ class Run:
         """
         if not self.checkpoint.is_file():
             raise ElmanError(f"{self.path} has no checkpoint to resume from: train anew.")
-        tensors, texts = storage.read_tensors(self.checkpoint)
-        try:
-            state = storage.put_together(storage.from_json(texts["state"]), tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as why:
-            raise storage.damaged(self.checkpoint, why) from None
-        if not isinstance(state, dict):
-            raise storage.damaged(self.checkpoint, "it holds no values by name")
-        return state
+        return storage.read_tree(self.checkpoint)
+
+    def save_share(self, rank: int, update: int, own: dict[str, Any]) -> None:
+        """Keep what is one process's own, of several that train, at an update."""
+        storage.write_tree(self._share(rank, update), own)
+
+    def load_share(self, rank: int, update: int) -> dict[str, Any]:
+        """What :meth:`save_share` kept.
+
+        Raises:
+            ElmanError: it is missing or damaged.
+        """
+        return storage.read_tree(self._share(rank, update))
+
+    def forget_shares(self, update: int) -> None:
+        """Take away what processes kept at other updates than this one."""
+        for path in self.checkpoint.parent.glob("process-*-*.safetensors"):
+            if not path.stem.endswith(f"-{update}"):
+                path.unlink(missing_ok=True)
+
+    def _share(self, rank: int, update: int) -> Path:
+        return self.checkpoint.with_name(f"process-{rank}-{update}.safetensors")
 
     @property
     def checkpoint(self) -> Path:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from elman.errors import ElmanError, InputError, brief, one_line
-from elman.learning import OPTIMIZERS, SCHEDULES, check_optimizer
+from elman.learning import OPTIMIZERS, RULES, SCHEDULES, check_optimizer
+from elman.training.averaging import AVERAGES
 
 # What a setting may be at most where float32 must hold it, and ten times more.
 _FLOAT = 1e31
@@ -106,11 +107,25 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 @dataclass
-class TrainingSettings(Settings):
-    """What every job's training can be told."""
+class DataSettings(Settings):
+    """What every job's data can be told: its parts may be files of their own."""
 
-    epochs: int = option(10, "How often to go through the data, in all.", least=1, below=10**12)
-    seconds: float | None = option(None, "Stop after this many seconds of training.", above=0)
+    validation: float = option(
+        0.1, "Share at the end of each source to hold out.", least=0, below=1
+    )
+    validation_data: list[str] = option(
+        [], "Data to hold out in place of that share, such as valid.txt; again for more."
+    )
+    test_data: list[str] = option(
+        [], "Data to judge the trained model by at the end, such as test.txt; again for more."
+    )
+    batch: int = option(32, "Sequences side by side, in each process.", least=1, below=2**31)
+
+
+@dataclass
+class OptimizationSettings(Settings):
+    """How a model learns."""
+
     optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS))
     learning_rate: float = option(2e-3, "The optimiser's step size.", above=0, below=_FLOAT)
     momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
@@ -126,17 +141,50 @@ class TrainingSettings(Settings):
     warmup: int = option(0, "Updates over which the rate rises to the full one.", least=0)
     division: float = option(4.0, "What the plateau schedule divides the rate by.", above=1)
     plateau_patience: int = option(0, "Epochs without progress before it divides.", least=0)
-    patience: int | None = option(None, "Stop after so many epochs without progress.", least=1)
-    seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
-    precision: str = option("32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"))
-    save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
-    watch_gradients: bool = option(False, "Log the gradient by lag, gates and states, and plot.")
-    watch_every: int = option(100, "Updates between two looks at the gradient.", least=1)
+    accumulate: int = option(1, "Batches of an update, whose gradients add up.", least=1)
+    learning: str | None = option(
+        None, "A learning rule of elman's, for models that read a stream.",
+        choices=tuple(RULES), unset="backpropagation through each batch",
+    )  # fmt: skip
+    reach: int | None = option(
+        None, "How many steps tbptt goes back.", least=1, unset="to the batch's start"
+    )
+    average: str = option("none", "Average the weights over updates.", choices=AVERAGES)
+    average_decay: float = option(
+        0.999, "What the exponential average keeps of itself.", least=0, below=1
+    )
+    average_patience: int = option(
+        5, "Epochs without progress before the stochastic average begins.", least=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_optimizer(self.optimizer, self.weight_decay, self.momentum)
+
+
+@dataclass
+class RunSettings(Settings):
+    """How long, where, and with what to be seen."""
+
+    epochs: int = option(10, "How often to go through the data, in all.", least=1, below=10**12)
+    seconds: float | None = option(None, "Stop after this many seconds of training.", above=0)
+    patience: int | None = option(None, "Stop after so many epochs without progress.", least=1)
+    seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
+    devices: int = option(
+        1, "Processes on this machine, each with a device and a share.", least=1, below=1025
+    )
+    nodes: int = option(1, "Machines that train together.", least=1, below=10**6)
+    precision: str = option("32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"))
+    save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
+    tensorboard: bool = option(False, "Write the measures for TensorBoard, too.")
+    watch_gradients: bool = option(False, "Log the gradient by lag, gates and states, and plot.")
+    watch_every: int = option(100, "Updates between two looks at the gradient.", least=1)
+
+
+@dataclass
+class TrainingSettings(RunSettings, OptimizationSettings):
+    """What every training can be told, whatever the job."""
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -192,6 +192,29 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise damaged(path, error) from None
 
 
+def write_tree(path: Path, tree: dict[str, Any]) -> None:
+    """Write any nesting of numbers, texts and tensors; see :func:`take_apart`."""
+    tensors: dict[str, torch.Tensor] = {}
+    plain = json.dumps(take_apart(tree, tensors))
+    write_tensors(path, tensors, state=plain)
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """What :func:`write_tree` wrote.
+
+    Raises:
+        ElmanError: it is missing or damaged.
+    """
+    tensors, texts = read_tensors(path)
+    try:
+        tree = put_together(from_json(texts["state"]), tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as why:
+        raise damaged(path, why) from None
+    if not isinstance(tree, dict):
+        raise damaged(path, "it holds no values by name")
+    return tree
+
+
 def take_apart(tree: Any, tensors: dict[str, torch.Tensor], place: str = "") -> Any:
     """Plain JSON for any nesting of numbers, texts and tensors in lists, tuples and dicts.
 

@@ -1,100 +1,194 @@
-"""What the training loop asks of a job."""
+"""What a job is: the contract between who writes one and the loop, the run, the command line."""
 
 from __future__ import annotations
 
 import inspect
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
+from elman.data.batches import Batches
+from elman.data.shards import Shard
 from elman.data.sources import short_name
-from elman.training.run import Run
-from elman.training.settings import TrainingSettings
+from elman.errors import ElmanError, InputError
+from elman.learning import detach
+from elman.training.gradients import Recurrence
+from elman.training.loop import train
+from elman.training.measures import Loss, Measure, Sums, add, sums_of
+from elman.training.report import Report
+from elman.training.settings import Settings, TrainingSettings
+
+PARTS = {"given": "given", "test": "test", "validation": "held out", "train": "trained on"}
+"""What the parts of a job's data are called where people read of them."""
+
+
+class Signature(NamedTuple):
+    """One step of a trained model, as whatever runs it outside of Python calls it.
+
+    Attributes:
+        module: from the inputs and the states, in this order, to the outputs and the new states.
+        inputs: an example of each input, by name.
+        states: the state before the first step, by name.
+        outputs: what the outputs are called.
+    """
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    states: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Something that a trained model does: the command line makes a command of it.
+
+    Attributes:
+        name: of the command, such as ``generate``.
+        help: what it does, in one line.
+        example: a command to copy.
+        Settings: what it can be told.
+        run: from the job, the inputs and the settings to what it makes, piece by piece: texts,
+            which are written as they come, or mappings, a line each.
+        reads: what its inputs are, such as "Sentences"; empty where it reads none.
+    """
+
+    name: str
+    help: str
+    example: str
+    Settings: type[Settings]
+    run: Callable[[Any, Iterable[str], Any], Iterator[Any]]
+    reads: str = ""
 
 
 class Task(ABC):
     """A job: its data, its model, its loss and its measures.
 
+    Those who write one give the abstract methods, and of the others what is different; see
+    docs/add-a-job.md. All else, from the run folder to several processes, comes with it.
+
     Attributes:
         name: what the command line calls it.
-        Settings: its settings, those of training among them.
         unit: what its throughput counts, such as "tokens".
-        headline: the measure that progress and the comparison of models show.
-        model: the network that is trained.
+        example: a training to copy, the arguments behind ``elman train NAME``.
+        headline: the measure that progress, the choice of the best weights and comparisons go by.
+        Settings: its settings, those of training among them.
+        verbs: what its trained model does.
+        model: the network that is trained; it is there once :meth:`build` has made it.
         data: the names of its sources.
         settings: those that it was made with.
+        known: the fingerprints of the data that its run was trained on, where it is from one.
     """
 
     name: ClassVar[str]
-    Settings: ClassVar[type[TrainingSettings]]
     unit: ClassVar[str]
-    headline: ClassVar[str]
-    model: nn.Module
+    example: ClassVar[str] = ""
+    headline: ClassVar[Measure]
+    Settings: ClassVar[type[TrainingSettings]]
+    verbs: ClassVar[tuple[Verb, ...]] = ()
+    model: Any
     data: list[str]
     settings: Any
+    known: Mapping[str, int] = {}
 
-    @classmethod
-    def summary(cls) -> str:
-        """What the job is, in one line."""
-        return (inspect.getdoc(cls) or cls.name).splitlines()[0]
-
-    @classmethod
-    @abstractmethod
-    def prepare(cls, data: list[str], settings: Any) -> Task:
-        """Read the data and make the model anew."""
+    # -- what a job must give -----------------------------------------------------------------
 
     @classmethod
     @abstractmethod
-    def restore(cls, run: Run) -> Task:
-        """Make the job of a run again, with its vocabulary and without its weights."""
+    def prepare(cls, data: list[str], settings: Any) -> Self:
+        """Read the data and collect what the model needs to know of it: vocabularies, labels.
+
+        The settings may be fitted to the data; ``data`` and ``settings`` of what is returned are
+        those that a run keeps.
+
+        Raises:
+            ElmanError: the data cannot be used; told before anything is written.
+        """
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
+        """The job again, from what :meth:`assets` gave, without its data."""
 
     @abstractmethod
-    def save(self, run: Run) -> None:
-        """Keep in the run what :meth:`restore` needs beside the settings."""
+    def assets(self) -> dict[str, Any]:
+        """What a run must keep for :meth:`restore`, by name.
 
-    @abstractmethod
-    def windows(self, epoch: int) -> int:
-        """How many updates that epoch has."""
-
-    @abstractmethod
-    def read(self, epoch: int, start: int) -> Iterator[Any]:
-        """The windows of an epoch, from the one numbered ``start``."""
-
-    @abstractmethod
-    def loss(self, model: nn.Module, window: Any, state: Any) -> tuple[Tensor, Any]:
-        """The mean loss of a window, and the state after it."""
-
-    @abstractmethod
-    def count(self, window: Any) -> int:
-        """How many units the mean loss of a window is over."""
-
-    @abstractmethod
-    def validate(self) -> float | None:
-        """The mean loss on held-out data, or None where nothing is held out."""
-
-    def rehearse_evaluation(self) -> None:  # noqa: B027 # a job may do without
-        """Do the first piece of :meth:`validate`, which may need more memory than an update.
-
-        It is done before a training begins, on a copy of the model, and by default nothing.
+        JSON, tensors, and :class:`~pathlib.Path` for files to be copied.
         """
 
     @abstractmethod
-    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
-        """The measures on ``data``, on the held-out data, or else on what was trained on."""
+    def build(self) -> nn.Module:
+        """A new model, its weights drawn from PyTorch's generator."""
+
+    @abstractmethod
+    def batches(self, part: str, epoch: int | None = None, shard: Shard = ...) -> Batches:
+        """The batches of a part of the data: "train", "validation" or "test".
+
+        Args:
+            part: which.
+            epoch: to learn from: in an order of its own for each epoch, every process its share of
+                a batch. None: to measure, every unit exactly once, in order.
+            shard: this process's share.
+
+        Returns:
+            none of them, :data:`elman.data.batches.NONE`, where there is no such part.
+        """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any, carry: Any) -> Loss:
+        """What the model makes of a batch, going on from ``carry``, None at the first of them."""
+
+    # -- what it may give ---------------------------------------------------------------------
+
+    def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
+        """The batches of other data, to measure on.
+
+        Raises:
+            InputError: this job is measured on its own data alone.
+        """
+        raise InputError(f"{self.name} is measured on its own data alone: leave out {data[0]!r}.")
+
+    def tally(self, model: nn.Module, batch: Any, carry: Any) -> tuple[Sums, Any]:
+        """The sums of a batch, from which :meth:`measures` come, and what the next goes on from.
+
+        By default those of :meth:`loss`. A job that decodes to be measured, as by a beam, does so
+        here.
+        """
+        loss = self.loss(model, batch, carry)
+        return sums_of(loss), detach(loss.carry)
+
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """The measures that follow from sums, beside the mean loss; those of training have fewer.
+
+        By default none.
+        """
+        return {}
+
+    def fingerprints(self) -> dict[str, int]:
+        """A number for each source, which changes with its content; by default none is known."""
+        return {}
 
     def doubts(self, measures: dict[str, Any]) -> list[str]:
         """What those who read :meth:`evaluate`'s measures must know, a sentence each."""
         return []
 
-    @abstractmethod
-    def describe(self, loss: float) -> dict[str, float]:
-        """The measures that follow from a mean loss, the headline among them."""
+    def sample(self) -> str | None:
+        """Something the model makes, for people to look at while it learns."""
+        return None
 
-    def parameters(self) -> int:
-        """How many numbers the model learns."""
-        return sum(p.numel() for p in self.model.parameters())
+    def recurrence(self) -> Recurrence | None:
+        """The model as learning rules see it; None where it is no such model."""
+        return None
+
+    def signature(self) -> Signature | None:
+        """One step of the model, for what runs it outside of Python; None where there is none."""
+        return None
 
     def describe_model(self) -> str:
         """One line about the model and what runs it."""
@@ -104,6 +198,109 @@ class Task(ABC):
         """The model and its data, for the head of a picture."""
         return f"{self.name}: {short_name(self.data)}"
 
-    def sample(self) -> str | None:
-        """Something the model makes, for people to look at while it learns."""
-        return None
+    # -- what every job has -------------------------------------------------------------------
+
+    @classmethod
+    def train(
+        cls,
+        data: list[str],
+        *,
+        run: Path | str | None = None,
+        report: Report | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Train a model and return its job, with the best weights::
+
+            model = LanguageModeling.train(["book.txt"], hidden=128, epochs=5)
+
+        Args:
+            data: as the command line takes it.
+            run: the folder to make; by default the next free one in ``runs``.
+            report: shows the progress; by default nothing does.
+            settings: by name.
+
+        Raises:
+            InputError: a setting is unknown or cannot be used.
+            ElmanError: the data cannot be used, or the folder is there already.
+        """
+        place = None if run is None else Path(run)
+        return train(cls, data, cls.Settings.of(settings), place, report).task  # type: ignore[return-value]
+
+    @classmethod
+    def summary(cls) -> str:
+        """What the job is, in one line."""
+        return (inspect.getdoc(cls) or cls.name).splitlines()[0]
+
+    @classmethod
+    def folder(cls, data: list[str]) -> str:
+        """What a run's folder is called where nobody names it."""
+        return f"{cls.name}-{short_name(data)}" if data else cls.name
+
+    def check_data(self) -> None:
+        """Read the data of the run again, which must be the same.
+
+        Raises:
+            ElmanError: some of it has changed, or cannot be read.
+        """
+        now = self.fingerprints()
+        changed = [name for name, mark in now.items() if self.known.get(name, mark) != mark]
+        if changed:
+            raise ElmanError(
+                f"{', '.join(changed)} is no longer what this run was trained on: "
+                "restore it, or train anew."
+            )
+
+    def judged_part(self) -> str:
+        """The part of the run's data that a model is judged by, which must be the same still."""
+        self.check_data()
+        parts = ("test", "validation", "train")
+        return next(name for name in parts if self.batches(name))
+
+    def parameters(self) -> int:
+        """How many numbers the model learns."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @torch.no_grad()
+    def measure(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        together: Callable[[Sums], Sums] = lambda sums: sums,
+    ) -> dict[str, float]:
+        """The measures on batches, the mean loss first.
+
+        Args:
+            model: is left in evaluation mode.
+            batches: from :meth:`batches`.
+            together: adds the sums of several processes up.
+        """
+        model.eval()
+        sums: Sums = {}
+        carry = None
+        for batch in batches:
+            if batch is not None:
+                tallied, carry = self.tally(model, batch, carry)
+                add(sums, tallied)
+        return self.described(together(sums))
+
+    def described(self, sums: Sums) -> dict[str, float]:
+        """The mean loss, and the measures that follow from the same sums."""
+        return {"loss": sums.get("loss", 0.0) / max(1, sums.get("count", 0)), **self.measures(sums)}
+
+    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+        """The measures on ``data``, or else on the test part, what is held out, or the whole."""
+        part = "given" if data else self.judged_part()
+        batches = self.batches_of(list(data)) if data else self.batches(part)
+        counted = 0.0
+
+        def count(sums: Sums) -> Sums:
+            nonlocal counted
+            counted = sums.get("count", 0)
+            return sums
+
+        started = time.perf_counter()
+        measures = self.measure(self.model, batches, count)
+        seconds = time.perf_counter() - started
+        first = {self.headline.name: measures[self.headline.name]}
+        rate = round(counted / max(seconds, 1e-9))
+        return first | measures | {f"{self.unit}_per_second": rate, "part": PARTS[part]}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from elman.errors import InputError
 from elman.layers import Recurrent
@@ -16,13 +13,15 @@ from elman.lens.flow import GradientFlow, flow_of_last_step, plain
 from elman.lens.unrolled import unrolled
 from elman.training import schema, storage
 from elman.training.run import Run
-from elman.training.task import Task
+
+if TYPE_CHECKING:
+    from elman.training.task import Task
 
 LOG, PICTURE = "gradients.jsonl", "gradients"
 
 
 @dataclass(frozen=True)
-class Look:
+class Observation:
     """What a network did on one window.
 
     Attributes:
@@ -36,7 +35,7 @@ class Look:
     activities: list[Activity]
 
 
-def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[Look]:
+def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[Observation]:
     """Look at every recurrent network in a job's model while it reads a window.
 
     The model runs as in evaluation; its weights, its gradients and the random numbers to come are
@@ -51,8 +50,6 @@ def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[L
     Raises:
         InputError: the model has no recurrent network.
     """
-    # In other precisions than single, a training hands its states over in single precision.
-    state = _as(state, next(job.model.parameters()).dtype)
     networks = [(n, m) for n, m in job.model.named_modules() if isinstance(m, Recurrent)]
     if not networks:
         raise InputError(f"the model of {job.name} has no elman.Recurrent to look at.")
@@ -61,9 +58,9 @@ def flows(job: Task, window: Any, state: Any, threshold: float = 1e-3) -> list[L
     try:
         for name, network in networks:
             with unrolled(network) as run:
-                loss, _ = job.loss(job.model, window, state)
+                loss = job.loss(job.model, window, state).value
                 flow = flow_of_last_step(run, loss, threshold)
-            looks.append(Look(name, flow, [of_steps(steps) for steps in run.cells]))
+            looks.append(Observation(name, flow, [of_steps(steps) for steps in run.cells]))
     finally:
         job.model.train(training)
     return looks
@@ -144,12 +141,6 @@ class Watch:
         if lines:
             for format, content in draw_watch(lines, self.job.title()).items():
                 storage.write_bytes(self.run.path / f"{PICTURE}.{format}", content)
-
-
-def _as(state: Any, dtype: torch.dtype) -> Any:
-    if isinstance(state, Tensor):
-        return state.to(dtype)
-    return None if state is None else type(state)(_as(part, dtype) for part in state)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -236,7 +236,8 @@ def of_run(
     _check(plot)
     check_threshold(threshold)
     job = open_run(run, device, cell)
-    flow = flows(job, next(iter(job.read(0, 0))), None, threshold)[0].flow
+    job.check_data()
+    flow = flows(job, next(iter(job.batches("train", 0))), None, threshold)[0].flow
     if plot is not None:
         flow.plot(plot, f"{_name(run)}: {job.title()}")
     if json_:

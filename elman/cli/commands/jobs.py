@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import shlex
-import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,32 +58,22 @@ def add_to(app: typer.Typer) -> None:
         no_args_is_help=True, help="Train several cells and sizes on the same data and compare."
     )
     for task in TASKS.values():
-        training.command(task.name, epilog=_EXAMPLES["train"])(_train(task))
-        comparing.command(task.name, epilog=_EXAMPLES["compare"])(_compare(task))
+        training.command(task.name, epilog=_example("train", task))(_train(task))
+        comparing.command(task.name, epilog=_example("compare", task))(_compare(task))
     app.add_typer(training, name="train")
-    app.command(epilog=_EXAMPLES["evaluate"])(evaluate)
-    app.command(epilog=_EXAMPLES["generate"])(generate)
+    app.command(
+        epilog="Example: elman evaluate runs/language-model-time-machine\n\n"
+        "elman evaluate runs/book other.txt --json"
+    )(evaluate)
     app.add_typer(comparing, name="compare")
 
 
-_EXAMPLES = {
-    "train": """Example: elman train language-model time-machine --hidden 256 --layers 2 --epochs 20
-
-elman train language-model train.txt --validation-data valid.txt --tokens word --seconds 600
-
-zcat book.txt.gz | elman train language-model - --cell gru --run runs/book
-
-elman train language-model --resume runs/book --epochs 40""",
-    "evaluate": """Example: elman evaluate runs/language-model-time-machine
-
-elman evaluate runs/book other.txt --json""",
-    "generate": """Example: elman generate RUN --prompt 'time traveller' --temperature 0.7
-
-elman generate RUN --greedy --length 200 --stop END --json""",
-    "compare": """Example: elman compare language-model time-machine --cells rnn,gru,lstm --epochs 5
-
-elman compare language-model time-machine --cells gru,lstm --hidden 64,128 --seconds 60""",
-}
+def _example(command: str, task: type[Task]) -> str:
+    """What to type, from the example of a job."""
+    first = f"Example: elman {command} {task.name} {task.example}"
+    if command == "train":
+        return f"{first}\n\nelman train {task.name} --resume runs/… --epochs 40"
+    return f"{first} --cells rnn,gru,lstm\n\n{first[9:]} --cells gru,lstm --hidden 64,128"
 
 
 _logger = logging.getLogger("elman")
@@ -107,6 +96,7 @@ def _train(task: type[Task]) -> Any:
         ] = None,
         json_: Json = False,
     ) -> None:
+        from elman.training.distribution import Processes
         from elman.training.loop import Trainer, start
 
         if resume is not None:
@@ -115,24 +105,27 @@ def _train(task: type[Task]) -> Any:
             job = restore(folder, given.pop("cell", None))
             settings = task.Settings.of(folder.config["settings"], given)
             progress = Progress(settings.epochs, task.unit)
-            trainer = Trainer(job, folder, settings, resume=True, report=progress)
+            processes = Processes(settings)
+            trainer = Trainer(job, folder, settings, processes, resume=True, report=progress)
             why = trainer.finished()
             if why and given:  # which would be written down as the run's own
                 raise InputError(
                     f"with what was given there is nothing to train: {why}, counted from the "
                     f"beginning of {folder.path}; give more, or leave it out to go on as before."
                 )
-            folder.reconfigure(settings.to_json())
+            if processes.first:
+                folder.reconfigure(settings.to_json())
             if why:
                 _logger.info("there is nothing to train: %s; give it more to go on.", why)
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))
-            name = f"{task.name}-{short_name(sources)}"
             progress = Progress(settings.epochs, task.unit)
-            trainer = start(task, sources, settings, run or free_folder(name), progress)
+            trainer = start(task, sources, settings, run, progress)
             job, folder = trainer.task, trainer.run
         trainer.report.say(f"{job.describe_model()} → {folder.path}")
         trainer.train()
+        if not trainer.processes.first:
+            return
         at = trainer.position
         if trainer.interrupted:
             raise ElmanError(
@@ -141,7 +134,7 @@ def _train(task: type[Task]) -> Any:
             )
         load_weights(job, folder)
         figures = job.evaluate()
-        figures["tokens_per_second"] = round(at.units / max(1e-9, at.seconds))
+        figures[f"{job.unit}_per_second"] = round(at.units / max(1e-9, at.seconds))
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
         figures |= {"epochs": trainer.epochs, "run": str(folder.path)}
         _print(figures, json_, job.sample())
@@ -157,9 +150,7 @@ def _train(task: type[Task]) -> Any:
 
 
 def _only_training(given: dict[str, Any], data: Any, recipe: Any, run: Any) -> None:
-    from dataclasses import fields
-
-    fixed = {"seed", "optimizer", "precision"}
+    fixed = {"seed", "optimizer", "precision", "learning", "reach", "average", "accumulate"}
     allowed = {f.name for f in fields(TrainingSettings)} - fixed | {"cell"}
     other = [flag(name) for name in given if name not in allowed]
     other += [n for n, v in (("DATA", data), ("--recipe", recipe), ("--run", run)) if v]
@@ -184,68 +175,6 @@ def evaluate(
     figures = job.evaluate(list(data or []))
     _print(figures, json_)
     _doubt(job, figures)
-
-
-def generate(
-    run: Folder,
-    prompt: Annotated[str, typer.Option(help="What to begin with, such as 'time '.")] = "",
-    length: Annotated[int, typer.Option(help="Tokens to write.")] = 400,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="Above 1 bolder, below 1 safer, such as 0.7.", show_default="1.0"),
-    ] = None,
-    top_k: Annotated[
-        int | None,
-        typer.Option(help="Draw from the k likeliest only, such as 40.", show_default=False),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Draw from the likeliest that add up to p, such as 0.9.", show_default=False
-        ),
-    ] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Fixes the draws.", show_default=False)] = None,
-    stop: Annotated[
-        str | None,
-        typer.Option(help="End before this text, such as $'\\n\\n'.", show_default=False),
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print what was written as one line of JSON.")
-    ] = False,
-    device: Device = "auto",
-    cell: OwnCell = None,
-) -> None:
-    """Let a language model write; the text appears as it is written."""
-    contrary = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p}
-    useless = [option for option, value in contrary.items() if value is not None]
-    if greedy and useless:
-        raise InputError(
-            f"--greedy takes the likeliest always, so that {' and '.join(useless)} would do "
-            "nothing: leave out the one or the other."
-        )
-    job = open_run(run, device, cell)
-    if not hasattr(job, "generate"):
-        raise InputError(f"{run} is a run of {job.name}, which writes nothing.")
-    if seed is None:
-        seed = secrets.randbits(32)
-    pieces = job.generate(
-        prompt, length, temperature=0.0 if greedy else 1.0 if temperature is None else temperature,
-        top_k=top_k, top_p=top_p, seed=seed, stop=stop,
-    )  # fmt: skip
-    if json_:
-        written = {"prompt": prompt, "text": "".join(pieces), "seed": seed, "run": str(run)}
-        print_json(written)
-        return
-    first = next(pieces, "")
-    # A word brings the space before it; one that the prompt ended with would be a second.
-    sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
-    try:
-        for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    finally:  # whoever has read enough presses Ctrl-C
-        sys.stdout.write("\n")
 
 
 def _compare(task: type[Task]) -> Any:
@@ -290,7 +219,14 @@ def _compare(task: type[Task]) -> Any:
 
 
 def _print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
-    columns = ["cell", "hidden", "parameters", task.headline, f"{task.unit}_per_second", "seconds"]
+    columns = [
+        "cell",
+        "hidden",
+        "parameters",
+        task.headline.name,
+        f"{task.unit}_per_second",
+        "seconds",
+    ]
     print_rows(
         [column.replace("_per_", "/") for column in columns],
         [[figure(row.get(column)) for column in columns] for row in rows],

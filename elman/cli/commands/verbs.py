@@ -1,0 +1,126 @@
+"""What trained models do: a command for each verb that a job declares, such as ``generate``."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.cli.commands.jobs import Device, Folder, Json, OwnCell
+from elman.cli.options import with_settings
+from elman.cli.output import print_json
+from elman.cli.tables import figure
+from elman.errors import InputError
+from elman.tasks import TASKS, open_run
+from elman.training.settings import Settings
+from elman.training.task import Task, Verb
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add a command for each verb to ``app``."""
+    for name, verbs in by_name(TASKS.values()).items():
+        app.command(name, epilog=f"Example: elman {name} {verbs[0].example}")(_command(verbs))
+
+
+def by_name(tasks: Iterable[type[Task]]) -> dict[str, list[Verb]]:
+    """What trained models do, by the name of the command; several jobs may do the same."""
+    found: dict[str, list[Verb]] = {}
+    for task in tasks:
+        for verb in task.verbs:
+            found.setdefault(verb.name, []).append(verb)
+    return found
+
+
+def _command(verbs: list[Verb]) -> Any:
+    """The command of a verb, with the options of every job that has it."""
+    name = verbs[0].name
+
+    def call(
+        given: dict[str, Any],
+        run: Path,
+        json_: bool,
+        device: str,
+        cell: str | None,
+        inputs: list[str] | None = None,
+    ) -> None:
+        job = open_run(run, device, cell)
+        verb = next((verb for verb in job.verbs if verb.name == name), None)
+        if verb is None:
+            can = ", ".join(verb.name for verb in job.verbs) or "none"
+            raise InputError(f"{run} is a run of {job.name}, which cannot {name}; it can: {can}.")
+        if "seed" in (f.name for f in fields(verb.Settings)):
+            given = {"seed": secrets.randbits(32), **given}
+        settings = verb.Settings.of(given)
+        made = verb.run(job, _lines(inputs or []) if verb.reads else (), settings)
+        _write(made, settings, run, json_)
+
+    reads = next((verb.reads for verb in verbs if verb.reads), "")
+    if reads:
+        described = typer.Argument(
+            help=f"{reads}: as they are, or - for standard input, a line each.", show_default=False
+        )
+
+        def command(
+            given: dict[str, Any],
+            run: Folder,
+            inputs: Annotated[list[str] | None, described] = None,
+            json_: Json = False,
+            device: Device = "auto",
+            cell: OwnCell = None,
+        ) -> None:
+            call(given, run, json_, device, cell, inputs)
+
+    else:
+
+        def command(  # type: ignore[misc] # the one that reads nothing
+            given: dict[str, Any],
+            run: Folder,
+            json_: Json = False,
+            device: Device = "auto",
+            cell: OwnCell = None,
+        ) -> None:
+            call(given, run, json_, device, cell)
+
+    command.__doc__ = verbs[0].help
+    command.__name__ = name
+    return with_settings(*(verb.Settings for verb in verbs))(command)
+
+
+def _lines(given: list[str]) -> Iterator[str]:
+    """What a model is asked: what was typed, or the lines of standard input."""
+    for text in given or ["-"]:
+        if text == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin)
+        else:
+            yield text
+
+
+def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) -> None:
+    """Write what a model makes as it makes it: texts run on, mappings get a line each."""
+    first = next(made, "")
+    if isinstance(first, dict):
+        for record in (first, *made):
+            if as_json:
+                print_json(record)
+            else:
+                print("\t".join(figure(value) for value in record.values()), flush=True)
+        return
+    told = asdict(settings)
+    if as_json:
+        kept = {name: told[name] for name in ("prompt", "seed") if name in told}
+        print_json({**kept, "text": "".join([first, *made]), "run": str(run)})
+        return
+    prompt = told.get("prompt", "")
+    # A word brings the space before it; one that the prompt ended with would be a second.
+    sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
+    try:
+        for piece in made:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:  # whoever has read enough presses Ctrl-C
+        sys.stdout.write("\n")

@@ -1,0 +1,84 @@
+"""Where a training gets its gradients from: a batch and a carry in, ``.grad`` filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from elman.errors import InputError
+from elman.layers import Recurrent
+from elman.learning import RULES, TruncatedBPTT, detach
+from elman.training.measures import Loss
+from elman.training.settings import TrainingSettings
+
+Gradients = Callable[[Any, Any, bool], Loss]
+"""From a batch, what to go on from, and whether to add the gradient of the batch's summed loss
+(mean times count) rather than of its mean, to the loss with what the next batch goes on from."""
+
+
+class Recurrence(NamedTuple):
+    """A model as learning rules see it: what stands before a recurrent network, and behind it.
+
+    Attributes:
+        network: the recurrent network.
+        read: from a batch to the network's input, x (T, B, M).
+        loss: from the network's output y (T, B, S) and the batch to the loss.
+    """
+
+    network: Recurrent
+    read: Callable[[Any], Tensor]
+    loss: Callable[[Tensor, Any], Loss]
+
+
+def make_gradients(task: Any, settings: TrainingSettings, fabric: Fabric) -> Gradients:
+    """By which rule a job's model learns.
+
+    Raises:
+        InputError: the rule cannot be used with the job, or its network.
+    """
+    if settings.learning is None:
+        return _through_each_batch(task, fabric)
+    recurrence = task.recurrence()
+    if recurrence is None:
+        raise InputError(
+            f"the model of {task.name} is more than a network that reads a stream, and only "
+            "backpropagation can train it: leave out `learning`."
+        )
+    return _by_rule(recurrence, settings)
+
+
+def _through_each_batch(task: Any, fabric: Fabric) -> Gradients:
+    """Backpropagation; where a state is carried, truncated at the beginning of each batch."""
+
+    def gradients(batch: Any, carry: Any, summed: bool) -> Loss:
+        with fabric.autocast():
+            loss: Loss = task.loss(task.model, batch, carry)
+        fabric.backward(loss.value * loss.count if summed else loss.value)
+        return loss._replace(carry=detach(loss.carry))
+
+    return gradients
+
+
+def _by_rule(recurrence: Recurrence, settings: TrainingSettings) -> Gradients:
+    """One of elman's learning rules; what it keeps of the past is what is carried."""
+    network, read, loss_of = recurrence
+    found: list[Loss] = []
+    summed = False
+
+    def loss(y: Tensor, batch: Any) -> Tensor:
+        found[:] = [loss_of(y, batch)]
+        return found[0].value * found[0].count if summed else found[0].value
+
+    kind = RULES[settings.learning or ""]
+    rule = kind(network, loss, settings.reach) if kind is TruncatedBPTT else kind(network, loss)
+
+    def gradients(batch: Any, carry: Any, whole: bool) -> Loss:
+        nonlocal summed
+        summed, rule.memory = whole, carry
+        rule.gradients(read(batch), batch)
+        return found[0]._replace(carry=rule.memory)
+
+    return gradients

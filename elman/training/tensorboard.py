@@ -1,0 +1,41 @@
+"""The measures of a run for TensorBoard, beside the metrics that are always there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from lightning_fabric.loggers import TensorBoardLogger
+
+from elman.errors import InputError
+
+
+class Board:
+    """Writes every line of metrics to ``tensorboard/`` in a run's folder.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            self._logger = TensorBoardLogger(folder, name="tensorboard", version="")
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "`tensorboard` needs the package of that name: pip install tensorboard, or leave "
+                "it out, for metrics.jsonl and curves.png are always written."
+            ) from error
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Write the numbers of a line, by update."""
+        numbers = {
+            name: float(value) for name, value in line.items() if isinstance(value, int | float)
+        }
+        self._logger.log_metrics(numbers, step=line["update"])
+        self._logger.save()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.finalize("success")
