@@ -116,9 +116,7 @@ def generation(cell: str, shape: Shape) -> Iterator[Job]:
     Raises:
         ElmanError: the two do not write the same, always taking the likeliest character.
     """
-    torch.manual_seed(0)
-    task = LanguageModeling.prepare(["time-machine"], settings(cell, shape._replace(batch=1)))
-    task.model = task.build()
+    task = LanguageModeling.create(["time-machine"], settings(cell, shape._replace(batch=1)))
     peer = LanguageModel(cell, task)
     task.model.eval()
     ids = torch.tensor(task.vocabulary.encode_text(PROMPT), dtype=torch.long).unsqueeze(1)

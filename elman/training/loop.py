@@ -31,7 +31,6 @@ from elman.training.distribution import Processes, scale
 from elman.training.gradients import make_gradients
 from elman.training.interrupt import Interrupt
 from elman.training.measures import Sums, add, sums_of
-from elman.training.memory import if_it_fits
 from elman.training.rehearsal import rehearse
 from elman.training.report import Report
 from elman.training.run import Run, free_folder, refuse_existing
@@ -372,10 +371,8 @@ def start(
         path = path or free_folder(kind.folder(data))
         refuse_existing(path)
     path = Path(processes.agree(str(path)))
-    torch.manual_seed(settings.seed)
-    task = kind.prepare(data, settings)
+    task = kind.create(data, settings)
     settings = task.settings  # a job may fit them to its data
-    task.model = if_it_fits(task.build)
     config = {
         "task": kind.name, "data": task.data, "settings": settings.to_json(),
         "fingerprints": task.fingerprints(),

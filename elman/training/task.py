@@ -21,6 +21,7 @@ from elman.learning import detach
 from elman.training.gradients import Recurrence
 from elman.training.loop import train
 from elman.training.measures import Loss, Measure, Sums, add, sums_of
+from elman.training.memory import if_it_fits
 from elman.training.report import Report
 from elman.training.settings import Settings, TrainingSettings
 
@@ -199,6 +200,19 @@ class Task(ABC):
         return f"{self.name}: {short_name(self.data)}"
 
     # -- what every job has -------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, data: list[str], settings: Any) -> Self:
+        """Prepare the data and make a new model, both by ``settings.seed``.
+
+        Raises:
+            ElmanError: the data cannot be used.
+            InputError: a setting cannot be used, or the model is larger than the memory.
+        """
+        torch.manual_seed(settings.seed)
+        task = cls.prepare(data, settings)
+        task.model = if_it_fits(task.build)
+        return task
 
     @classmethod
     def train(
