@@ -44,7 +44,6 @@ def batched(
     items: Sequence[Item],
     size: int,
     collate: Callable[[list[Item]], Batch],
-    *,
     order: int | None = None,
     shard: Shard = Shard(),  # noqa: B008 # it cannot change
 ) -> Batches[Batch | None]:

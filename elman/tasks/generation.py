@@ -59,8 +59,8 @@ WRITING = Verb(
     "generate",
     "Let a language model write; the text appears as it is written.",
     "RUN --prompt 'time traveller' --temperature 0.7",
-    WritingSettings,
     _write,
+    Settings=WritingSettings,
 )
 
 

@@ -192,7 +192,7 @@ class Trainer:
         for some in _grouped(batches.after(at.window), self.settings.accumulate):
             if self.watch is not None and some[0] is not None:
                 self.watch.look(at.update, some[0], self.carry)
-            asked, due = self._update(some, interrupt.asked)
+            asked, due = self._update(some, interrupt)
             if due:
                 self.save()
                 self._saved = time.monotonic()
@@ -207,7 +207,7 @@ class Trainer:
         at.sums, at.norm, at.seconds_before = {}, 0.0, at.seconds
         return True
 
-    def _update(self, some: list[Any], asked: bool) -> tuple[bool, bool]:
+    def _update(self, some: list[Any], interrupt: Interrupt) -> tuple[bool, bool]:
         """Learn from some batches; whether any process was asked to end, or it is time to save."""
         at, settings, parameters = self.position, self.settings, list(self.model.parameters())
         rate = self.schedule.set(at.update)
@@ -221,7 +221,7 @@ class Trainer:
                 self.carry = found.carry
                 add(sums, sums_of(found))
         add(at.sums, sums)
-        loss, count, asked, due = self._together(parameters, sums, asked)
+        loss, count, asked, due = self._together(parameters, sums, interrupt.asked)
         if summed:
             scale(parameters, 1 / max(1, count))
         if settings.l1:

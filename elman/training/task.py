@@ -53,18 +53,18 @@ class Verb:
         name: of the command, such as ``generate``.
         help: what it does, in one line.
         example: a command to copy.
-        Settings: what it can be told.
         run: from the job, the inputs and the settings to what it makes, piece by piece: texts,
             which are written as they come, or mappings, a line each.
         reads: what its inputs are, such as "Sentences"; empty where it reads none.
+        Settings: what it can be told; by default nothing.
     """
 
     name: str
     help: str
     example: str
-    Settings: type[Settings]
     run: Callable[[Any, Iterable[str], Any], Iterator[Any]]
     reads: str = ""
+    Settings: type[Settings] = Settings
 
 
 class Task(ABC):
@@ -97,31 +97,10 @@ class Task(ABC):
     settings: Any
     known: Mapping[str, int] = {}
 
+    def __init__(self, settings: Any, data: Iterable[str] = ()):
+        self.settings, self.data = settings, list(data)
+
     # -- what a job must give -----------------------------------------------------------------
-
-    @classmethod
-    @abstractmethod
-    def prepare(cls, data: list[str], settings: Any) -> Self:
-        """Read the data and collect what the model needs to know of it: vocabularies, labels.
-
-        The settings may be fitted to the data; ``data`` and ``settings`` of what is returned are
-        those that a run keeps.
-
-        Raises:
-            ElmanError: the data cannot be used; told before anything is written.
-        """
-
-    @classmethod
-    @abstractmethod
-    def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
-        """The job again, from what :meth:`assets` gave, without its data."""
-
-    @abstractmethod
-    def assets(self) -> dict[str, Any]:
-        """What a run must keep for :meth:`restore`, by name.
-
-        JSON, tensors, and :class:`~pathlib.Path` for files to be copied.
-        """
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -146,6 +125,30 @@ class Task(ABC):
         """What the model makes of a batch, going on from ``carry``, None at the first of them."""
 
     # -- what it may give ---------------------------------------------------------------------
+
+    @classmethod
+    def prepare(cls, data: list[str], settings: Any) -> Self:
+        """Read the data and collect what the model needs to know of it: vocabularies, labels.
+
+        The settings may be fitted to the data; ``data`` and ``settings`` of what is returned are
+        those that a run keeps.
+
+        Raises:
+            ElmanError: the data cannot be used; told before anything is written.
+        """
+        return cls(settings, data)
+
+    def assets(self) -> dict[str, Any]:
+        """What a run must keep for :meth:`restore`, by name; by default nothing.
+
+        JSON, tensors, and :class:`~pathlib.Path` for files to be copied.
+        """
+        return {}
+
+    @classmethod
+    def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
+        """The job again, from what :meth:`assets` gave; its data is read when it is needed."""
+        return cls(settings)
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """The batches of other data, to measure on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
@@ -40,13 +41,13 @@ def _command(verbs: list[Verb]) -> Any:
     """The command of a verb, with the options of every job that has it."""
     name = verbs[0].name
 
-    def call(
+    def command(
         given: dict[str, Any],
-        run: Path,
-        json_: bool,
-        device: str,
-        cell: str | None,
-        inputs: list[str] | None = None,
+        run: Folder,
+        inputs: Any = None,
+        json_: Json = False,
+        device: Device = "auto",
+        cell: OwnCell = None,
     ) -> None:
         job = open_run(run, device, cell)
         verb = next((verb for verb in job.verbs if verb.name == name), None)
@@ -60,34 +61,20 @@ def _command(verbs: list[Verb]) -> Any:
         _write(made, settings, run, json_)
 
     reads = next((verb.reads for verb in verbs if verb.reads), "")
-    if reads:
-        described = typer.Argument(
-            help=f"{reads}: as they are, or - for standard input, a line each.", show_default=False
-        )
-
-        def command(
-            given: dict[str, Any],
-            run: Folder,
-            inputs: Annotated[list[str] | None, described] = None,
-            json_: Json = False,
-            device: Device = "auto",
-            cell: OwnCell = None,
-        ) -> None:
-            call(given, run, json_, device, cell, inputs)
-
-    else:
-
-        def command(  # type: ignore[misc] # the one that reads nothing
-            given: dict[str, Any],
-            run: Folder,
-            json_: Json = False,
-            device: Device = "auto",
-            cell: OwnCell = None,
-        ) -> None:
-            call(given, run, json_, device, cell)
-
-    command.__doc__ = verbs[0].help
-    command.__name__ = name
+    described = typer.Argument(
+        help=f"{reads}: as they are, or - for standard input, a line each.", show_default=False
+    )
+    signature = inspect.signature(command, eval_str=True)
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            p.replace(annotation=Annotated[list[str] | None, described])
+            if p.name == "inputs"
+            else p
+            for p in signature.parameters.values()
+            if reads or p.name != "inputs"
+        ]
+    )
+    command.__doc__, command.__name__ = verbs[0].help, name
     return with_settings(*(verb.Settings for verb in verbs))(command)
 
 
