@@ -9,6 +9,7 @@ learns as well.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ class Processes:
             strategy=_Replicas() if several else "auto",
             precision=settings.precision,  # type: ignore[arg-type] # its choices are checked
         )
+        # Who is connected to whom is of no interest where all goes well.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         with _failing_together():
             self.fabric.launch()
         self.shard = Shard(self.fabric.global_rank, self.fabric.world_size)

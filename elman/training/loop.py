@@ -377,19 +377,20 @@ def start(
         "task": kind.name, "data": task.data, "settings": settings.to_json(),
         "fingerprints": task.fingerprints(),
     }  # fmt: skip
-    if not processes.first:
-        processes.wait()
-        return Trainer(task, Run(path, config), settings, processes)
-    run = Run.begin(path, config)
+    run = Run.begin(path, config) if processes.first else Run(path, config)
     try:
-        run.save_assets(task.assets())
-        processes.wait()
+        if processes.first:
+            run.save_assets(task.assets())
+        run.path = Path(processes.agree(str(run.path)))
         trainer = Trainer(task, run, settings, processes, report=report)
         trainer.rehearse()
-        run.settle()
+        if processes.first:
+            run.settle()
+        run.path = Path(processes.agree(str(run.path)))
         return trainer
     except BaseException:
-        run.remove()
+        if processes.first:
+            run.remove()
         raise
 
 
