@@ -6,15 +6,13 @@ Each function stands in a cell of its own and is used on the state. A process im
 elman, and then runs the cell forward and backward; that is measured, once to fill the cache and
 then again. Printed: processor time, which other work on the machine hardly changes, the time on the
 clock, how many modules were imported meanwhile, and the clock's time of the comparison with the
-reference engine, in the first run and in the second. Before, what importing elman takes beside
-importing torch.
+reference engine, in the first run and in the second.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 
@@ -90,8 +88,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--functions", default=",".join(FUNCTIONS))
     names = parser.parse_args().functions.split(",")
-    torch, elman = (imported(name) for name in ("torch", "elman"))
-    print(f"import torch {torch:.2f} s, import elman {elman:.2f} s: {elman / torch:.2f}\n")
     print("| function | processor s | clock s | modules | engine | compared s | again |")
     print("|---|---|---|---|---|---|---|")
     for name in names:
@@ -102,12 +98,6 @@ def main() -> None:
             f"{again:.3f} |",
             flush=True,
         )
-
-
-def imported(name: str) -> float:
-    """Processor seconds of importing a module in a new process, the median of five."""
-    program = f"import time; t = time.process_time(); import {name}; print(time.process_time() - t)"
-    return statistics.median(float(output(program)) for _ in range(5))
 
 
 def first_step(name: str, *, fresh: bool = False) -> tuple[float, float, int, str, float]:

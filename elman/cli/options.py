@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import re
 import shutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -105,7 +104,7 @@ def _parameter(declared: Field[Any], kind: Any, panel: str) -> inspect.Parameter
         described += f" One of {', '.join(choices)}."
     option = typer.Option(
         flags,
-        help=f"{described} \\[{_shown(declared)}]",
+        help=f"{described}  [{_shown(declared)}]",
         show_default=False,
         rich_help_panel=panel,
         metavar=None if plain is bool else "A,B,…" if listed and not repeated else _NAMES[inner],
@@ -139,42 +138,6 @@ def size(help: str, most: int = 2**31 - 1) -> Any:
 def flag(setting: str) -> str:
     """The option that a setting is given with."""
     return f"--{_SINGULAR.get(setting, setting).replace('_', '-')}"
-
-
-def typed_command(whole: Any, words: Sequence[str]) -> tuple[str, Any]:
-    """The command among those below ``whole`` that was typed: as it is called, and itself."""
-    path, command = [str(whole.name)], whole
-    for word in words:
-        below = getattr(command, "commands", {})
-        if word in below:
-            path, command = [*path, word], below[word]
-    return " ".join(path), command
-
-
-def flags_of(command: Any) -> dict[str, str]:
-    """The options of a command, by the names of the settings that they give."""
-    return {
-        parameter.name.rstrip("_"): max(parameter.opts, key=len)
-        for parameter in command.params
-        if parameter.opts and parameter.opts[0].startswith("-")
-    }
-
-
-def spelled(text: str, flags: Mapping[str, str], bare: Mapping[str, str] | None = None) -> str:
-    """A message of the library, which names settings, with them spelled as they are typed.
-
-    Args:
-        text: the message; a setting stands between backticks, at the start ("hidden must be …"),
-            or is unmistakable, as ``top_k`` is.
-        flags: the options by setting, for those between backticks.
-        bare: the same, for the others.
-    """
-    text = re.sub(r"`(\w+)`", lambda named: flags.get(named[1], named[0]), text)
-    for name, option in (bare or {}).items():
-        text = re.sub(rf"^{name}(?= (?:must|is|has|needs)\b)", option, text)
-        if "_" in name:
-            text = re.sub(rf"(?<![\w./-]){name}(?!\w|[./=(-]\w)", option, text)
-    return text
 
 
 def numbers(name: str, text: str, kind: Callable[[str], _Number] = int) -> list[_Number]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Live
-
-from elman.cli.tables import figure
+from elman.cli.figures import clock, figure
 from elman.training.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Live
 
 _BETWEEN_LINES = 10.0  # seconds, where there is no terminal to redraw on
 
@@ -32,10 +32,15 @@ class Progress(Report):
     @cached_property
     def console(self) -> Console:
         """Where it is shown; made by the process that shows it."""
+        from rich.console import Console
+
         return Console(stderr=True, highlight=False)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Live
+
             self._live = Live(
                 BarColumn(24),
                 TextColumn("{task.description}"),
@@ -66,11 +71,3 @@ class Progress(Report):
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, markup=False, soft_wrap=True)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as people write them: 1:05, 2:03:09."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    minutes, secs = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
 from elman.data.checksums import Entry
 from elman.errors import ElmanError
 from elman.folders import user_cache
@@ -100,6 +97,15 @@ class _Bar:
     """One progress bar on standard error for all files, in the shape that pooch drives."""
 
     def __init__(self, name: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
         self._task = self._progress.add_task(name, total=total)

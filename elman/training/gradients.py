@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from elman.errors import InputError
@@ -13,6 +12,9 @@ from elman.layers import Recurrent
 from elman.learning import RULES, TruncatedBPTT, detach
 from elman.training.measures import Loss
 from elman.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Gradients = Callable[[Any, Any, bool], Loss]
 """From a batch, what to go on from, and whether to add the gradient of the batch's summed loss

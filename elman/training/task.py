@@ -19,7 +19,6 @@ from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.learning import detach
 from elman.training.gradients import Recurrence
-from elman.training.loop import train
 from elman.training.measures import Loss, Measure, Sums, add, sums_of
 from elman.training.memory import if_it_fits
 from elman.training.report import Report
@@ -240,6 +239,8 @@ class Task(ABC):
             InputError: a setting is unknown or cannot be used.
             ElmanError: the data cannot be used, or the folder is there already.
         """
+        from elman.training.loop import train
+
         place = None if run is None else Path(run)
         return train(cls, data, cls.Settings.of(settings), place, report).task  # type: ignore[return-value]
 

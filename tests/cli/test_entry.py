@@ -13,6 +13,7 @@ import pytest
 from elman.cli import entry
 from elman.cli import program as the_program
 
+IMPORTS = "from elman.cli.entry import importing\nwith importing():\n    import slow\n"
 SAYS = "import sys\ndef run(_):\n    print('σ 床 café')\n    return 3\n"
 
 
@@ -24,13 +25,10 @@ def program(tmp_path):
     source = Path(entry.__file__).parent.parent
     for name in ("cli/entry.py", "__main__.py", "allocation.py"):
         shutil.copy(source / name, package / name)
-    (package / "__init__.py").write_text(
-        "from elman.cli.entry import importing\nwith importing():\n    import slow\n",
-        encoding="utf-8",
-    )
+    (package / "__init__.py").touch()
 
     def make(line: str, slow: str = "") -> str:
-        (package / "cli" / "program.py").write_text(line, encoding="utf-8")
+        (package / "cli" / "program.py").write_text(IMPORTS + line, encoding="utf-8")
         (tmp_path / "slow.py").write_text(slow, encoding="utf-8")
         return f"cd '{tmp_path}' && exec '{sys.executable}' -m elman"
 

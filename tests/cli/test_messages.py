@@ -9,8 +9,8 @@ import pytest
 
 import elman as library
 from elman import cli
-from elman.cli.options import spelled
-from elman.cli.tables import figure
+from elman.cli.figures import figure
+from elman.cli.messages import spelled
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 12
 SMALL = ["--hidden", "4", "--batch", "4", "--steps", "10", "--epochs", "1", "--sample-length", "3"]

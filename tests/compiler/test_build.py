@@ -53,13 +53,13 @@ def test_builds_once(folder, monkeypatch):
 
 
 def test_building_is_told_once_to_those_who_listen(folder, capsys):
-    from elman.cli.program import _told, _Typed
+    from elman.cli.messages import Typed, listening
 
     cache._announce.cache_clear()
     build.build(SOURCE % 1, torch.float32)
     assert capsys.readouterr() == ("", "")
     cache._announce.cache_clear()
-    with _told(_Typed([], "", {})):
+    with listening(Typed([], "", {})):
         build.build(SOURCE % 1, torch.float32)  # from the cache
         assert capsys.readouterr() == ("", "")
         build.build(SOURCE % 2, torch.float32)

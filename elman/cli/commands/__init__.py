@@ -1,1 +1,27 @@
-"""The commands of ``elman``, by what they are about."""
+"""The commands of ``elman``, by panel: all that is known of them before any is imported."""
+
+from __future__ import annotations
+
+from elman.cli.app import Row
+
+PANELS = {
+    "Models": {
+        "train": Row("jobs", "Train a model; a sub-command for each job."),
+        "evaluate": Row("jobs", "Measure a trained model on DATA, or on what was held out."),
+        "generate": Row("verbs", "Let a language model write."),
+        "compare": Row("jobs", "Train several cells and sizes on the same data and compare."),
+    },
+    "What recurrences do": {
+        "cells": Row("about", "List the cells, or describe one by its equations."),
+        "gradients": Row("gradients", "Where the gradient goes: vanishing and exploding."),
+        "inspect": Row("gradients", "Gates and states of a model while it reads a text."),
+        "compare-learning": Row("learning", "Learn the same stream by several learning rules."),
+        "powers": Row("powers", "What they can do: counting, long time lags, chaos."),
+    },
+    "This machine": {
+        "data": Row("about", "List the corpora, or fetch one and say where its files are."),
+        "bench": Row("bench", "Compare speed and memory, pair by pair."),
+        "doctor": Row("about", "Say what this machine has: versions, devices, compiler, data."),
+    },
+}
+"""A row a command, in the order of ``elman --help``: its module here, and what it does."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from elman.cli.app import App
 from elman.cli.options import size
 from elman.cli.output import print_json
 from elman.cli.tables import print_rows, show, table
@@ -18,7 +19,7 @@ from elman.cli.tables import print_rows, show, table
 Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add these commands to ``app``."""
     app.command(epilog="Example: elman cells lstm --input 128 --hidden 64")(cells)
     app.command(epilog="Example: elman data tiny-shakespeare")(data)

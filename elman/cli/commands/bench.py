@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elman.cli.app import App
+from elman.cli.figures import clock
 from elman.cli.options import numbers
 from elman.cli.output import print_json
-from elman.cli.progress import clock
 from elman.errors import InputError
 from elman.lens.drawing import check_folder
 from elman.training.storage import to_json
@@ -34,7 +35,7 @@ elman bench --all --threads 1,2 --out speed.json --plot speed.png
 elman bench --profile --cells gru --shapes 128:128:1:16:100"""
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add this command to ``app``."""
     app.command(epilog=_EXAMPLES)(bench)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from elman.cli.app import App
 from elman.cli.commands.jobs import Device, Folder, OwnCell
 from elman.cli.options import numbers, size
 from elman.cli.output import print_json
@@ -23,9 +24,9 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Fixes every draw.
 Threshold = Annotated[float, typer.Option(help="Vanished: below this share of the norm at lag 0.")]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add these commands to ``app``."""
-    group = typer.Typer(
+    group = App(
         invoke_without_command=True,
         help="Where the gradient goes: vanishing and exploding, cell by cell.",
         epilog="Example: elman gradients --cell rnn,gru,lstm --forget-bias 0,1,2 --plot flow.png",

@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from elman.cells import registry
+from elman.cli.app import App
+from elman.cli.figures import figure
 from elman.cli.options import flag, gather, numbers, program, with_settings
 from elman.cli.output import print_json
 from elman.cli.progress import Progress
-from elman.cli.tables import figure, print_rows
+from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, load_weights, open_run, restore
@@ -51,10 +53,10 @@ OwnCell = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add these commands to ``app``, with a sub-command for each task."""
-    training = typer.Typer(no_args_is_help=True, help="Train a model; a sub-command for each job.")
-    comparing = typer.Typer(
+    training = App(no_args_is_help=True, help="Train a model; a sub-command for each job.")
+    comparing = App(
         no_args_is_help=True, help="Train several cells and sizes on the same data and compare."
     )
     for task in TASKS.values():

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.cli.options import flag, spelled, with_settings
+from elman.cli.app import App
+from elman.cli.messages import spelled
+from elman.cli.options import flag, with_settings
 from elman.cli.output import print_json
 from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
@@ -23,7 +25,7 @@ _EXAMPLE = (
 )
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add this command to ``app``."""
     app.command("compare-learning", epilog=_EXAMPLE)(compare_learning)
 

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from elman.cli.app import App
+from elman.cli.figures import figure
 from elman.cli.options import with_settings
 from elman.cli.output import print_json
-from elman.cli.tables import figure, print_rows
+from elman.cli.tables import print_rows
 from elman.errors import ElmanError
 from elman.powers import POWERS, Power
 
@@ -23,9 +25,9 @@ _EXAMPLES = {
 }
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add this command to ``app``: a subcommand for each test."""
-    group = typer.Typer(
+    group = App(
         invoke_without_command=True,
         help="What recurrences can do: counting, long time lags, chaos, any computation.",
         epilog=f"Example: {_EXAMPLES['adding']}",

@@ -12,17 +12,18 @@ from typing import Annotated, Any
 
 import typer
 
+from elman.cli.app import App
 from elman.cli.commands.jobs import Device, Folder, Json, OwnCell
+from elman.cli.figures import figure
 from elman.cli.options import with_settings
 from elman.cli.output import print_json
-from elman.cli.tables import figure
 from elman.errors import InputError
 from elman.tasks import TASKS, open_run
 from elman.training.settings import Settings
 from elman.training.task import Task, Verb
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: App) -> None:
     """Add a command for each verb to ``app``."""
     for name, verbs in by_name(TASKS.values()).items():
         app.command(name, epilog=f"Example: elman {name} {verbs[0].example}")(_command(verbs))

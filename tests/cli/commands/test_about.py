@@ -80,33 +80,6 @@ def test_doctor(elman):
     assert found["torch"] in out
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["train"], ["train", "language-model"], ["evaluate"], ["generate"], ["compare"],
-     ["compare", "language-model"], ["cells"], ["data"], ["doctor"], ["bench"]],
-)  # fmt: skip
-def test_every_command_has_help(elman, command):
-    code, out, _ = elman(*command, "--help")
-    assert code == 0
-    assert "Usage: elman" in out
-    if command and command not in (["train"], ["compare"]):
-        assert "Example: elman" in out
-
-
-def test_every_command_has_its_place(elman):
-    from typer.main import get_command
-
-    from elman.cli import program
-
-    out = elman("--help")[1]
-    listed = [
-        line.split()[1] for line in out.splitlines() if line.startswith("│ ") and line[2] != " "
-    ]
-    commands = [name for name in listed if name[0] != "-"]
-    assert commands == list(program.command().commands)
-    assert sorted(commands) == sorted(get_command(program.app).commands)
-
-
 def test_ctrl_c_is_one_sentence_for_every_command(elman, monkeypatch):
     from elman.cli.commands import about
 
