@@ -11,7 +11,7 @@ import typer
 
 from elman import __version__
 from elman.cli.app import App, Commands, Row
-from elman.cli.commands import PANELS
+from elman.cli.commands import panels
 from elman.cli.entry import importing
 from elman.cli.errors import exit_code
 from elman.cli.messages import Typed, listening
@@ -51,7 +51,7 @@ def command() -> Any:
     )
     app.callback()(_whole)
     whole: Any = typer.main.get_command(app)
-    whole.commands = Commands(PANELS, _load)
+    whole.commands = Commands(panels(), _load)
     return whole
 
 

@@ -1,20 +1,84 @@
-"""The field's jobs: one file each, and a line here."""
+"""The field's jobs: one file each, and a line here. None is imported before it is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from elman.tasks import saved
-from elman.tasks.language_model import LanguageModeling
-from elman.tasks.saved import load_weights
-from elman.training.run import Run
-from elman.training.task import Task
+if TYPE_CHECKING:
+    from elman.training.run import Run
+    from elman.training.task import Task
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (LanguageModeling,)}
+
+class Entry(NamedTuple):
+    """What is known of a job before it is imported.
+
+    Attributes:
+        module, name: where its class is.
+        summary: what it is, in one line.
+        verbs: what its trained model does, by the name of the command, in one line each.
+    """
+
+    module: str
+    name: str
+    summary: str
+    verbs: Mapping[str, str] = {}
+
+
+class Jobs(MutableMapping[str, "type[Task]"]):
+    """The jobs by name; a class of one's own may be put among them."""
+
+    def __init__(self, entries: Mapping[str, Entry]):
+        self._entries = dict(entries)
+        self._classes: dict[str, type[Task]] = {}
+
+    def __getitem__(self, name: str) -> type[Task]:
+        if name not in self._classes:
+            entry = self._entries[name]
+            self._classes[name] = getattr(import_module(entry.module), entry.name)
+        return self._classes[name]
+
+    def __setitem__(self, name: str, kind: type[Task]) -> None:
+        verbs = {verb.name: verb.help for verb in kind.verbs}
+        self._entries[name] = Entry(kind.__module__, kind.__name__, kind.summary(), verbs)
+        self._classes[name] = kind
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+        self._classes.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries  # which imports none
+
+    def entries(self) -> dict[str, Entry]:
+        """What is known of all of them."""
+        return dict(self._entries)
+
+
+TASKS = Jobs(
+    {
+        "language-model": Entry(
+            "elman.tasks.language_model",
+            "LanguageModeling",
+            "Train a language model on one or more texts.",
+            {"generate": "Let a language model write; the text appears as it is written."},
+        ),
+    }
+)
 
 
 def restore(run: Run, cell: str | None = None) -> Task:
     """The job of a run without its weights; see :func:`elman.tasks.saved.restore`."""
+    from elman.tasks import saved
+
     return saved.restore(TASKS, run, cell)
 
 
@@ -29,7 +93,9 @@ def open_run(path: Path | str, device: str = "auto", cell: str | None = None) ->
     Raises:
         ElmanError: the folder is not a run, is damaged, or needs ``cell``.
     """
+    from elman.tasks import saved
+
     return saved.open_job(TASKS, Path(path), device, cell)
 
 
-__all__ = ["TASKS", "load_weights", "open_run", "restore"]
+__all__ = ["TASKS", "Entry", "Jobs", "open_run", "restore"]

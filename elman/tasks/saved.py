@@ -72,21 +72,12 @@ def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) 
     return task
 
 
-def load_weights(job: Task, run: Run) -> None:
-    """Give the job's model the weights that the run has kept.
-
-    Raises:
-        ElmanError: they are missing, damaged or another model's.
-    """
-    run.give_weights(job.model)
-
-
 def open_job(
     tasks: Mapping[str, type[Task]], path: Path, device: str = "auto", cell: str | None = None
 ) -> Task:
     """The job of the run in a folder, with its weights, on a device."""
     run = Run.open(path)
     job = restore(tasks, run, cell)
-    load_weights(job, run)
+    run.give_weights(job.model)
     job.model.to(pick(device)).eval()
     return job

@@ -12,8 +12,9 @@ import elman
 from elman import cli
 from elman.cli import commands, program
 from elman.cli.app import App
+from elman.tasks import TASKS
 
-ROWS = {name: row for rows in commands.PANELS.values() for name, row in rows.items()}
+ROWS = {name: row for rows in commands.panels().values() for name, row in rows.items()}
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,10 @@ def test_what_elman_offers_is_there_and_is_imported_at_its_first_use():
     assert done.stderr.splitlines()[-1] == (
         "AttributeError: module 'elman' has no attribute 'no_such_thing'"
     )
+
+
+def test_what_is_known_of_a_job_before_it_is_imported_is_so():
+    for name, entry in TASKS.entries().items():
+        task = TASKS[name]
+        assert (task.name, task.summary()) == (name, entry.summary)
+        assert {verb.name: verb.help for verb in task.verbs} == entry.verbs

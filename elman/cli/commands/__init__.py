@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from elman.cli.app import Row
+from elman.tasks import TASKS
 
-PANELS = {
-    "Models": {
-        "train": Row("jobs", "Train a model; a sub-command for each job."),
-        "evaluate": Row("jobs", "Measure a trained model on DATA, or on what was held out."),
-        "generate": Row("verbs", "Let a language model write."),
-        "compare": Row("jobs", "Train several cells and sizes on the same data and compare."),
-    },
+
+def panels() -> dict[str, dict[str, Row]]:
+    """A row a command, in the order of ``elman --help``: its module here, and what it does."""
+    jobs = TASKS.entries().values()
+    verbs = {name: Row("verbs", help) for job in jobs for name, help in job.verbs.items()}
+    return {"Models": {**_TRAINING, **verbs, **_COMPARING}, **_OTHERS}
+
+
+_TRAINING = {
+    "train": Row("jobs", "Train a model; a sub-command for each job."),
+    "evaluate": Row("jobs", "Measure a trained model on DATA, or on what was held out."),
+}
+_COMPARING = {
+    "compare": Row("jobs", "Train several cells and sizes on the same data and compare."),
+}
+_OTHERS = {
     "What recurrences do": {
         "cells": Row("about", "List the cells, or describe one by its equations."),
         "gradients": Row("gradients", "Where the gradient goes: vanishing and exploding."),
@@ -24,4 +34,3 @@ PANELS = {
         "doctor": Row("about", "Say what this machine has: versions, devices, compiler, data."),
     },
 }
-"""A row a command, in the order of ``elman --help``: its module here, and what it does."""

@@ -19,7 +19,7 @@ from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
-from elman.tasks import TASKS, load_weights, open_run, restore
+from elman.tasks import TASKS, open_run, restore
 from elman.tasks.network import has_forget_gate
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
@@ -134,7 +134,7 @@ def _train(task: type[Task]) -> Any:
                 f"interrupted after {at.update:,} updates, all of it kept: "
                 f"go on with {_to_resume(task, folder)}"
             )
-        load_weights(job, folder)
+        folder.give_weights(job.model)
         figures = job.evaluate()
         figures[f"{job.unit}_per_second"] = round(at.units / max(1e-9, at.seconds))
         figures |= {"seconds": round(at.seconds, 2), "parameters": job.parameters()}
