@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +72,80 @@ def test_they_give_the_losses_of_one_with_twice_the_batch(folder, two, script, n
         torch.testing.assert_close(kept[0][weight], kept[1][weight], rtol=1e-9, atol=1e-9)
 
 
+def test_ctrl_c_in_one_of_them_and_resuming_are_bit_for_bit(two):
+    assert two[0]["resumed"] is two[1]["resumed"] is True
+
+
 def test_one_folder_written_by_one(folder, two):
     lines = Run.open(folder / "a text 2").metrics()
     assert [line["epoch"] for line in lines] == [1, 2]
     assert not list(folder.glob(".*"))
+
+
+@pytest.fixture
+def begin(folder):
+    """Begin ``elman train language-model …`` in a group of processes that ends with the test."""
+    begun = []
+
+    def begin(*words):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "elman", "train", "language-model", *words],
+            cwd=folder, env=_environment(), text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+LONG = ["book.txt", "--cell", "rnn", "--hidden", "4", "--batch", "2", "--steps", "5"]
+LONG += ["--epochs", "100000", "--device", "cpu", "--devices", "2", "--save-every", "0.2"]
+
+
+def _until_it_trains(process, path):
+    """Wait for the third epoch; the numbers of both processes, the first one's first."""
+    metrics = path / "metrics.jsonl"
+    ends = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 2):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [process.pid, *map(int, children)]
+
+
+def test_ctrl_c_ends_both_and_they_go_on_together(folder, begin):
+    process = begin(*LONG, "--run", "stopped")
+    _until_it_trains(process, folder / "stopped")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "interrupted after" in err
+    assert "Traceback" not in err
+    update = Run.open(folder / "stopped").load_checkpoint()["position"]["update"]
+    more = begin("--resume", "stopped", "--seconds", "0.1", "--json")
+    _, err = more.communicate(timeout=120)
+    assert more.returncode in (0, 2), err  # 2: it had trained for longer already
+    fewer = begin("--resume", "stopped", "--devices", "1")
+    _, err = fewer.communicate(timeout=60)
+    assert fewer.returncode == 1
+    assert "it was trained by 2 processes" in err
+    assert update > 0
+
+
+def test_where_one_is_killed_the_other_says_so_and_ends(folder, begin):
+    process = begin(*LONG, "--run", "killed")
+    _, second = _until_it_trains(process, folder / "killed")
+    os.kill(second, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in err
+    run = Run.open(folder / "killed")
+    checkpoint = run.load_checkpoint()
+    assert checkpoint["position"]["update"] > 0
+    assert run.load_share(1, checkpoint["position"]["update"])["sums"] is not None

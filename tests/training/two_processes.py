@@ -6,12 +6,15 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import elman
+from elman.tasks import restore
 from elman.tasks.language_model import LanguageModeling
-from elman.training.loop import start
+from elman.training.loop import Trainer, start
+from elman.training.run import Run
 
 SPEC = importlib.util.spec_from_file_location("own_job", Path(__file__).with_name("own_job.py"))
 assert SPEC is not None and SPEC.loader is not None
@@ -53,9 +56,36 @@ def losses(name: str, folder: Path, batch: int, processes: int) -> list[float]:
     return found
 
 
+def stopped_and_resumed(folder: Path) -> bool:
+    """Whether a training that one process was asked to end gives the bits of an unbroken one."""
+    settings = LanguageModeling.Settings.of(TEXT, {"batch": 3, "devices": 2, "dropout": 0.3})
+
+    def begin(name: str) -> Trainer:
+        return start(LanguageModeling, [str(folder / "book.txt")], settings, folder / name)
+
+    begin("unbroken").train()
+    trainer = begin("broken")
+    second = trainer.processes.shard.rank == 1
+    update = trainer._update
+
+    def asked(some, interrupt):
+        interrupt.asked = second and trainer.position.update == 4
+        return update(some, interrupt)
+
+    trainer._update = asked
+    trainer.train()
+    assert trainer.interrupted and trainer.position.update == 5
+    torch.manual_seed(99)
+    again = Run.open(folder / "broken")
+    Trainer(restore(again), again, settings, resume=True).train()
+    whole, parts = (Run.open(folder / name).load_model() for name in ("unbroken", "broken"))
+    return all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     where = Path(sys.argv[1])
     with elman.engine("reference"):
-        found = {name: losses(name, where, 3, 2) for name in TRAININGS}
+        found: dict[str, Any] = {name: losses(name, where, 3, 2) for name in TRAININGS}
+        found["resumed"] = stopped_and_resumed(where)
     print(json.dumps(found), file=(where / f"losses-{torch.distributed.get_rank()}").open("w"))
