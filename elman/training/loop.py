@@ -169,6 +169,7 @@ class Trainer:
                 draw_curves(lines, self.task.headline, path, title)
             if self.watch is not None:
                 self.watch.draw()
+            self.processes.wait()  # or the others would look for files that are not there yet
         finally:
             self.run.unlock()
 
