@@ -151,7 +151,9 @@ class Forward(Rule):
         key = (x.shape, x.dtype, x.device)
         if key not in self._graphs:
             advance = self.influence.advance  # make_fx counts a method's self as an argument
-            self._graphs[key] = make_fx(lambda w, x, s, j: advance(w, x, s, j))(*arguments)
+            # Tracing draws, too: the numbers to come are the same whenever it happens.
+            with torch.random.fork_rng([] if x.device.type == "cpu" else [x.device]):
+                self._graphs[key] = make_fx(lambda w, x, s, j: advance(w, x, s, j))(*arguments)
         return self._graphs[key](*arguments)
 
     def _add(self, gradient: Any) -> None:
