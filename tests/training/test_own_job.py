@@ -115,3 +115,8 @@ def test_it_is_a_class_of_python_too(job):
     again = open_run("run")
     assert task.evaluate()["accuracy"] == again.evaluate()["accuracy"]
     assert restore(Run.open(Path("run"))).parameters() == task.parameters()
+
+
+def test_the_page_that_explains_it_shows_it_as_it_is():
+    page = (FILE.parents[2] / "docs" / "add-a-job.md").read_text(encoding="utf-8")
+    assert f"```python\n{FILE.read_text()}```" in page
