@@ -17,7 +17,7 @@ from elman.bench.rows import Shape
 from elman.errors import ElmanError
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training.interrupt import Interrupt
-from elman.training.loop import start
+from elman.training.start import start
 
 PROMPT = "time traveller"
 WRITTEN = 100

@@ -13,9 +13,10 @@ from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
 from elman.training import storage
-from elman.training.loop import Trainer, start
+from elman.training.loop import Trainer
 from elman.training.measures import Measure
 from elman.training.report import Report
+from elman.training.start import start
 
 if TYPE_CHECKING:
     from elman.training.task import Task

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +32,7 @@ from elman.training.interrupt import Interrupt
 from elman.training.measures import Sums, add, sums_of
 from elman.training.rehearsal import rehearse
 from elman.training.report import Report
-from elman.training.run import Run, free_folder, refuse_existing
+from elman.training.run import Run
 from elman.training.settings import TrainingSettings
 from elman.training.tensorboard import Board
 from elman.training.watch import Watch
@@ -345,76 +344,6 @@ class Trainer:
         shown = self.task.headline.of(self.task.described(at.sums))
         rate = at.units / max(1e-9, at.seconds)
         self.report.update(at.epoch + 1, done, shown, rate, left)
-
-
-def start(
-    kind: type[Task],
-    data: list[str],
-    settings: Any,
-    path: Path | None = None,
-    report: Report | None = None,
-) -> Trainer:
-    """A new run in the folder ``path``, ready to train; the folder is there whole or not at all.
-
-    Args:
-        kind: of job.
-        data: as :meth:`Task.prepare` takes it.
-        settings: of the job.
-        path: the folder; by default the next free one in ``runs``.
-        report: what hears of the progress.
-
-    Raises:
-        ElmanError: the folder is there already, the data cannot be used, or the disk is full.
-        InputError: a setting cannot be used, or the first step of a cell fails.
-    """
-    processes = Processes(settings)
-    if processes.first:
-        path = path or free_folder(kind.folder(data))
-        refuse_existing(path)
-    path = Path(processes.agree(str(path)))
-    task = kind.create(data, settings)
-    settings = task.settings  # a job may fit them to its data
-    config = {
-        "task": kind.name, "data": task.data, "settings": settings.to_json(),
-        "fingerprints": task.fingerprints(),
-    }  # fmt: skip
-    run = Run.begin(path, config) if processes.first else Run(path, config)
-    try:
-        if processes.first:
-            run.save_assets(task.assets())
-        run.path = Path(processes.agree(str(run.path)))
-        trainer = Trainer(task, run, settings, processes, report=report)
-        trainer.rehearse()
-        if processes.first:
-            run.settle()
-        run.path = Path(processes.agree(str(run.path)))
-        return trainer
-    except BaseException:
-        if processes.first:
-            run.remove()
-        raise
-
-
-def train(
-    kind: type[Task],
-    data: list[str],
-    settings: Any,
-    path: Path | None = None,
-    report: Report | None = None,
-) -> Trainer:
-    """Train a job as :func:`start` begins it, and give its model the best weights.
-
-    Raises:
-        ElmanError, InputError: see :func:`start`.
-        KeyboardInterrupt: it was interrupted; the run can be resumed.
-    """
-    trainer = start(kind, data, settings, path, report)
-    trainer.train()
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    trainer.run.give_weights(trainer.task.model)
-    trainer.task.model.eval()
-    return trainer
 
 
 def _grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -239,7 +239,7 @@ class Task(ABC):
             InputError: a setting is unknown or cannot be used.
             ElmanError: the data cannot be used, or the folder is there already.
         """
-        from elman.training.loop import train
+        from elman.training.start import train
 
         place = None if run is None else Path(run)
         return train(cls, data, cls.Settings.of(settings), place, report).task  # type: ignore[return-value]

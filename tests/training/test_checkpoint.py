@@ -15,9 +15,10 @@ from elman.learning import OPTIMIZERS
 from elman.tasks import open_run
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training import storage
-from elman.training.loop import Trainer, start
+from elman.training.loop import Trainer
 from elman.training.report import Report
 from elman.training.run import Run
+from elman.training.start import start
 from elman.training.watch import read_log
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30

@@ -10,8 +10,9 @@ from elman.errors import InputError
 from elman.learning import RULES
 from elman.tasks import restore
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
-from elman.training.loop import Trainer, start
+from elman.training.loop import Trainer
 from elman.training.run import Run
+from elman.training.start import start
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 8
 SMALL = {"cell": "rnn", "hidden": 5, "batch": 3, "steps": 6, "epochs": 2, "optimizer": "adam"}

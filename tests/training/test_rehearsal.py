@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 import elman
-from elman.training.loop import Trainer, start
+from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings
+from elman.training.start import start
 from elman.training.task import Task
 
 

@@ -13,8 +13,9 @@ import torch
 import elman
 from elman.tasks import restore
 from elman.tasks.language_model import LanguageModeling
-from elman.training.loop import Trainer, start
+from elman.training.loop import Trainer
 from elman.training.run import Run
+from elman.training.start import start
 
 SPEC = importlib.util.spec_from_file_location("own_job", Path(__file__).with_name("own_job.py"))
 assert SPEC is not None and SPEC.loader is not None

@@ -99,7 +99,8 @@ def _train(task: type[Task]) -> Any:
         json_: Json = False,
     ) -> None:
         from elman.training.distribution import Processes
-        from elman.training.loop import Trainer, start
+        from elman.training.loop import Trainer
+        from elman.training.start import start
 
         if resume is not None:
             _only_training(given, data, recipe, run)
