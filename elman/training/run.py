@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shlex
 import shutil
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from elman.errors import ElmanError, brief, one_line
 from elman.training import schema, storage
+from elman.training.lock import Lock
 from elman.training.weights import give_weights
 
 FORMAT = 2
@@ -47,7 +46,7 @@ class Run:
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path, self.config = path, config
         self._made: list[Path] = []  # the folders that were made for it, the innermost first
-        self._locked: tuple[int, Callable[[], Any]] | None = None  # the folder, and to close it
+        self._lock: Lock | None = None
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Run:
@@ -163,31 +162,24 @@ class Run:
     def lock(self) -> None:
         """Let nobody else train this run, until :meth:`unlock`.
 
-        It is the system's lock on the folder, so that one whose process has died holds nobody up.
-
         Raises:
             ElmanError: it is being trained already.
         """
-        if self._locked is not None:
+        if self._lock is not None:
             return
-        folder = os.open(self.path, os.O_RDONLY)
-        if not _lock(folder) or not _is(folder, self.path):
-            os.close(folder)
+        lock = Lock(self.path)
+        if not lock.taken:
             what = "trained" if self.place == self.path else "made"
             raise ElmanError(
                 f"{self.place} is being {what} already: wait for that to end, or train anew."
             )
-        self._locked = folder, weakref.finalize(self, os.close, folder)
+        self._lock = lock
 
     def unlock(self) -> None:
         """Let others train this run again."""
-        if self._locked is not None:
-            folder, close = self._locked
-            # Not by closing alone: a forked process may have the folder open, too.
-            with contextlib.suppress(OSError):
-                fcntl.flock(folder, fcntl.LOCK_UN)
-            close()
-        self._locked = None
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     # -- what the job needs -------------------------------------------------------------------
 
@@ -397,29 +389,8 @@ def _aside(path: Path) -> Path:
 
 def _being_made(path: Path) -> bool:
     try:
-        folder = os.open(_aside(path), os.O_RDONLY)
+        lock = Lock(_aside(path))
     except OSError:
         return False
-    try:
-        return not _lock(folder)
-    finally:
-        os.close(folder)  # and with it the lock
-
-
-def _lock(folder: int) -> bool:
-    """Take the system's lock on an open folder; false where another process has it."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
-
-
-def _is(folder: int, path: Path) -> bool:
-    """Whether an open folder is still the one at ``path``: nobody has moved it meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(folder), os.stat(path))
-    except FileNotFoundError:
-        return False
+    lock.release()
+    return not lock.taken
