@@ -76,10 +76,10 @@ TASKS = Jobs(
 
 
 def restore(run: Run, cell: str | None = None) -> Task:
-    """The job of a run without its weights; see :func:`elman.tasks.saved.restore`."""
-    from elman.tasks import saved
+    """The job of a run without its weights; see :func:`elman.training.opening.restore`."""
+    from elman.training import opening
 
-    return saved.restore(TASKS, run, cell)
+    return opening.restore(TASKS, run, cell)
 
 
 def open_run(path: Path | str, device: str = "auto", cell: str | None = None) -> Task:
@@ -93,9 +93,9 @@ def open_run(path: Path | str, device: str = "auto", cell: str | None = None) ->
     Raises:
         ElmanError: the folder is not a run, is damaged, or needs ``cell``.
     """
-    from elman.tasks import saved
+    from elman.training import opening
 
-    return saved.open_job(TASKS, Path(path), device, cell)
+    return opening.open_job(TASKS, Path(path), device, cell)
 
 
 __all__ = ["TASKS", "Entry", "Jobs", "open_run", "restore"]

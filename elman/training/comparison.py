@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
-from elman.training import storage
+from elman.training import schema, storage
 from elman.training.loop import Trainer
 from elman.training.measures import Measure
 from elman.training.report import Report
-from elman.training.start import start
+from elman.training.run import Run
+from elman.training.start import resume, start
 
 if TYPE_CHECKING:
     from elman.training.task import Task
@@ -50,28 +53,82 @@ def compare_models(
     """
     if folder.exists():
         raise ElmanError(
-            f"{folder} is there already: delete it, or name another folder with `run`."
+            f"{folder} is there already: delete it, go on with it with `resume`, or name another "
+            "folder with `run`."
         )
     chosen = [replace(settings, **variant) for variant in variants]
-    labels = [" ".join(str(v) for v in variant.values() if v is not None) for variant in variants]
+    labels = list(map(_label, variants))
     if len(set(labels)) < len(labels):
         raise InputError(f"each model can be compared once, received {', '.join(labels)}.")
     # All take their first step before any is trained, so that one that cannot costs no time.
-    trainers: list[Trainer] = []
-    randomness = []
+    trainers: list[tuple[Trainer, Tensor]] = []
     try:
         for label, its in zip(labels, chosen, strict=True):
-            path = folder / label.replace(" ", "-").replace("/", "_")
-            trainers.append(start(task, data, its, path, report))
-            randomness.append(torch.get_rng_state())
+            trainer = start(task, data, its, folder / _place(label), report)
+            trainers.append((trainer, torch.get_rng_state()))
     except BaseException:
-        for trainer in trainers:
+        for trainer, _ in trainers:
             trainer.run.remove()
         raise
+    _keep(folder, variants, [])
+    return _train(task, folder, variants, trainers)
+
+
+def resume_comparison(
+    task: type[Task], folder: Path, report: Report | None = None
+) -> dict[str, Any]:
+    """Go on with a comparison that was interrupted; models that are done are measured again.
+
+    Args:
+        task: the job.
+        folder: that :func:`compare_models` made.
+        report: what hears of the progress.
+
+    Raises:
+        ElmanError: it is damaged, a comparison of something else, or one of its runs is.
+    """
+    variants = storage.read_json(folder / _KEPT, _RULE)["variants"]
+    trainers = []
+    for variant in variants:
+        run = Run.open(folder / _place(_label(variant)))
+        trainers.append((resume(task, run, report), torch.get_rng_state()))
+    return _train(task, folder, variants, trainers)
+
+
+_KEPT = "comparison.json"
+_RULE = schema.record(
+    {"variants": schema.listed(schema.record({}, others=schema.anything))}, others=schema.anything
+)
+
+
+def _label(variant: dict[str, Any]) -> str:
+    return " ".join(str(value) for value in variant.values() if value is not None)
+
+
+def _place(label: str) -> str:
+    """The folder of a model, below that of the comparison."""
+    return label.replace(" ", "-").replace("/", "_")
+
+
+def _keep(
+    folder: Path, variants: list[dict[str, Any]], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    compared = {"rows": rows, "variants": variants, "folder": str(folder)}
+    storage.write_json(folder / _KEPT, compared)
+    return compared
+
+
+def _train(
+    task: type[Task],
+    folder: Path,
+    variants: list[dict[str, Any]],
+    trainers: list[tuple[Trainer, Tensor]],
+) -> dict[str, Any]:
+    """Train what is begun, one after the other, each with the random numbers that it began with."""
     rows, curves = [], []
-    for variant, label, trainer, state in zip(variants, labels, trainers, randomness, strict=True):
-        job, run = trainer.task, trainer.run
-        torch.set_rng_state(state)
+    for variant, (trainer, randomness) in zip(variants, trainers, strict=True):
+        job, run, label = trainer.task, trainer.run, _label(variant)
+        torch.set_rng_state(randomness)
         trainer.report.say(f"{label}: {job.describe_model()}")
         row = {**variant, "parameters": job.parameters()}
         try:
@@ -84,14 +141,17 @@ def compare_models(
             _logger.warning("%s: %s", label, error)
             row["failed"] = str(error)
         if trainer.interrupted:
-            raise ElmanError(f"interrupted at {label}: what was trained is kept in {folder}.")
+            raise ElmanError(
+                f"interrupted at {label}, all of it kept: go on with `resume` "
+                f"{shlex.quote(str(folder))}."
+            )
         rows.append(row)
         curves.append((label, run.metrics("seconds", "loss")))
-    compared = {"rows": rows, "folder": str(folder)}
-    storage.write_json(folder / "comparison.json", compared)
-    title = f"{task.name}: {short_name(data)}"
-    _draw(curves, task.headline, title, folder / "comparison.png")
-    return compared
+    if trainers[0][0].processes.first:
+        _keep(folder, variants, rows)
+        title = f"{task.name}: {short_name(trainers[0][0].task.data)}"
+        _draw(curves, task.headline, title, folder / "comparison.png")
+    return {"rows": rows, "folder": str(folder)}
 
 
 def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:

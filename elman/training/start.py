@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.training.distribution import Processes
 from elman.training.loop import Trainer
+from elman.training.opening import restore
 from elman.training.report import Report
 from elman.training.run import Run, free_folder, refuse_existing
 
@@ -60,6 +61,31 @@ def start(
         if processes.first:
             run.remove()
         raise
+
+
+def resume(
+    kind: type[Task],
+    run: Run,
+    report: Report | None = None,
+    cell: str | None = None,
+    **changed: Any,
+) -> Trainer:
+    """Go on with a run, from its checkpoint.
+
+    Args:
+        kind: of job.
+        run: its folder.
+        report: what hears of the progress.
+        cell: see :func:`elman.training.opening.restore`.
+        changed: settings that are others from now on.
+
+    Raises:
+        ElmanError: the run is damaged, or its data has changed.
+        InputError: a setting cannot be used.
+    """
+    task = restore({kind.name: kind}, run, cell)
+    settings = kind.Settings.of(run.config["settings"], changed)
+    return Trainer(task, run, settings, Processes(settings), resume=True, report=report)
 
 
 def train(

@@ -120,3 +120,25 @@ def test_it_is_a_class_of_python_too(job):
 def test_the_page_that_explains_it_shows_it_as_it_is():
     page = (FILE.parents[2] / "docs" / "add-a-job.md").read_text(encoding="utf-8")
     assert f"```python\n{FILE.read_text()}```" in page
+
+
+def test_a_comparison_that_was_interrupted_goes_on(job, capsys, monkeypatch):
+    words = ["--cells", "rnn,gru", "--hidden", "4", "--epochs", "3"]
+    assert _typed(capsys, "compare", "tones", *words, "--run", "whole")[0] == 0
+    real, seen = job.measures, []
+
+    def interrupting(self, sums):
+        seen.append(1)
+        if len(seen) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, sums)
+
+    monkeypatch.setattr(job, "measures", interrupting)
+    code, _, err = _typed(capsys, "compare", "tones", *words, "--run", "parts")
+    assert code == 1
+    assert "all of it kept: go on with --resume parts" in err
+    assert _typed(capsys, "compare", "tones", "--resume", "parts")[0] == 0
+    for cell in ("rnn-4", "gru-4"):
+        whole, parts = (Run.open(Path(each) / cell).load_model() for each in ("whole", "parts"))
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert _typed(capsys, "compare", "tones", "--resume", "parts", "--epochs", "9")[0] == 2

@@ -19,7 +19,7 @@ from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
-from elman.tasks import TASKS, open_run, restore
+from elman.tasks import TASKS, open_run
 from elman.tasks.network import has_forget_gate
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
@@ -98,25 +98,28 @@ def _train(task: type[Task]) -> Any:
         ] = None,
         json_: Json = False,
     ) -> None:
-        from elman.training.distribution import Processes
-        from elman.training.loop import Trainer
+        from elman.training.start import resume as go_on
         from elman.training.start import start
 
         if resume is not None:
             _only_training(given, data, recipe, run)
             folder = Run.open(resume)
-            job = restore(folder, given.pop("cell", None))
-            settings = task.Settings.of(folder.config["settings"], given)
-            progress = Progress(settings.epochs, task.unit)
-            processes = Processes(settings)
-            trainer = Trainer(job, folder, settings, processes, resume=True, report=progress)
+            kind = TASKS.get(folder.config["task"])
+            if kind is not task:
+                raise InputError(
+                    f"{resume} is a run of {folder.config['task']}, received {task.name}: name "
+                    "that job."
+                )
+            its = task.Settings.of(folder.config["settings"], given)
+            trainer = go_on(task, folder, Progress(its.epochs, task.unit), **given)
+            job, settings = trainer.task, trainer.settings
             why = trainer.finished()
             if why and given:  # which would be written down as the run's own
                 raise InputError(
                     f"with what was given there is nothing to train: {why}, counted from the "
                     f"beginning of {folder.path}; give more, or leave it out to go on as before."
                 )
-            if processes.first:
+            if trainer.processes.first:
                 folder.reconfigure(settings.to_json())
             if why:
                 _logger.info("there is nothing to train: %s; give it more to go on.", why)
@@ -193,24 +196,27 @@ def _compare(task: type[Task]) -> Any:
         run: Annotated[
             Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
         ] = None,
+        resume: Annotated[
+            Path | None,
+            typer.Option(help="Go on with the comparison in this folder.", show_default=False),
+        ] = None,
         json_: Json = False,
     ) -> None:
-        from elman.training.comparison import compare_models
+        from elman.training.comparison import compare_models, resume_comparison
 
-        sources, settings = gather(task.Settings, recipe, given, list(data or []))
-        name = f"compare-{task.name}-{short_name(sources)}"
-        names = [cell.strip() for cell in cells.split(",")]
-        sizes = numbers("--hidden", hidden)
-        without = _without_forget_gate(names, sizes[0], settings)
-        variants = [
-            {"cell": cell, "hidden": h, **({"forget_bias": None} if cell in without else {})}
-            for cell in names
-            for h in sizes
-        ]
-        progress = Progress(settings.epochs, task.unit)
-        compared = compare_models(
-            task, sources, settings, variants, run or free_folder(name), progress
-        )
+        if resume is not None:
+            if given or data or recipe or run:
+                raise InputError(
+                    "--resume goes on with a comparison as it was begun: leave out all else."
+                )
+            compared = resume_comparison(task, resume, Progress(None, task.unit))
+        else:
+            sources, settings = gather(task.Settings, recipe, given, list(data or []))
+            name = f"compare-{task.name}-{short_name(sources)}"
+            variants = _variants([cell.strip() for cell in cells.split(",")], hidden, settings)
+            progress = Progress(settings.epochs, task.unit)
+            folder = run or free_folder(name)
+            compared = compare_models(task, sources, settings, variants, folder, progress)
         if json_:
             print_json(compared)
         else:
@@ -219,6 +225,17 @@ def _compare(task: type[Task]) -> Any:
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
     return compare
+
+
+def _variants(names: list[str], hidden: str, settings: Any) -> list[dict[str, Any]]:
+    """What each model of a comparison has of its own."""
+    sizes = numbers("--hidden", hidden)
+    without = _without_forget_gate(names, sizes[0], settings)
+    return [
+        {"cell": cell, "hidden": size, **({"forget_bias": None} if cell in without else {})}
+        for cell in names
+        for size in sizes
+    ]
 
 
 def _print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
