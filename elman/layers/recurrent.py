@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
+from elman import nested
 from elman.cells.changes import follow
 from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
@@ -350,12 +351,12 @@ class Recurrent(nn.Module):
             return filled if state is states else filled[0]
         self._states.split(state, rows)
         start = self.initial_state(rows)
-        return States.map(lambda s, first: torch.where(again, first, s), state, start)
+        return nested.map(lambda s, first: torch.where(again, first, s), state, start)
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
         if batch is None:
-            return States.map(lambda s: s.squeeze(-2), self.initial_state(1))
+            return nested.map(lambda s: s.squeeze(-2), self.initial_state(1))
         return self._states.join(self._start(batch))
 
     @torch.no_grad()

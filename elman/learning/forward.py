@@ -6,12 +6,14 @@ memory does not grow with the stream, and the weights may change after every ste
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from elman import nested
 from elman.cells.contract import Cell
 from elman.cells.options import Reading
 from elman.errors import InputError
@@ -82,8 +84,8 @@ class Forward(Rule):
             total: Tensor | float = 0.0
             for x_t, s, g, begins in zip(x, states, by_state, anew, strict=True):
                 if begins is not None and bool(begins.any()):
-                    fresh = self.influence.start(weights, batch)
-                    self._carried = _where(begins, fresh, self._carried)
+                    start = self.influence.start(weights, batch)
+                    self._carried = nested.map(partial(_where, begins), start, self._carried)
                 total = total + self.influence.gradient(self._carried, g)
                 self._carried = self._advance(weights, x_t, s)
             self._add(total)
@@ -163,10 +165,8 @@ class Forward(Rule):
             parameter.grad = part.clone() if parameter.grad is None else parameter.grad.add_(part)
 
 
-def _where(mask: Tensor, a: Any, b: Any) -> Any:
-    """The influence a in the rows (B) of the mask, b in the others."""
-    if isinstance(a, tuple):
-        return tuple(_where(mask, *parts) for parts in zip(a, b, strict=True))
+def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """a in the rows (B) of the mask, b in the others."""
     return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
 
