@@ -55,8 +55,9 @@ from elman.cells.lines import (
     step_line,
 )
 from elman.cells.maps import Affine, Map
-from elman.cells.options import INTERNAL, Memos
+from elman.cells.options import Memos
 from elman.cells.sizes import positive
+from elman.cells.values import INTERNAL
 from elman.errors import ElmanError, InputError
 
 _T = TypeVar("_T")
