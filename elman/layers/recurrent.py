@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman import nested
 from elman.cells.changes import follow
+from elman.cells.checks import check_made, check_weights
 from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
 from elman.cells.sizes import positive
@@ -85,7 +86,7 @@ class Recurrent(nn.Module):
             raise InputError(
                 f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
             )
-        cell.check_made()
+        check_made(cell)
         layers = positive("the number of layers", layers)
         _check(dropout, hidden_sizes, skip, return_states)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
@@ -112,7 +113,7 @@ class Recurrent(nn.Module):
         if self.forget_bias is not None:
             cell.fill_bias("f", self.forget_bias)
         end = self._suffix(len(self._cells))
-        cell.check_weights()
+        check_weights(cell)
         read = (*cell.weight_shapes(), *cell._buffers)
         self._weight_names.append({name: name + end for name in read})
         for name, parameter in cell.named_parameters():

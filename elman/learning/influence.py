@@ -27,6 +27,7 @@ from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from elman.cells.contract import Cell
+from elman.cells.step_checks import check_step
 from elman.errors import InputError
 from elman.layers import Recurrent
 
@@ -68,7 +69,7 @@ class Step(nn.Module):
                 else _Cut(self.keep == "diagonal", cell, x, states)
             ):
                 after = cell(x, *states)
-            cell.check_step(x, states, after)
+            check_step(cell, x, states, after)
             x = network._link(layer, x, after[0])
             x = x.detach() if apart else x
             new.append(after)
