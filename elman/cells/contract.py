@@ -208,7 +208,7 @@ class Cell(nn.Module):
         """The noise for sequences x (T, B, …): (T, B, noise_size)."""
         return x.new_empty(*x.shape[:2], 0)
 
-    def at_rest(self) -> Self:
+    def without_noise(self) -> Self:
         """This cell as it is evaluated: without noise."""
         return self
 

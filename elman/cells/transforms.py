@@ -77,13 +77,13 @@ def layer_norm(cell: Cell) -> Cell:
 class Noisy(_Base):
     """A cell that reads columns of noise beside its input, while it is trained."""
 
-    resting: bool = False
+    noiseless: bool = False
 
-    def at_rest(self) -> Self:
+    def without_noise(self) -> Self:
         """This cell as it is evaluated: without noise."""
-        rested = copy.copy(self)
-        rested.__dict__["resting"] = True
-        return rested
+        noiseless = copy.copy(self)
+        noiseless.__dict__["noiseless"] = True
+        return noiseless
 
 
 class Zoneout(Noisy):
@@ -94,7 +94,7 @@ class Zoneout(Noisy):
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """One step."""
         sizes = self._zoned
-        if self.resting:
+        if self.noiseless:
             keep: dict[str, Any] = dict.fromkeys(sizes, self.zoneout_rate)
         else:
             own = sum(sizes.values())
@@ -108,7 +108,7 @@ class Zoneout(Noisy):
     @property
     def noise_size(self) -> int:
         """See :attr:`Cell.noise_size`."""
-        return 0 if self.resting else super().noise_size + sum(self._zoned.values())
+        return 0 if self.noiseless else super().noise_size + sum(self._zoned.values())
 
     def noise(self, x: Tensor) -> Tensor:
         """See :meth:`Cell.noise`."""
@@ -141,7 +141,7 @@ class RecurrentDropout(Noisy):
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """One step."""
-        if self.resting:
+        if self.noiseless:
             return super().forward(x, *states)
         own = self.state_sizes[0]
         masked = copy.copy(self)
@@ -151,7 +151,7 @@ class RecurrentDropout(Noisy):
     @property
     def noise_size(self) -> int:
         """See :attr:`Cell.noise_size`."""
-        return 0 if self.resting else super().noise_size + self.state_sizes[0]
+        return 0 if self.noiseless else super().noise_size + self.state_sizes[0]
 
     def noise(self, x: Tensor) -> Tensor:
         """See :meth:`Cell.noise`."""

@@ -195,11 +195,7 @@ class _Layer(Recurrent, _Kin):
     _update_flat_weights = _init_flat_weights
 
     def __prepare_scriptable__(self) -> Any:
-        """What ``torch.jit.script`` asks for in place of this network.
-
-        Raises:
-            InputError: always.
-        """
+        """Say what to give ``torch.jit.script`` in place of this network."""
         refuse_script(self, f"load its state_dict into a torch.nn.{type(self).__name__}")
 
 

@@ -141,7 +141,7 @@ class Forward(Rule):
         And again where the graph would hold what is no longer so: options of cells, constants.
         """
         arguments = (weights, x, s, self._carried)
-        cells, buffers = self.network._rested, list(self.network.buffers())
+        cells, buffers = self.network._noiseless, list(self.network.buffers())
         readings, before = self._traced_with
         if not (
             len(readings) == len(cells)

@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 from elman.cells.contract import Cell
 from elman.cells.step_checks import check_step
 from elman.errors import InputError
-from elman.layers import Recurrent
+from elman.layers import Recurrent, links
 
 Weights = dict[str, Tensor]
 
@@ -62,7 +62,7 @@ class Step(nn.Module):
             start = self.flat(network.initial_state(1)).squeeze(0)
             return start, start
         for layer, states in enumerate(zip(*self._parts(s), strict=True)):
-            cell = network._rested[layer].bind(network.weights(layer))
+            cell = network._noiseless[layer].bind(network.weights(layer))
             with (
                 nullcontext()
                 if self.keep == "all"
@@ -70,7 +70,7 @@ class Step(nn.Module):
             ):
                 after = cell(x, *states)
             check_step(cell, x, states, after)
-            x = network._link(layer, x, after[0])
+            x = links.join(network, layer, x, after[0])
             x = x.detach() if apart else x
             new.append(after)
         return x, torch.cat([part for column in zip(*new, strict=True) for part in column], -1)
@@ -353,7 +353,7 @@ class ByUnit(Influence):
 class RankOne(Influence):
     """Two vectors a (B, n) and b (B, P) whose product a bᵀ is J in expectation.
 
-    a' = ρ₀ ∂s'/∂s a + ρ₁ ν and b' = b / ρ₀ + νᵀ ∂s'/∂θ / ρ₁ with fresh signs ν = ±1. The scales
+    a' = ρ₀ ∂s'/∂s a + ρ₁ ν and b' = b / ρ₀ + νᵀ ∂s'/∂θ / ρ₁ with random signs ν = ±1. The scales
     ρ₀ = √(‖b‖ / ‖∂s'/∂s a‖), ρ₁ = √(‖νᵀ ∂s'/∂θ‖ / ‖ν‖) keep the two terms' variance low.
     Memory and time O(P).
     """

@@ -111,7 +111,7 @@ def unrolled(network: Recurrent) -> Iterator[Unrolled]:
     handles.append(network.register_forward_hook(run.end))
     for k, cell in enumerate(network.cells):
         layer, direction = divmod(k, network.num_directions)
-        run.cells.append(Steps(cell.at_rest(), layer, direction == 1))
+        run.cells.append(Steps(cell.without_noise(), layer, direction == 1))
         # Bound to weights or at rest, a cell has the hooks of the one that it comes from.
         handles.append(cell.register_forward_hook(run.cells[-1].step))
     network.eval()
