@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from typing_extensions import override
 
 from elman import nested
 from elman.cells.contract import Cell
@@ -48,14 +49,14 @@ class Forward(Rule):
         self._traced_with: tuple[list[Reading], list[Tensor]] = ([], [])
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """See :meth:`Rule.reset`."""
         super().reset()
         self._carried: Any = None
 
     @property
     def memory(self) -> Any:
-        """See :attr:`Rule.memory`: the state, and the influence of the weights on it."""
+        """The state, and the influence of the weights on it."""
         return None if self.state is None else (self.state, self._carried)
 
     @memory.setter
@@ -69,7 +70,7 @@ class Forward(Rule):
     def gradients(
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
-        """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
+        """As any rule's, whether or not gradients are wanted around it."""
         resets = self._check(x, resets, lengths)
         x, target = ordinary(x), ordinary(target)
         batch = x.shape[1]

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
+from typing_extensions import override
 
 from elman.cells.contract import Cell
 from elman.cells.step_checks import check_step
@@ -193,18 +194,18 @@ class Full(Influence):
     def __init__(self, network: Recurrent):
         super().__init__(Step(network))
 
+    @override
     def start(self, weights: Weights, batch: int) -> Tensor:
-        """See :class:`Influence`."""
         return self._pull_start(weights, self._rows(weights)).repeat(batch, 1, 1)
 
+    @override
     def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         rows = self._rows(weights)
         immediate, carried = vmap(lambda x, s: self._pull(weights, x, s, rows))(x, s)
         return torch.baddbmm(immediate, carried, influence)
 
+    @override
     def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         return by_state.flatten() @ influence.flatten(0, 1)
 
     def _rows(self, weights: Weights) -> Tensor:
@@ -243,18 +244,18 @@ class ByUnit(Influence):
             name = type(network.cells[0]).__name__
             raise InputError(f"the units of {name} read each other's states{where}.")
 
+    @override
     def start(self, weights: Weights, batch: int) -> Tensor:
-        """See :class:`Influence`."""
         return self._pull_start(weights, self._rows(weights)).repeat(batch, 1, 1)
 
+    @override
     def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         rows = self._rows(weights)
         immediate, carried = vmap(lambda x, s: self._pull(weights, x, s, rows))(x, s)
         return (self._of_owner(carried) * influence.unsqueeze(1)).sum(2) + immediate
 
+    @override
     def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         return (self._of_owner(by_state) * influence).sum((0, 1))
 
     def _of_owner(self, by_state: Tensor) -> Tensor:
@@ -363,15 +364,15 @@ class RankOne(Influence):
     def __init__(self, network: Recurrent):
         super().__init__(Step(network))
 
+    @override
     def start(self, weights: Weights, batch: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Influence`."""
         signs = _signs(next(iter(weights.values())).new_empty(batch, self.step.width))
         return signs, self._pull_start(weights, signs)
 
+    @override
     def advance(
         self, weights: Weights, x: Tensor, s: Tensor, influence: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`Influence`."""
         before, by_weights = influence
         signs = _signs(s)
 
@@ -385,8 +386,8 @@ class RankOne(Influence):
         old, new = self._scale(by_weights, carried), self._scale(immediate, signs)
         return old * carried + new * signs, by_weights / old + immediate / new
 
+    @override
     def gradient(self, influence: tuple[Tensor, Tensor], by_state: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         a, b = influence
         return (by_state * a).sum(-1) @ b
 
