@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from elman.errors import InputError
 from elman.layers import Recurrent
-from elman.learning.rule import Lengths, Loss, Rule, detach
+from elman.learning.rule import Lengths, LossFunction, Rule, detach
 
 
 class BPTT(Rule):
@@ -47,7 +47,7 @@ class TruncatedBPTT(Rule):
         reach: k2, in steps; k1 is the length of the windows. None: k2 = k1.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss, reach: int | None = None):
+    def __init__(self, network: Recurrent, loss: LossFunction, reach: int | None = None):
         super().__init__(network, loss)
         self._one_direction()
         if reach is not None and (not isinstance(reach, int) or reach < 1):

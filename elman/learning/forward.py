@@ -21,7 +21,7 @@ from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
 from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
-from elman.learning.rule import Lengths, Loss, Rule, detach
+from elman.learning.rule import Lengths, LossFunction, Rule, detach
 
 
 class Forward(Rule):
@@ -37,7 +37,7 @@ class Forward(Rule):
 
     influence: Influence
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self._one_direction()
         if network.dropout or any(cell.noise_size for cell in network.cells):
@@ -186,7 +186,7 @@ class RTRL(Forward):
     :class:`elman.cells.QRNN`, do not count; a unit may have several numbers, as a complex one has.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         by_unit = network.num_layers == 1 and elementwise(network)
         self.influence = ByUnit(network) if by_unit else Full(network)
@@ -215,7 +215,7 @@ class SnAp1(Forward):
             U (r ⊙ h) does in a GRU that resets before the product.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self.influence = _by_unit(self, "diagonal")
 
@@ -232,7 +232,7 @@ class RFLO(Forward):
         InputError: as :class:`SnAp1`.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self.influence = _by_unit(self, "nothing")
 
@@ -253,6 +253,6 @@ class UORO(Forward):
     generator. The gradient is unbiased, and noisy: use small learning rates.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self.influence = RankOne(network)

@@ -35,7 +35,7 @@ from elman.layers import Recurrent, links
 Weights = dict[str, Tensor]
 
 
-class Step(nn.Module):
+class FlatStep(nn.Module):
     """One step of a network as a function of one vector: y and s' from x (…, M) and s (…, n).
 
     s holds the first state of every layer, then the second of every layer, and so on.
@@ -143,7 +143,7 @@ class Influence:
 
     apart = False
 
-    def __init__(self, step: Step):
+    def __init__(self, step: FlatStep):
         self.step = step
         self.learned = {n: p for n, p in step.named_parameters() if p.requires_grad}
         if not self.learned:
@@ -192,7 +192,7 @@ class Full(Influence):
     """
 
     def __init__(self, network: Recurrent):
-        super().__init__(Step(network))
+        super().__init__(FlatStep(network))
 
     @override
     def start(self, weights: Weights, batch: int) -> Tensor:
@@ -226,7 +226,7 @@ class ByUnit(Influence):
 
     Args:
         network: in one direction.
-        keep: see :class:`Step`.
+        keep: see :class:`FlatStep`.
 
     Raises:
         InputError: the units read each other's states all the same, or a map that is to be cut
@@ -236,7 +236,7 @@ class ByUnit(Influence):
     apart = True
 
     def __init__(self, network: Recurrent, keep: str = "all"):
-        super().__init__(Step(network, keep))
+        super().__init__(FlatStep(network, keep))
         self.owner = self._owner()
         self.places = self._places()
         if not self._apart():
@@ -362,7 +362,7 @@ class RankOne(Influence):
     TINY = 1e-7  # keeps the scales from being 0
 
     def __init__(self, network: Recurrent):
-        super().__init__(Step(network))
+        super().__init__(FlatStep(network))
 
     @override
     def start(self, weights: Weights, batch: int) -> tuple[Tensor, Tensor]:

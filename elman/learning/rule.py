@@ -12,7 +12,7 @@ from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.sequences import Sequences
 
-Loss = Callable[[Tensor, Any], Tensor]
+LossFunction = Callable[[Tensor, Any], Tensor]
 """From the outputs y (T, B, S) of a window and their targets to the window's loss, a scalar."""
 
 Lengths = Tensor | Sequence[int] | None
@@ -50,7 +50,7 @@ class Rule:
         InputError: the rule cannot be used with this network.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         if not isinstance(network, Recurrent):
             raise InputError(
                 f"network must be an elman.Recurrent or one of its kin, such as "
