@@ -324,35 +324,6 @@ def test_one_stream_without_a_batch(kind, agree, leaves):
     agree(y, rnn.step(x.unsqueeze(0), expected_state)[0][0])
 
 
-# -- the stack --------------------------------------------------------------------------------
-
-
-def test_residual_and_highway_links(kind, agree):
-    """By hand, from one network a layer."""
-    for skip in ("residual", "highway"):
-        rnn = elman.Recurrent(kind(3, 4), 3, skip=skip)
-        x = data(5, 2, 3)
-        y = x
-        for layer, cell in enumerate(rnn.cells):
-            single = elman.Recurrent(kind(cell.input_size, 4))
-            single.load_state_dict({f"{n}_l0": p for n, p in rnn.weights(layer).items()})
-            inner = single(y)[0]
-            if inner.shape != y.shape:
-                y = inner
-            elif skip == "residual":
-                y = y + inner
-            else:
-                w, b = (getattr(rnn, f"{n}_highway_l{layer}") for n in ("weight", "bias"))
-                t = torch.sigmoid(y @ w.T + b)
-                y = t * inner + (1 - t) * y
-        agree(rnn(x)[0], y)
-
-
-def test_a_fresh_highway_mostly_carries(kinds):
-    rnn = elman.Recurrent(kinds["lstm"](4, 4), skip="highway")
-    assert torch.equal(rnn.bias_highway_l0, torch.full_like(rnn.bias_highway_l0, -1.0))
-
-
 def test_hidden_sizes(kind):
     rnn = elman.Recurrent(kind(3, 4), hidden_sizes=[5, 3, 6], bidirectional=True)
     assert [c.hidden_size for c in rnn.cells] == [5, 5, 3, 3, 6, 6]
