@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from elman.cells.options import INTERNAL, Memos, Unkeyable, frozen
+from elman.cells.options import Memos
+from elman.cells.values import INTERNAL, Unkeyable, frozen
 from elman.errors import InputError
 
 if TYPE_CHECKING:

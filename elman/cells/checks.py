@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from elman.cells.constants import Constant
 from elman.cells.lines import at, cause, defined_at, reason, step_line
@@ -35,7 +35,7 @@ def check_class(cell: Cell, base: type[Cell]) -> None:
     _check_names(cell, base)
     _check_states(cell)
     _check_step(cell, base)
-    _check_weights(cell)
+    _check_maps(cell)
 
 
 def check_shapes(cell: Cell) -> None:
@@ -68,43 +68,42 @@ def check_shapes(cell: Cell) -> None:
             )
 
 
-def wrong_states(
-    cell: Cell, states: Sequence[Tensor], new: Sequence[Tensor]
-) -> tuple[str, str] | None:
-    """What the step of ``cell`` returned in place of what, if it did."""
-    names = ", ".join(cell.state)
-    if len(new) == 1 and not isinstance(new[0], Tensor):
-        return type(new[0]).__name__, f"a tensor for each state ({names})"
-    if len(new) != len(cell.state):
-        return f"{len(new)} values", f"{len(cell.state)}, one for each state ({names})"
-    for label, before, after in zip(cell.state, states, new, strict=True):
-        if not isinstance(after, Tensor):
-            return f"{label} as {type(after).__name__}", "a tensor"
-        if after.shape != before.shape:
-            return (
-                f"{label} of shape {tuple(after.shape)}",
-                f"{tuple(before.shape)}, the shape it received",
+def check_made(cell: Cell) -> None:
+    """Raise where the class's ``__init__`` has not made a cell of it.
+
+    Raises:
+        InputError: it has not called that of its base, which makes the weights.
+    """
+    if "_parameters" not in vars(cell) or "hidden_size" not in vars(cell):
+        cls = type(cell)
+        raise InputError(
+            f"{cls.__name__}.__init__ does not call super().__init__(input_size, hidden_size, "
+            f"**options){at(defined_at(cls.__init__))}: only then has the cell its weights."
+        )
+
+
+def check_weights(cell: Cell) -> None:
+    """Raise what is wrong with the cell's weights: each must be one that its class declares."""
+    label = type(cell).__name__
+    declare = "declare a cell's weights as Affine, Linear or Diagonal"
+    names = [name for name, _ in cell.named_parameters()]
+    constants = {constant.parameter for constant in type(cell).constants()}
+    for name, _ in cell.named_buffers():
+        if name not in constants:
+            raise InputError(
+                f"{label} holds the buffer {name!r}, which nothing declares: "
+                "declare what a step reads but nobody learns as a Constant."
             )
-        if after.device != before.device:
-            return f"{label} on {after.device}", f"it on {before.device}, where it was received"
-        if after.dtype != before.dtype and not _is_cast(before, after):
-            return f"{label} as {after.dtype}", (
-                f"{before.dtype}, the type it received: a state is of real numbers"
-                if after.is_complex()
-                else f"{before.dtype}, the type it received: such as {label}.to(z.dtype)"
+    if not names:
+        raise InputError(f"{label} has no weight: {declare}.")
+    declared = {name for each in type(cell).maps() for name in each.shapes(cell)}
+    for name in names:
+        holder, inside, _ = name.partition(".")
+        if name not in declared:
+            what = "module" if inside else "parameter"
+            raise InputError(
+                f"{label} holds the {what} {holder!r}, which nothing declares: {declare}."
             )
-    return None
-
-
-def _is_cast(before: Tensor, after: Tensor) -> bool:
-    """Whether it is autocast that has changed a state's type."""
-    return after.is_floating_point() and under_autocast(before.device)
-
-
-def under_autocast(device: torch.device) -> bool:
-    """Whether autocast is on for a device; some, as ``meta``, have none."""
-    kind = device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _check_states(cell: Cell) -> None:
@@ -237,7 +236,7 @@ def _check_names(cell: Cell, base: type[Cell]) -> None:
             )
 
 
-def _check_weights(cell: Cell) -> None:
+def _check_maps(cell: Cell) -> None:
     """That maps are as wide as something that there is, and no two weights have one name."""
     cls = type(cell)
     for linear in cls.maps():

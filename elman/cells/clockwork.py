@@ -80,7 +80,6 @@ class Clockwork(Cell):
         return (self.period >= self.period.unsqueeze(-1)).to(self.period.dtype)
 
     def step(self, z: Tensor, h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         # Half a step late, because at the very step a clock is neither before it nor after it.
         late = t + 0.5
         due = late - self.period * floor(late / self.period) < 1

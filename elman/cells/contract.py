@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
@@ -41,21 +41,11 @@ from torch import Tensor, nn
 
 from elman.allocation import is_out_of_memory
 from elman.cells.changes import changed_options, write
-from elman.cells.checks import check_class, check_shapes, under_autocast, wrong_states
+from elman.cells.checks import check_class, check_made, check_shapes
 from elman.cells.constants import Constant, in_precision
-from elman.cells.lines import (
-    at,
-    attribute_set_at,
-    calling_line,
-    cause,
-    changed_at,
-    defined_at,
-    reason,
-    returned_at,
-    step_line,
-)
+from elman.cells.lines import at, calling_line, reason, step_line
 from elman.cells.maps import Affine, Map
-from elman.cells.options import INTERNAL, Memos
+from elman.cells.options import Memos
 from elman.cells.sizes import positive
 from elman.errors import ElmanError, InputError
 
@@ -204,67 +194,8 @@ class Cell(nn.Module):
             affine = next(m for m in cls.maps() if isinstance(m, Affine))
             x = affine.bind(self)(x, states[0])
         new = self.step(x, *states)
-        # What is neither a tensor nor several is for check_step to tell.
+        # What is neither a tensor nor several, check_step refuses.
         return tuple(new) if isinstance(new, (tuple, list)) else (new,)
-
-    def checked(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """As a call of the cell, but whatever its step does wrong is told, and at which line.
-
-        Raises:
-            InputError: the step failed, changed what it was given, or returned something else than
-                the next states.
-        """
-        if torch.compiler.is_compiling():
-            return self(x, *states)
-        given = dict(zip(("x", *self.state), (x, *states), strict=True))
-        self._check_types(given)
-        versions = [0 if t.is_inference() else t._version for t in given.values()]
-        attributes = dict(vars(self))
-        try:
-            new = self(x, *states)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise self._failed(error, given) from error
-        for (name, tensor), version in zip(given.items(), versions, strict=True):
-            if not tensor.is_inference() and tensor._version != version:
-                raise InputError(
-                    f"{type(self).__name__}.step{at(changed_at(self, x, states))} changes "
-                    f"{name} in place; expected a new tensor, such as {name} = {name} + 1 in place "
-                    f"of {name} += 1."
-                )
-        self.check_attributes(attributes, x, states)
-        self.check_step(x, states, new)
-        return new
-
-    def _check_types(self, given: Mapping[str, Tensor]) -> None:
-        """That what the caller gives is of the weights' type, which autocast alone may change."""
-        like = next((p for p in self._parameters.values() if p is not None), None)
-        if like is None or under_autocast(like.device):
-            return
-        for name, tensor in given.items():
-            if tensor.dtype != like.dtype:
-                what = name if name == "x" else f"the state {name}"
-                raise InputError(
-                    f"{what} must have the weights' dtype {like.dtype}, received {tensor.dtype}."
-                )
-
-    def _failed(self, error: Exception, given: Mapping[str, Tensor]) -> InputError:
-        why = cause(error)
-        line = step_line(self, why) or step_line(self, error)
-        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items())
-        failed = f"{type(self).__name__}.step failed{at(line)} for {shapes}"
-        if isinstance(why, ElmanError):  # it says itself what is wrong
-            return InputError(f"{failed}: {why}")
-        if "call numpy()" in str(why):  # PyTorch's advice, to detach, would lose the gradient
-            return InputError(
-                f"{failed}: NumPy cannot compute what learns; use torch's functions in that line, "
-                "such as torch.tanh."
-            )
-        mend = "mend that line" if line else f"see its class{at(type(self).__defined_at__)}"
-        if isinstance(why, AttributeError) and isinstance(why.obj, Tensor):
-            mend += f", or name the blocks of its map, as in Affine('{why.name} …')"
-        return InputError(f"{failed} ({reason(why)}): {mend}.")
 
     # What :mod:`elman.cells.transforms` changes: a cell may read noise beside its input.
 
@@ -277,7 +208,7 @@ class Cell(nn.Module):
         """The noise for sequences x (T, B, …): (T, B, noise_size)."""
         return x.new_empty(*x.shape[:2], 0)
 
-    def at_rest(self) -> Self:
+    def without_noise(self) -> Self:
         """This cell as it is evaluated: without noise."""
         return self
 
@@ -361,7 +292,7 @@ class Cell(nn.Module):
                 f"{hidden_size} units{line} ({reason(error)}): expected "
                 "def __init__(self, input_size, hidden_size, **options), which can make any."
             ) from error
-        cell.check_made()
+        check_made(cell)
         return cell
 
     def blocks_of(self, parameter: str) -> tuple[str, ...]:
@@ -387,64 +318,6 @@ class Cell(nn.Module):
                 filled = True
         if not filled:
             raise InputError(f"{type(self).__name__} has no block {block!r} with a bias to set.")
-
-    def check_made(self) -> None:
-        """Raise where the class's ``__init__`` has not made a cell of it.
-
-        Raises:
-            InputError: it has not called that of its base, which makes the weights.
-        """
-        if "_parameters" not in vars(self) or "hidden_size" not in vars(self):
-            cls = type(self)
-            raise InputError(
-                f"{cls.__name__}.__init__ does not call super().__init__(input_size, hidden_size, "
-                f"**options){at(defined_at(cls.__init__))}: only then has the cell its weights."
-            )
-
-    def check_weights(self) -> None:
-        """Raise what is wrong with the cell's weights: each must be one that its class declares."""
-        label = type(self).__name__
-        declare = "declare a cell's weights as Affine, Linear or Diagonal"
-        names = [name for name, _ in self.named_parameters()]
-        constants = {constant.parameter for constant in type(self).constants()}
-        for name, _ in self.named_buffers():
-            if name not in constants:
-                raise InputError(
-                    f"{label} holds the buffer {name!r}, which nothing declares: "
-                    "declare what a step reads but nobody learns as a Constant."
-                )
-        if not names:
-            raise InputError(f"{label} has no weight: {declare}.")
-        declared = {name for each in type(self).maps() for name in each.shapes(self)}
-        for name in names:
-            holder, inside, _ = name.partition(".")
-            if name not in declared:
-                what = "module" if inside else "parameter"
-                raise InputError(
-                    f"{label} holds the {what} {holder!r}, which nothing declares: {declare}."
-                )
-
-    def check_attributes(
-        self, before: Mapping[str, Any], x: Tensor, states: Sequence[Tensor]
-    ) -> None:
-        """Raise where a step has set an attribute of the cell, which were ``before``."""
-        for name, value in vars(self).items():
-            if name not in INTERNAL and (name not in before or before[name] is not value):
-                raise InputError(
-                    f"{type(self).__name__}.step{at(attribute_set_at(self, name, x, states))} sets "
-                    f"self.{name}, which no other step would see; expected a step that changes "
-                    "nothing: what is kept from step to step is a state."
-                )
-
-    def check_step(self, x: Tensor, states: Sequence[Tensor], new: Sequence[Tensor]) -> None:
-        """Raise what is wrong with ``new``, the states that a step made of ``x`` and ``states``."""
-        wrong = wrong_states(self, states, new)
-        if wrong:
-            received, expected = wrong
-            line = at(returned_at(self, x, states))
-            raise InputError(
-                f"{type(self).__name__}.step returned {received}{line}; expected {expected}."
-            )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """As any module, but constants are made anew in another precision."""

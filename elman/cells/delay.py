@@ -47,7 +47,6 @@ class TDNN(Cell):
         return self.hidden_size, self.delays * self.input_size
 
     def step(self, x: Tensor, h: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         return tanh(self.now(x) + self.delayed(past)), shifted(past, x)
 
 
@@ -100,7 +99,6 @@ class NARX(Cell):
         )
 
     def step(self, x: Tensor, y: Tensor, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, ...]:
-        """One step."""
         h = tanh(self.now(x) + self.delayed(inputs) + self.feedback(outputs))
         y = self.out(h)
         return y, shifted(inputs, x), shifted(outputs, y)

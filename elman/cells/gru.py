@@ -22,7 +22,6 @@ class GRU(Cell):
     gates = Affine("r z n")
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         w, u = self.gates.input(x), self.gates.hidden(h)
         r, z = sigmoid(w.r + u.r), sigmoid(w.z + u.z)
         n = tanh(w.n + r * u.n)
@@ -42,7 +41,6 @@ class GRUResetBefore(Cell):
     candidate = Affine()
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         gates = self.gates(x, h)
         r, z = sigmoid(gates.r), sigmoid(gates.z)
         n = tanh(self.candidate(x, r * h))
@@ -64,7 +62,6 @@ class MGU(Cell):
     candidate = Affine()
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         u = sigmoid(self.gate(x, h).u)
         n = tanh(self.candidate(x, u * h))
         return (1 - u) * h + u * n

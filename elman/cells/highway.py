@@ -53,7 +53,6 @@ class RecurrentHighway(Cell):
             self.fill_bias("t", self.transform_bias)
 
     def step(self, z: Any, h: Tensor) -> Tensor:
-        """One step."""
         s = _layer(z, h)
         for deeper in self.deeper:
             s = _layer(deeper(s), s)

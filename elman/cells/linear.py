@@ -62,11 +62,9 @@ class _Bypass(Linear):
     """x itself where it is as wide as the output, A x elsewhere."""
 
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
         return {} if cell.input_size == cell.hidden_size else super().shapes(cell)
 
     def bind(self, cell: Owner) -> Any:
-        """See :meth:`Map.bind`."""
         if cell.input_size == cell.hidden_size:
             return lambda x: x
         return super().bind(cell)
@@ -90,12 +88,10 @@ class SRU(LinearRecurrence):
     bypass = _Bypass(of="x")
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`LinearRecurrence`."""
         f = sigmoid(self.forget(x).f)
         return f, (1 - f) * self.value(x)
 
     def output(self, c: Tensor, x: Tensor) -> Tensor:
-        """See :class:`LinearRecurrence`."""
         r = sigmoid(self.reset(x))
         return r * c + (1 - r) * self.bypass(x)
 
@@ -118,7 +114,6 @@ class PeepholeSRU(Cell):
     bypass = _Bypass(of="x")
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         z, v = self.gates(x), self.peephole
         f, r = sigmoid(z.f + v.f * c), sigmoid(z.r + v.r * c)
         c = f * c + (1 - f) * self.value(x)
@@ -157,13 +152,11 @@ class QRNN(LinearRecurrence):
         return self.hidden_size, self.hidden_size, (self.kernel_size - 1) * self.input_size
 
     def coefficients(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`LinearRecurrence`."""
         now, before = self.memory(x), self.memory_past(past)
         f = sigmoid(now.f + before.f)
         return f, (1 - f) * tanh(now.z + before.z)
 
     def output(self, c: Tensor, x: Tensor, past: Tensor) -> Tensor:
-        """See :class:`LinearRecurrence`."""
         return sigmoid(self.reading(x) + self.reading_past(past)) * c
 
 
@@ -179,7 +172,6 @@ class MinGRU(LinearRecurrence):
     gates = Linear("z n", of="x", bias=True)
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`LinearRecurrence`."""
         gates = self.gates(x)
         z = sigmoid(gates.z)
         return 1 - z, z * gates.n
@@ -197,7 +189,6 @@ class MinLSTM(LinearRecurrence):
     gates = Linear("f i n", of="x", bias=True)
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`LinearRecurrence`."""
         gates = self.gates(x)
         # f / (f + i), by their logarithms: both may be too small to be told from 0.
         share = sigmoid(logsigmoid(gates.f) - logsigmoid(gates.i))
@@ -261,12 +252,10 @@ class LRU(LinearRecurrence):
         decay.copy_(torch.cat([nu, theta, gamma]))
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`LinearRecurrence`."""
         d, b = self.decay, self.drive(x)
         size, angle, gamma = torch.exp(-torch.exp(d.nu)), torch.exp(d.theta), torch.exp(d.gamma)
         a = torch.cat([size * torch.cos(angle), size * torch.sin(angle)], -1)
         return a, torch.cat([gamma * b.re, gamma * b.im], -1)
 
     def output(self, c: Tensor, x: Tensor) -> Tensor:
-        """See :class:`LinearRecurrence`."""
         return self.read(c) + self.direct(x)

@@ -24,7 +24,6 @@ class LSTM(Cell):
     gates = Affine("i f g o")
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         i, f, o = sigmoid(z.i), sigmoid(z.f), sigmoid(z.o)
         c = f * c + i * tanh(z.g)
         return o * tanh(c), c
@@ -44,7 +43,6 @@ class LSTMWithoutForgetGate(Cell):
     gates = Affine("i g o")
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         i, o = sigmoid(z.i), sigmoid(z.o)
         c = c + i * tanh(z.g)
         return o * tanh(c), c
@@ -62,7 +60,6 @@ class CoupledLSTM(Cell):
     gates = Affine("i g o")
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         i, o = sigmoid(z.i), sigmoid(z.o)
         c = (1 - i) * c + i * tanh(z.g)
         return o * tanh(c), c
@@ -82,7 +79,6 @@ class PeepholeLSTM(Cell):
     peephole = Diagonal("i f o")
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         v = self.peephole
         i, f = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c)
         c = f * c + i * tanh(z.g)
@@ -100,7 +96,6 @@ class PreviousPeepholeLSTM(PeepholeLSTM):
     """
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         v = self.peephole
         i, f, o = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c), sigmoid(z.o + v.o * c)
         c = f * c + i * tanh(z.g)
@@ -137,6 +132,5 @@ class ProjectedLSTM(LSTM):
         return self.proj_size, self.hidden_size
 
     def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         h, c = super().step(z, h, c)
         return self.projection(h), c

@@ -8,6 +8,7 @@ from typing import Any, Protocol, SupportsIndex
 
 from torch import Tensor
 from torch.nn.functional import linear
+from typing_extensions import override
 
 from elman.cells.lines import at, calling_line
 from elman.errors import InputError
@@ -142,8 +143,8 @@ class Affine(Map):
         super().__init__(blocks)
         self.mask = None if mask is None else _text("mask", mask, "the name of a Constant")
 
+    @override
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
         n, end = self.width(cell), self.suffix(cell)
         shapes: dict[str, tuple[int, ...]] = {
             f"weight_ih{end}": (n, cell.input_size),
@@ -155,8 +156,8 @@ class Affine(Map):
             shapes[f"bias_hh{end}"] = (n,)
         return shapes
 
+    @override
     def bind(self, cell: Owner) -> BoundAffine:
-        """See :meth:`Map.bind`."""
         return BoundAffine(self, cell)
 
 
@@ -224,8 +225,8 @@ class Linear(Map):
         self.weight = None if weight is None else _text("weight", weight, "a parameter's name")
         self.repeat = None if repeat is None else _text("repeat", repeat, "an attribute's name")
 
+    @override
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
         rows = self.width(cell) if self.blocks else cell.size_of(self.to)
         shapes: dict[str, tuple[int, ...]] = {}
         for weight, bias in self._parameters(cell):
@@ -234,8 +235,8 @@ class Linear(Map):
                 shapes[bias] = (rows,)
         return shapes
 
+    @override
     def bind(self, cell: Owner) -> Any:
-        """See :meth:`Map.bind`."""
         biased = self.bias and cell.biases
         maps = [
             self._bound(getattr(cell, weight), getattr(cell, bias) if biased else None)
@@ -243,8 +244,8 @@ class Linear(Map):
         ]
         return maps if self.repeat else maps[0]
 
+    @override
     def decaying(self, cell: Owner) -> tuple[str, ...]:
-        """See :meth:`Map.decaying`."""
         weights = {weight for weight, _ in self._parameters(cell)}
         return tuple(name for name in self.shapes(cell) if name in weights)
 
@@ -285,14 +286,14 @@ class Diagonal(Map):
         super().__init__(blocks)
         self.decay = decay
 
+    @override
     def decaying(self, cell: Owner) -> tuple[str, ...]:
-        """See :meth:`Map.decaying`."""
         return tuple(self.shapes(cell)) if self.decay else ()
 
+    @override
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
         return {f"weight_{self.name}": (self.width(cell),)}
 
+    @override
     def bind(self, cell: Owner) -> Any:
-        """See :meth:`Map.bind`."""
         return self.named(getattr(cell, f"weight_{self.name}"))

@@ -22,7 +22,6 @@ class MultiplicativeRNN(Cell):
     recall = Linear(of="h")
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         m = self.read(x) * self.recall(h)
         return tanh(self.net(x, m))
 
@@ -42,7 +41,6 @@ class MultiplicativeLSTM(Cell):
     recall = Linear(of="h")
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
         m = self.read(x) * self.recall(h)
         z = self.gates(x, m)
         i, f, o = sigmoid(z.i), sigmoid(z.f), sigmoid(z.o)

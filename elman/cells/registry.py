@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from elman.allocation import is_out_of_memory
+from elman.cells.checks import check_made
 from elman.cells.clockwork import Clockwork
 from elman.cells.contract import Cell
 from elman.cells.delay import NARX, TDNN
@@ -202,7 +203,7 @@ def make(name: str, input_size: int, hidden_size: int, **options: Any) -> Cell:
         ) from error
     if not isinstance(cell, Cell):
         raise InputError(f"{name} gives {type(cell).__name__}, expected a cell: mend its __new__.")
-    cell.check_made()
+    check_made(cell)
     return cell
 
 

@@ -55,7 +55,6 @@ class Perceptron(_Simple):
     net = Linear(of="x", bias=True)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         return self.phi(self.net(x))
 
 
@@ -74,7 +73,6 @@ class Elman(_Simple):
     net = Affine()
 
     def step(self, z: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         return self.phi(z)
 
 
@@ -113,7 +111,6 @@ class Jordan(_Simple):
         return (self.output_size,)
 
     def step(self, z: Tensor, y: Tensor) -> Tensor:
-        """One step."""
         h = self.phi(z)
         return self.phi(self.out(h))
 
@@ -159,7 +156,6 @@ class IdentityRNN(LinearRecurrence):
     net = Linear(of="x", bias=True)
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`LinearRecurrence`."""
         added = sigmoid(self.net(x))
         return torch.ones_like(added), added
 
@@ -176,7 +172,6 @@ class ResidualRNN(Cell):
     net = Affine()
 
     def step(self, z: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         return h + sigmoid(z)
 
 
@@ -220,5 +215,4 @@ class IndRNN(_Simple):
         nn.init.uniform_(self.get_parameter("weight_recurrent"), *self.recurrent_range)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step."""
         return self.phi(self.net(x) + self.recurrent * h)

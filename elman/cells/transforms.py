@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm as normalised
+from typing_extensions import override
 
 from elman.cells.changes import follow
 from elman.cells.contract import Cell
@@ -77,24 +78,24 @@ def layer_norm(cell: Cell) -> Cell:
 class Noisy(_Base):
     """A cell that reads columns of noise beside its input, while it is trained."""
 
-    resting: bool = False
+    noiseless: bool = False
 
-    def at_rest(self) -> Self:
+    def without_noise(self) -> Self:
         """This cell as it is evaluated: without noise."""
-        rested = copy.copy(self)
-        rested.__dict__["resting"] = True
-        return rested
+        noiseless = copy.copy(self)
+        noiseless.__dict__["noiseless"] = True
+        return noiseless
 
 
 class Zoneout(Noisy):
-    """See :func:`zoneout`."""
+    """Units that keep their state for a step, as :func:`zoneout` says."""
 
     zoneout_rate: ClassVar[float]
 
+    @override
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """One step."""
         sizes = self._zoned
-        if self.resting:
+        if self.noiseless:
             keep: dict[str, Any] = dict.fromkeys(sizes, self.zoneout_rate)
         else:
             own = sum(sizes.values())
@@ -106,12 +107,12 @@ class Zoneout(Noisy):
         )
 
     @property
+    @override
     def noise_size(self) -> int:
-        """See :attr:`Cell.noise_size`."""
-        return 0 if self.resting else super().noise_size + sum(self._zoned.values())
+        return 0 if self.noiseless else super().noise_size + sum(self._zoned.values())
 
+    @override
     def noise(self, x: Tensor) -> Tensor:
-        """See :meth:`Cell.noise`."""
         own = _drawn(self.zoneout_rate, x, (*x.shape[:2], sum(self._zoned.values())))
         return torch.cat([super().noise(x), own], -1) if super().noise_size else own
 
@@ -135,13 +136,13 @@ def _drawn(p: float, like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class RecurrentDropout(Noisy):
-    """See :func:`recurrent_dropout`."""
+    """Units that no map of the state reads, as :func:`recurrent_dropout` says."""
 
     dropout_rate: ClassVar[float]
 
+    @override
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """One step."""
-        if self.resting:
+        if self.noiseless:
             return super().forward(x, *states)
         own = self.state_sizes[0]
         masked = copy.copy(self)
@@ -149,12 +150,12 @@ class RecurrentDropout(Noisy):
         return super(RecurrentDropout, masked).forward(x[..., :-own], *states)
 
     @property
+    @override
     def noise_size(self) -> int:
-        """See :attr:`Cell.noise_size`."""
-        return 0 if self.resting else super().noise_size + self.state_sizes[0]
+        return 0 if self.noiseless else super().noise_size + self.state_sizes[0]
 
+    @override
     def noise(self, x: Tensor) -> Tensor:
-        """See :meth:`Cell.noise`."""
         left = 1 - self.dropout_rate
         once = torch.bernoulli(x.new_full((1, x.shape[1], self.state_sizes[0]), left)) / left
         own = once.expand(x.shape[0], -1, -1)
@@ -164,8 +165,8 @@ class RecurrentDropout(Noisy):
 class MaskedAffine(Affine):
     """An affine map whose state is masked."""
 
+    @override
     def bind(self, cell: Owner) -> BoundAffine:
-        """See :meth:`Map.bind`."""
         return _BoundMasked(self, cell)
 
 
@@ -182,7 +183,7 @@ class _BoundMasked(BoundAffine):
 
 
 class LayerNorm(_Base):
-    """See :func:`layer_norm`."""
+    """Maps with normalised products, as :func:`layer_norm` says."""
 
     def reset_parameters(self) -> None:
         """As the cell's own, with gains of 1."""
@@ -195,18 +196,18 @@ class LayerNorm(_Base):
 class NormalisedAffine(Affine):
     """An affine map whose two products are normalised, block by block."""
 
+    @override
     def shapes(self, cell: Owner) -> dict[str, tuple[int, ...]]:
-        """See :meth:`Map.shapes`."""
         n, end = self.width(cell), self.suffix(cell)
         gains = {f"weight_norm_ih{end}": (n,), f"weight_norm_hh{end}": (n,)}
         return {**super().shapes(cell), **gains}
 
     def decaying(self, cell: Owner) -> tuple[str, ...]:
-        """See :meth:`Map.decaying`: the gains, whose middle is 1, do not."""
+        """The weights; the gains, whose middle is 1, do not."""
         return tuple(n for n in super().decaying(cell) if not n.startswith("weight_norm_"))
 
+    @override
     def bind(self, cell: Owner) -> BoundAffine:
-        """See :meth:`Map.bind`."""
         return _BoundNormalised(self, cell)
 
 

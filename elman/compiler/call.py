@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import _pop_mode, _push_mode
 
+from elman.cells.step_checks import checked_step
 from elman.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def first_step(
     if torch.compiler.is_compiling():
         return bound(x, *states)
     try:
-        return bound.checked(x, *states)
+        return checked_step(bound, x, *states)
     except InputError as error:
         if is_recorded() and error.__cause__ is not None:  # what recording cannot do
             raise error.__cause__ from None

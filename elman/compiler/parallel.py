@@ -21,6 +21,7 @@ from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.cells.lines import at, step_at
+from elman.cells.step_checks import checked_step
 from elman.compiler import reference
 from elman.compiler.call import Call, Result, in_onnx, under_autocast, unrecorded
 from elman.compiler.check import TOLERANCE, difference
@@ -91,7 +92,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         bound = cell.bind(weights)
         if not torch.compiler.is_compiling() and cell not in _stepped:
             with torch.no_grad():
-                bound.checked(call.x[0], *call.state)
+                checked_step(bound, call.x[0], *call.state)
             _stepped.add(cell)
         return _run(bound, call)  # type: ignore[arg-type]
 

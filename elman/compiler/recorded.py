@@ -12,6 +12,7 @@ from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.cells.lines import at, codes, step_at, step_line
+from elman.cells.step_checks import check_attributes, check_step
 from elman.compiler.record import Operation, Recorder, Stops, Unsupported
 from elman.compiler.surrogate import attach
 
@@ -83,8 +84,8 @@ def record(
         # The made-up number of rows is nobody's business.
         said = re.sub(rf"\b{batch}\b", "B", str(why))
         raise Unsupported(f"{said}{at(step_line(cell, why))}") from None
-    bound.check_attributes(before, x, states)
-    bound.check_step(x, states, new)
+    check_attributes(bound, before, x, states)
+    check_step(bound, x, states, new)
     new_numbers = [recorder.see(n) for n in new]
     attach(new, recorder)
     known = {*numbers.values(), x_number, noise_number, *state_numbers}

@@ -18,7 +18,7 @@ from elman.data.words import (
     split_spaces,
     split_words,
 )
-from elman.errors import ElmanError, InputError
+from elman.errors import ElmanError, InputError, brief
 
 KINDS = ("character", "word", "whitespace", "bpe")
 
@@ -87,7 +87,7 @@ class Vocabulary(ABC):
         """
         if not isinstance(content, Mapping) or content.get("kind") not in KINDS:
             raise ElmanError(
-                f"the vocabulary is {_brief(content)}, expected a JSON object whose kind is one "
+                f"the vocabulary is {brief(content)}, expected a JSON object whose kind is one "
                 f"of {', '.join(KINDS)}; restore the file from the run that wrote it."
             )
         return _subclass(content["kind"])._restore(content)
@@ -201,7 +201,7 @@ class _Listed(Vocabulary):
         )
         if not valid:
             raise ElmanError(
-                f"the {cls.kind} vocabulary has tokens {_brief(tokens)}, expected a list of "
+                f"the {cls.kind} vocabulary has tokens {brief(tokens)}, expected a list of "
                 f"different tokens that starts with {', '.join(cls.special)}; restore the file "
                 "from the run that wrote it."
             )
@@ -318,8 +318,3 @@ def _code_points(text: str) -> np.ndarray:
 
 def _unknown_kind(kind: str) -> InputError:
     return InputError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}; choose one.")
-
-
-def _brief(content: object) -> str:
-    text = repr(content)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -8,25 +8,22 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
+from elman import nested
 from elman.cells.changes import follow
+from elman.cells.checks import check_made, check_weights
 from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
 from elman.cells.sizes import positive
 from elman.compiler import engine, native
-from elman.compiler.build import BuildError
-from elman.compiler.call import Call, first_step, is_recorded
-from elman.compiler.products import is_traced
+from elman.compiler.call import Call, is_recorded
 from elman.errors import InputError
-from elman.layers import streams, weights
+from elman.layers import links, streams, weights
 from elman.layers.dropout import between_layers
 from elman.layers.recording import is_symbol, leaf, recording, refuse_script
-from elman.layers.sequences import Sequences, check_resets, check_row, check_types
+from elman.layers.sequences import Sequences, check_types
 from elman.layers.states import States
-
-LINKS = (None, "residual", "highway")
 
 
 class Recurrent(nn.Module):
@@ -84,7 +81,7 @@ class Recurrent(nn.Module):
             raise InputError(
                 f"cell must be a cell, such as elman.cells.LSTM(28, 256), received {cell!r}."
             )
-        cell.check_made()
+        check_made(cell)
         layers = positive("the number of layers", layers)
         _check(dropout, hidden_sizes, skip, return_states)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
@@ -95,7 +92,8 @@ class Recurrent(nn.Module):
         self.forget_bias = forget_bias
         self.num_directions = 2 if bidirectional else 1
         self._cells: list[Cell] = []
-        self._rested: list[Cell] = []  # as they are evaluated: without noise
+        self._linked: list[bool] = []  # whether a layer has a link past it
+        self._noiseless: list[Cell] = []  # as they are evaluated: without noise
         self._weight_names: list[dict[str, str]] = []
         width = cell.input_size
         for layer, size in enumerate(sizes):
@@ -103,15 +101,19 @@ class Recurrent(nn.Module):
                 given = layer == direction == 0 and size == cell.hidden_size
                 made = cell if given else cell.resized(width, size)
                 follow(cell, *self._add(made))
-            self._add_link(layer, width)
-            width = self._cells[-1].state_sizes[0] * self.num_directions
+            output = self._cells[-1].state_sizes[0] * self.num_directions
+            self._linked.append(skip is not None and width == output)
+            if skip == "highway" and width == output:
+                name = self._free(f"weight_highway_l{layer}", self._cells[-1])
+                links.add_highway(self, layer, width, name)
+            width = output
         self.output_size = width
 
     def _add(self, cell: Cell) -> list[Cell]:
         if self.forget_bias is not None:
             cell.fill_bias("f", self.forget_bias)
         end = self._suffix(len(self._cells))
-        cell.check_weights()
+        check_weights(cell)
         read = (*cell.weight_shapes(), *cell._buffers)
         self._weight_names.append({name: name + end for name in read})
         for name, parameter in cell.named_parameters():
@@ -128,32 +130,20 @@ class Recurrent(nn.Module):
         own = cell.bind({})
         own.train(self.training)
         self._cells.append(own)
-        self._rested.append(own if cell.at_rest() is cell else cell.at_rest().bind({}))
+        self._noiseless.append(
+            own if cell.without_noise() is cell else cell.without_noise().bind({})
+        )
         self._introduce(-1)
-        return [own, self._rested[-1]]
+        return [own, self._noiseless[-1]]
 
     def _introduce(self, k: int) -> None:
         """The k-th cell as training and as evaluation have it, to each other and to compilers."""
-        own, rested = self._cells[k], self._rested[k]
+        own, noiseless = self._cells[k], self._noiseless[k]
         native.tagged(own)
-        if rested is not own:
-            native.tagged(rested)
-            vars(rested)["training"] = own.training
-            follow(own, rested)
-
-    def _add_link(self, layer: int, width: int) -> None:
-        cell = self._cells[-1]
-        self._linked = [*getattr(self, "_linked", []), False]
-        if self.skip is None or width != cell.state_sizes[0] * self.num_directions:
-            return
-        self._linked[layer] = True
-        if self.skip == "highway":
-            like = next(self.parameters())
-            weight = torch.empty(width, width, device=like.device, dtype=like.dtype)
-            name = self._free(f"weight_highway_l{layer}", cell)
-            self.register_parameter(name, nn.Parameter(weight))
-            self.register_parameter(f"bias_highway_l{layer}", nn.Parameter(weight.new_empty(width)))
-            self._reset_link(layer)
+        if noiseless is not own:
+            native.tagged(noiseless)
+            vars(noiseless)["training"] = own.training
+            follow(own, noiseless)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the mode also for the cells.
@@ -168,7 +158,7 @@ class Recurrent(nn.Module):
             )
         super().__setattr__(name, value)
         if name == "training":
-            for cell in (*vars(self).get("_cells", ()), *vars(self).get("_rested", ())):
+            for cell in (*vars(self).get("_cells", ()), *vars(self).get("_noiseless", ())):
                 cell.train(value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -222,19 +212,18 @@ class Recurrent(nn.Module):
             options = {"lengths": lengths, "resets": resets, "return_states": return_states}
             return leaf(self, x, state, options)
         if is_recorded():
-            with recording([*self._cells, *self._rested], self._like().dtype):
+            with recording([*self._cells, *self._noiseless], self._like().dtype):
                 return self._run(x, state, lengths, resets, return_states)
         return self._run(x, state, lengths, resets, return_states)
 
     def _run(
         self, x: Any, state: Any, lengths: Any, resets: Any, return_states: Any
     ) -> tuple[Any, Any]:
-        every = (
-            _one_of("return_states", return_states or self.return_states, ("last", "all")) == "all"
-        )
+        which = _one_of("return_states", return_states or self.return_states, ("last", "all"))
+        every = which == "all"
         batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
         if torch.compiler.is_compiling():
-            native.know_all([*self._cells, *self._rested], next(self.parameters()).dtype)
+            native.know_all([*self._cells, *self._noiseless], next(self.parameters()).dtype)
         start = self._start(batch.size)
         before = start if state is None else self._before(state, batch)
         check_types(self._like(), batch.x, () if state is None else before)
@@ -243,7 +232,7 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.num_directions):
                 k = layer * self.num_directions + direction
-                cell, noise = self._rested[k], None
+                cell, noise = self._noiseless[k], None
                 if self.training and self._cells[k].noise_size:
                     cell, noise = self._cells[k], self._cells[k].noise(y.detach())
                 call = Call(
@@ -254,7 +243,9 @@ class Recurrent(nn.Module):
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
-            y = self._link(layer, y, outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1))
+            y = links.join(
+                self, layer, y, outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            )
             if layer + 1 < self.num_layers:
                 y = between_layers(y, self.dropout, self.variational, self.training)
         new = self._states.join(histories if every else finals)
@@ -280,82 +271,12 @@ class Recurrent(nn.Module):
         Raises:
             InputError: the network is bidirectional, or a shape or a type does not fit.
         """
-        if self._forward_pre_hooks:
-            weights.compute(self)
-        if resets is not None:
-            state = self._restarted(x, state, resets)
-        streamed = self._streamed(x, state)
-        if streamed is not None:
-            return streamed
-        if is_recorded():
-            with recording(self._rested, self._like().dtype):
-                return self._stepped(x, state)
-        return self._stepped(x, state)
-
-    def _stepped(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """A step cell by cell."""
-        if self.bidirectional:
-            raise InputError(
-                "a bidirectional network cannot run step by step, because it reads the future: "
-                "use forward, or a network in one direction."
-            )
-        check_row(x, self.input_size)
-        batch = Sequences.of(x.unsqueeze(0), None, None, self.input_size, False)
-        before = self._start(batch.size) if state is None else self._before(state, batch)
-        check_types(self._like(), x, () if state is None else before)
-        y, new = batch.x[0], []
-        for layer, cell in enumerate(self._rested):
-            states = first_step(cell, self.weights(layer), y, before[layer])
-            y = self._link(layer, y, states[0])
-            if layer + 1 < self.num_layers:
-                y = between_layers(y.unsqueeze(0), self.dropout, False, self.training)[0]
-            new.append(states)
-        return batch.out(y.unsqueeze(0))[0], batch.state_out(self._states.join(new))
-
-    def _streamed(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
-        """A step in one call of the native engine, where no gradient is wanted and it can."""
-        if state is None or torch.is_grad_enabled() or is_traced((x,)):
-            return None
-        if self.training and self.dropout:
-            return None
-        stream = streams.of(self, x.dtype)
-        if stream is None:
-            return None
-        states = [state] if isinstance(state, Tensor) else state
-        if not stream.fits(x, states):
-            return None
-        try:
-            made = stream.run(self, x, states)
-        except BuildError:  # which forward warns of, and says why
-            streams.forget(self)
-            return None
-        if made is None:
-            return None
-        y, new = made
-        return y, new[0] if len(new) == 1 else tuple(new)
-
-    def _restarted(self, x: Tensor, state: Any, resets: Tensor) -> Any:
-        """``state`` with those rows back at their start that ``resets`` names."""
-        check_row(x, self.input_size)
-        check_resets(resets, tuple(x.shape[:-1]))
-        if state is None:
-            return None
-        rows = x.shape[0] if x.dim() == 2 else None
-        again = resets.to(x.device).unsqueeze(-1)
-        states = state if type(state) is tuple else (state,)
-        if not self.learn_initial_state and all(
-            isinstance(s, Tensor) and s.shape[1:-1] == resets.shape for s in states
-        ):  # the rest of their shapes is checked where they are read
-            filled = tuple([s.masked_fill(again, 0) for s in states])
-            return filled if state is states else filled[0]
-        self._states.split(state, rows)
-        start = self.initial_state(rows)
-        return States.map(lambda s, first: torch.where(again, first, s), state, start)
+        return streams.step(self, x, state, resets)
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""
         if batch is None:
-            return States.map(lambda s: s.squeeze(-2), self.initial_state(1))
+            return nested.map(lambda s: s.squeeze(-2), self.initial_state(1))
         return self._states.join(self._start(batch))
 
     @torch.no_grad()
@@ -369,19 +290,10 @@ class Recurrent(nn.Module):
             weights.redraw(self, cell, self.weight_names(k), self.forget_bias)
             layer, direction = divmod(k, self.num_directions)
             if direction == self.num_directions - 1:
-                self._reset_link(layer)
+                links.redraw(self, layer)
         if self.learn_initial_state:
             for start in (s for layer in self._start(1) for s in layer):
                 start.zero_()
-
-    def _reset_link(self, layer: int) -> None:
-        if not (self._linked[layer] and self.skip == "highway"):
-            return
-        weight, bias = (getattr(self, f"{name}_highway_l{layer}") for name in ("weight", "bias"))
-        bound = weight.shape[0] ** -0.5
-        nn.init.uniform_(weight, -bound, bound)
-        # Starting at −1 the link mostly carries, so that deep stacks learn at all.
-        nn.init.constant_(bias, -1.0)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -411,11 +323,7 @@ class Recurrent(nn.Module):
         return self._weight_names[k]
 
     def __prepare_scriptable__(self) -> Any:
-        """What ``torch.jit.script`` asks for in place of this network.
-
-        Raises:
-            InputError: always.
-        """
+        """Say why there is nothing to give ``torch.jit.script`` in place of this network."""
         refuse_script(self, "run it as it is")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -435,10 +343,8 @@ class Recurrent(nn.Module):
         """Cell, sizes and engine, for ``repr``."""
         sizes = [c.hidden_size for c in self._cells[:: self.num_directions]]
         cell = type(self._cells[0]).__name__
-        said = [f"{cell} {self.input_size} → {sizes}"]
-        said += [
-            n for n in ("bidirectional", "batch_first", "learn_initial_state") if getattr(self, n)
-        ]
+        flags = ("bidirectional", "batch_first", "learn_initial_state")
+        said = [f"{cell} {self.input_size} → {sizes}", *(n for n in flags if getattr(self, n))]
         said += [f"{n}={v!r}" for n in ("dropout", "skip") if (v := getattr(self, n))]
         return ", ".join([*said, f"engine={self.engine!r}"])
 
@@ -457,31 +363,19 @@ class Recurrent(nn.Module):
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     def _start(self, batch: int) -> list[tuple[Tensor, ...]]:
-        starts = []
         like = self._like()
-        for k, cell in enumerate(self._cells):
-            end = self._suffix(k)
-            starts.append(
-                tuple(
-                    getattr(self, f"initial_{name}{end}").expand(batch, size)
-                    if self.learn_initial_state
-                    else like.new_zeros(batch, size)
-                    for name, size in zip(cell.state, cell.state_sizes, strict=True)
-                )
+        return [
+            tuple(
+                getattr(self, f"initial_{name}{self._suffix(k)}").expand(batch, size)
+                if self.learn_initial_state
+                else like.new_zeros(batch, size)
+                for name, size in zip(cell.state, cell.state_sizes, strict=True)
             )
-        return starts
+            for k, cell in enumerate(self._cells)
+        ]
 
     def _before(self, state: Any, batch: Sequences) -> list[tuple[Tensor, ...]]:
         return self._states.split(state, batch.size if batch.batched else None)
-
-    def _link(self, layer: int, x: Tensor, y: Tensor) -> Tensor:
-        if not self._linked[layer]:
-            return y
-        if self.skip == "residual":
-            return x + y
-        weight, bias = (getattr(self, f"{name}_highway_l{layer}") for name in ("weight", "bias"))
-        gate = torch.sigmoid(linear(x, weight, bias))
-        return gate * y + (1 - gate) * x
 
 
 def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
@@ -500,5 +394,5 @@ def _check(dropout: float, hidden_sizes: Sequence[int] | None, skip: Any, states
         raise InputError(
             f"hidden_sizes must list the width of at least one layer, received {received}."
         )
-    _one_of("skip", skip, LINKS)
+    _one_of("skip", skip, links.LINKS)
     _one_of("return_states", states, ("last", "all"))

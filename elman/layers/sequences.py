@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from elman import nested
 from elman.compiler.call import asserted, is_recorded, under_autocast
 from elman.compiler.memory import dense
 from elman.errors import InputError
-from elman.layers.states import States
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Sequences:
 
     def state_out(self, state: Any) -> Any:
         """A state as the user expects it, without the batch axis that was added."""
-        return state if self.batched else States.map(lambda s: s.squeeze(-2), state)
+        return state if self.batched else nested.map(lambda s: s.squeeze(-2), state)
 
     def out(self, y: Tensor) -> Any:
         """An output (T, B, S) laid out as x came."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from elman import nested
 from elman.cells.contract import Cell
 from elman.errors import InputError
 
@@ -60,13 +61,6 @@ class States:
             columns.append([s.unsqueeze(0) for s in parts] if batch is None else parts)
         return list(zip(*columns, strict=True))
 
-    @staticmethod
-    def map(function: Callable[..., Tensor], *states: Any) -> Any:
-        """``function`` of every tensor of a state (or of those at its place), as it was nested."""
-        if isinstance(states[0], Tensor):
-            return function(*states)
-        return tuple(States.map(function, *parts) for parts in zip(*states, strict=True))
-
 
 def _parts(given: Any) -> list[Tensor]:
     """The state of each cell out of a tensor stacked over them, or out of a tuple over them."""
@@ -86,8 +80,4 @@ def _describe(value: Any) -> str:
 
 def ordinary(value: Any) -> Any:
     """``value`` with copies of the tensors made in inference mode, which autograd cannot save."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if type(value) in (tuple, list):
-        return type(value)(map(ordinary, value))
-    return value
+    return nested.map(lambda t: t.clone() if t.is_inference() else t, value)

@@ -46,7 +46,7 @@ _SHARED = """
 """
 
 
-class _Kin(nn.RNNBase):
+class _PlainBase(nn.RNNBase):
     """``torch.nn.RNNBase`` as a plain module: what looks for recurrent layers finds them.
 
     That class keeps the weights a second time, in a list that must be made anew whenever they are
@@ -61,7 +61,7 @@ class _Kin(nn.RNNBase):
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
 
 
-class _Layer(Recurrent, _Kin):
+class _Layer(Recurrent, _PlainBase):
     """What the three have in common: from ``torch.nn``'s arguments to a cell and its stack."""
 
     fixed = Recurrent.fixed | {"bias", "proj_size", "reset_after", "nonlinearity"}
@@ -195,11 +195,7 @@ class _Layer(Recurrent, _Kin):
     _update_flat_weights = _init_flat_weights
 
     def __prepare_scriptable__(self) -> Any:
-        """What ``torch.jit.script`` asks for in place of this network.
-
-        Raises:
-            InputError: always.
-        """
+        """Say what to give ``torch.jit.script`` in place of this network."""
         refuse_script(self, f"load its state_dict into a torch.nn.{type(self).__name__}")
 
 

@@ -28,12 +28,12 @@ def redraw(
         InputError: a weight is computed from others, and it cannot be told from which values.
     """
     given = {name: getattr(network, own) for name, own in names.items()}
-    fresh = {name: nn.Parameter(torch.empty_like(given[name])) for name in cell.weight_shapes()}
-    bound = cell.bind(given | fresh)
+    drawn = {name: nn.Parameter(torch.empty_like(given[name])) for name in cell.weight_shapes()}
+    bound = cell.bind(given | drawn)
     bound.reset_parameters()
     if forget_bias is not None:
         bound.fill_bias("f", forget_bias)
-    for name, value in fresh.items():
+    for name, value in drawn.items():
         _put(network, names[name], value.detach())
 
 

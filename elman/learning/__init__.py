@@ -5,7 +5,7 @@ from elman.learning.clipping import add_l1, clip_norm, clip_value
 from elman.learning.decay import decaying
 from elman.learning.forward import RFLO, RTRL, UORO, SnAp1, elementwise
 from elman.learning.optimizers import OPTIMIZERS, check_optimizer, make_optimizer
-from elman.learning.rule import Loss, Rule, detach
+from elman.learning.rule import LossFunction, Rule, detach
 from elman.learning.schedules import SCHEDULES, EarlyStopping, Schedule
 
 RULES: dict[str, type[Rule]] = {
@@ -27,7 +27,7 @@ __all__ = [
     "SCHEDULES",
     "UORO",
     "EarlyStopping",
-    "Loss",
+    "LossFunction",
     "Rule",
     "Schedule",
     "SnAp1",

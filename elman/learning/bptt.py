@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from elman.errors import InputError
 from elman.layers import Recurrent
-from elman.learning.rule import Lengths, Loss, Rule, detach
+from elman.learning.rule import Lengths, LossFunction, Rule, detach
 
 
 class BPTT(Rule):
@@ -20,10 +21,10 @@ class BPTT(Rule):
     Each window is a whole sequence: it starts from the network's own start. Memory O(n T).
     """
 
+    @override
     def gradients(
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
-        """See :meth:`Rule.gradients`."""
         y, state = self.network(x, resets=resets, lengths=lengths)
         loss = self._back(y, target)
         self.state = detach(state)
@@ -46,7 +47,7 @@ class TruncatedBPTT(Rule):
         reach: k2, in steps; k1 is the length of the windows. None: k2 = k1.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss, reach: int | None = None):
+    def __init__(self, network: Recurrent, loss: LossFunction, reach: int | None = None):
         super().__init__(network, loss)
         self._one_direction()
         if reach is not None and (not isinstance(reach, int) or reach < 1):
@@ -54,8 +55,8 @@ class TruncatedBPTT(Rule):
         self.reach = reach
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """See :meth:`Rule.reset`."""
         super().reset()
         # The inputs of the steps before the window, and their resets.
         self._past: tuple[Tensor, Tensor | None] | None = None
@@ -63,7 +64,7 @@ class TruncatedBPTT(Rule):
 
     @property
     def memory(self) -> Any:
-        """See :attr:`Rule.memory`: with the inputs that the next window reaches back to."""
+        """The state, and the inputs that the next window reaches back to."""
         return None if self.state is None else (self.state, self._before, self._past)
 
     @memory.setter
@@ -72,10 +73,10 @@ class TruncatedBPTT(Rule):
         if kept is not None:
             self.state, self._before, self._past = kept
 
+    @override
     def gradients(
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
-        """See :meth:`Rule.gradients`."""
         resets = self._goes_on(x, resets, lengths)
         steps = len(x)
         reach = steps if self.reach is None else self.reach

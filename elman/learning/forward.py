@@ -6,19 +6,22 @@ memory does not grow with the stream, and the weights may change after every ste
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from typing_extensions import override
 
+from elman import nested
 from elman.cells.contract import Cell
 from elman.cells.options import Reading
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
 from elman.learning.influence import ByUnit, Full, Influence, RankOne, Weights
-from elman.learning.rule import Lengths, Loss, Rule, detach
+from elman.learning.rule import Lengths, LossFunction, Rule, detach
 
 
 class Forward(Rule):
@@ -34,7 +37,7 @@ class Forward(Rule):
 
     influence: Influence
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self._one_direction()
         if network.dropout or any(cell.noise_size for cell in network.cells):
@@ -46,14 +49,14 @@ class Forward(Rule):
         self._traced_with: tuple[list[Reading], list[Tensor]] = ([], [])
         self.reset()
 
+    @override
     def reset(self) -> None:
-        """See :meth:`Rule.reset`."""
         super().reset()
         self._carried: Any = None
 
     @property
     def memory(self) -> Any:
-        """See :attr:`Rule.memory`: the state, and the influence of the weights on it."""
+        """The state, and the influence of the weights on it."""
         return None if self.state is None else (self.state, self._carried)
 
     @memory.setter
@@ -67,7 +70,7 @@ class Forward(Rule):
     def gradients(
         self, x: Tensor, target: Any, *, resets: Tensor | None = None, lengths: Lengths = None
     ) -> Tensor:
-        """See :meth:`Rule.gradients`; whether gradients are wanted around it does not matter."""
+        """As any rule's, whether or not gradients are wanted around it."""
         resets = self._check(x, resets, lengths)
         x, target = ordinary(x), ordinary(target)
         batch = x.shape[1]
@@ -82,8 +85,8 @@ class Forward(Rule):
             total: Tensor | float = 0.0
             for x_t, s, g, begins in zip(x, states, by_state, anew, strict=True):
                 if begins is not None and bool(begins.any()):
-                    fresh = self.influence.start(weights, batch)
-                    self._carried = _where(begins, fresh, self._carried)
+                    start = self.influence.start(weights, batch)
+                    self._carried = nested.map(partial(_where, begins), start, self._carried)
                 total = total + self.influence.gradient(self._carried, g)
                 self._carried = self._advance(weights, x_t, s)
             self._add(total)
@@ -139,7 +142,7 @@ class Forward(Rule):
         And again where the graph would hold what is no longer so: options of cells, constants.
         """
         arguments = (weights, x, s, self._carried)
-        cells, buffers = self.network._rested, list(self.network.buffers())
+        cells, buffers = self.network._noiseless, list(self.network.buffers())
         readings, before = self._traced_with
         if not (
             len(readings) == len(cells)
@@ -165,10 +168,8 @@ class Forward(Rule):
             parameter.grad = part.clone() if parameter.grad is None else parameter.grad.add_(part)
 
 
-def _where(mask: Tensor, a: Any, b: Any) -> Any:
-    """The influence a in the rows (B) of the mask, b in the others."""
-    if isinstance(a, tuple):
-        return tuple(_where(mask, *parts) for parts in zip(a, b, strict=True))
+def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """a in the rows (B) of the mask, b in the others."""
     return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)
 
 
@@ -187,7 +188,7 @@ class RTRL(Forward):
     :class:`elman.cells.QRNN`, do not count; a unit may have several numbers, as a complex one has.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         by_unit = network.num_layers == 1 and elementwise(network)
         self.influence = ByUnit(network) if by_unit else Full(network)
@@ -216,7 +217,7 @@ class SnAp1(Forward):
             U (r ⊙ h) does in a GRU that resets before the product.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self.influence = _by_unit(self, "diagonal")
 
@@ -233,7 +234,7 @@ class RFLO(Forward):
         InputError: as :class:`SnAp1`.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self.influence = _by_unit(self, "nothing")
 
@@ -254,6 +255,6 @@ class UORO(Forward):
     generator. The gradient is unbiased, and noisy: use small learning rates.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self.influence = RankOne(network)

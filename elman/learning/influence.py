@@ -17,116 +17,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, jvp, vjp, vmap
-from torch.nn.functional import linear
-from torch.overrides import TorchFunctionMode
+from typing_extensions import override
 
-from elman.cells.contract import Cell
 from elman.errors import InputError
 from elman.layers import Recurrent
+from elman.learning.flat_step import FlatStep
 
 Weights = dict[str, Tensor]
-
-
-class Step(nn.Module):
-    """One step of a network as a function of one vector: y and s' from x (…, M) and s (…, n).
-
-    s holds the first state of every layer, then the second of every layer, and so on.
-
-    Args:
-        network: in one direction.
-        keep: what stays of ∂(U h)/∂h in every map of a state: ``"all"`` of it, its
-            ``"diagonal"``, or ``"nothing"``. Values and the weights' gradients stay as they are.
-    """
-
-    def __init__(self, network: Recurrent, keep: str = "all"):
-        super().__init__()
-        self.network, self.keep = network, keep
-        sizes = [cell.state_sizes for cell in network.cells]
-        self.sizes = [list(column) for column in zip(*sizes, strict=True)]  # by state, by layer
-        self.width = sum(map(sum, self.sizes))
-
-    def forward(self, x: Tensor | None, s: Tensor, apart: bool = False) -> tuple[Tensor, Tensor]:
-        """One step; without x, where sequences start.
-
-        With ``apart``, each layer takes what the layer below gives it for a constant.
-        """
-        network, new = self.network, []
-        if x is None:
-            start = self.flat(network.initial_state(1)).squeeze(0)
-            return start, start
-        for layer, states in enumerate(zip(*self._parts(s), strict=True)):
-            cell = network._rested[layer].bind(network.weights(layer))
-            with (
-                nullcontext()
-                if self.keep == "all"
-                else _Cut(self.keep == "diagonal", cell, x, states)
-            ):
-                after = cell(x, *states)
-            cell.check_step(x, states, after)
-            x = network._link(layer, x, after[0])
-            x = x.detach() if apart else x
-            new.append(after)
-        return x, torch.cat([part for column in zip(*new, strict=True) for part in column], -1)
-
-    def flat(self, state: Any) -> Tensor:
-        """The vectors s (…, B, n) of what the network hands over as its state."""
-        columns = (state,) if len(self.sizes) == 1 else state
-        return torch.cat(
-            [
-                c.movedim(-3, -2).flatten(-2) if isinstance(c, Tensor) else torch.cat(c, -1)
-                for c in columns
-            ],
-            -1,
-        )
-
-    def state(self, s: Tensor) -> Any:
-        """What the network hands over as its state, from the vectors s (B, n)."""
-        columns = tuple(
-            torch.stack(parts) if len(set(sizes)) == 1 else tuple(parts)
-            for parts, sizes in zip(self._parts(s), self.sizes, strict=True)
-        )
-        return columns[0] if len(columns) == 1 else columns
-
-    def _parts(self, s: Tensor) -> list[list[Tensor]]:
-        """s by state, by layer."""
-        columns = s.split([sum(sizes) for sizes in self.sizes], -1)
-        return [list(c.split(z, -1)) for c, z in zip(columns, self.sizes, strict=True)]
-
-
-class _Cut(TorchFunctionMode):
-    """Linear maps of the states, whose derivative is their diagonal, or zero.
-
-    A map of what the step itself computes, such as U (r ⊙ h), is refused: cut, it would also lose
-    what the weights before it change within the step.
-    """
-
-    def __init__(self, diagonal: bool, cell: Cell, x: Tensor, states: Sequence[Tensor]):
-        super().__init__()
-        self.diagonal, self.cell, self.x, self.states = diagonal, cell, x, states
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function is not linear or args[0] is self.x:
-            return function(*args, **(kwargs or {}))
-        if not any(args[0] is state for state in self.states):
-            raise InputError(
-                f"a map of {type(self.cell).__name__} acts on neither the input nor a state."
-            )
-        value, weight = args[:2]
-        constant = value.detach()
-        z = linear(constant, *args[1:])
-        rows, columns = weight.shape
-        if not self.diagonal or rows % columns:
-            return z
-        own = weight.view(-1, columns, columns).diagonal(dim1=1, dim2=2)  # (blocks, H)
-        return z + (own * (value - constant).unsqueeze(-2)).flatten(-2)  # adds 0, and diag(U)
 
 
 class Influence:
@@ -141,7 +43,7 @@ class Influence:
 
     apart = False
 
-    def __init__(self, step: Step):
+    def __init__(self, step: FlatStep):
         self.step = step
         self.learned = {n: p for n, p in step.named_parameters() if p.requires_grad}
         if not self.learned:
@@ -190,20 +92,20 @@ class Full(Influence):
     """
 
     def __init__(self, network: Recurrent):
-        super().__init__(Step(network))
+        super().__init__(FlatStep(network))
 
+    @override
     def start(self, weights: Weights, batch: int) -> Tensor:
-        """See :class:`Influence`."""
         return self._pull_start(weights, self._rows(weights)).repeat(batch, 1, 1)
 
+    @override
     def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         rows = self._rows(weights)
         immediate, carried = vmap(lambda x, s: self._pull(weights, x, s, rows))(x, s)
         return torch.baddbmm(immediate, carried, influence)
 
+    @override
     def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         return by_state.flatten() @ influence.flatten(0, 1)
 
     def _rows(self, weights: Weights) -> Tensor:
@@ -224,7 +126,7 @@ class ByUnit(Influence):
 
     Args:
         network: in one direction.
-        keep: see :class:`Step`.
+        keep: see :class:`FlatStep`.
 
     Raises:
         InputError: the units read each other's states all the same, or a map that is to be cut
@@ -234,7 +136,7 @@ class ByUnit(Influence):
     apart = True
 
     def __init__(self, network: Recurrent, keep: str = "all"):
-        super().__init__(Step(network, keep))
+        super().__init__(FlatStep(network, keep))
         self.owner = self._owner()
         self.places = self._places()
         if not self._apart():
@@ -242,18 +144,18 @@ class ByUnit(Influence):
             name = type(network.cells[0]).__name__
             raise InputError(f"the units of {name} read each other's states{where}.")
 
+    @override
     def start(self, weights: Weights, batch: int) -> Tensor:
-        """See :class:`Influence`."""
         return self._pull_start(weights, self._rows(weights)).repeat(batch, 1, 1)
 
+    @override
     def advance(self, weights: Weights, x: Tensor, s: Tensor, influence: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         rows = self._rows(weights)
         immediate, carried = vmap(lambda x, s: self._pull(weights, x, s, rows))(x, s)
         return (self._of_owner(carried) * influence.unsqueeze(1)).sum(2) + immediate
 
+    @override
     def gradient(self, influence: Tensor, by_state: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         return (self._of_owner(by_state) * influence).sum((0, 1))
 
     def _of_owner(self, by_state: Tensor) -> Tensor:
@@ -352,7 +254,7 @@ class ByUnit(Influence):
 class RankOne(Influence):
     """Two vectors a (B, n) and b (B, P) whose product a bᵀ is J in expectation.
 
-    a' = ρ₀ ∂s'/∂s a + ρ₁ ν and b' = b / ρ₀ + νᵀ ∂s'/∂θ / ρ₁ with fresh signs ν = ±1. The scales
+    a' = ρ₀ ∂s'/∂s a + ρ₁ ν and b' = b / ρ₀ + νᵀ ∂s'/∂θ / ρ₁ with random signs ν = ±1. The scales
     ρ₀ = √(‖b‖ / ‖∂s'/∂s a‖), ρ₁ = √(‖νᵀ ∂s'/∂θ‖ / ‖ν‖) keep the two terms' variance low.
     Memory and time O(P).
     """
@@ -360,17 +262,17 @@ class RankOne(Influence):
     TINY = 1e-7  # keeps the scales from being 0
 
     def __init__(self, network: Recurrent):
-        super().__init__(Step(network))
+        super().__init__(FlatStep(network))
 
+    @override
     def start(self, weights: Weights, batch: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Influence`."""
         signs = _signs(next(iter(weights.values())).new_empty(batch, self.step.width))
         return signs, self._pull_start(weights, signs)
 
+    @override
     def advance(
         self, weights: Weights, x: Tensor, s: Tensor, influence: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`Influence`."""
         before, by_weights = influence
         signs = _signs(s)
 
@@ -384,8 +286,8 @@ class RankOne(Influence):
         old, new = self._scale(by_weights, carried), self._scale(immediate, signs)
         return old * carried + new * signs, by_weights / old + immediate / new
 
+    @override
     def gradient(self, influence: tuple[Tensor, Tensor], by_state: Tensor) -> Tensor:
-        """See :class:`Influence`."""
         a, b = influence
         return (by_state * a).sum(-1) @ b
 

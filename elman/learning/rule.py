@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from elman import nested
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.layers.sequences import Sequences
 
-Loss = Callable[[Tensor, Any], Tensor]
+LossFunction = Callable[[Tensor, Any], Tensor]
 """From the outputs y (T, B, S) of a window and their targets to the window's loss, a scalar."""
 
 Lengths = Tensor | Sequence[int] | None
@@ -19,9 +20,7 @@ Lengths = Tensor | Sequence[int] | None
 
 def detach(state: Any) -> Any:
     """The same state as a constant: no gradient flows through it into the past."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return None if state is None else type(state)(detach(part) for part in state)
+    return nested.map(Tensor.detach, state)
 
 
 class Rule:
@@ -51,7 +50,7 @@ class Rule:
         InputError: the rule cannot be used with this network.
     """
 
-    def __init__(self, network: Recurrent, loss: Loss):
+    def __init__(self, network: Recurrent, loss: LossFunction):
         if not isinstance(network, Recurrent):
             raise InputError(
                 f"network must be an elman.Recurrent or one of its kin, such as "
@@ -114,14 +113,12 @@ class Rule:
                 "have no lengths: say by resets where a sequence begins, or use BPTT."
             )
         Sequences.of(x, None, resets, self.network.input_size, self.network.batch_first)
-        state = self.state
-        while not isinstance(state, Tensor | None):  # by state, and where widths differ by layer
-            state = state[0]
-        if state is not None and x.dim() == 3 and state.shape[-2] != x.shape[1]:
-            raise InputError(
-                f"the stream had {state.shape[-2]} rows and this window has {x.shape[1]}: "
-                "call reset() where a new stream begins."
-            )
+        for state in nested.leaves(self.state):
+            if x.dim() == 3 and state.shape[-2] != x.shape[1]:
+                raise InputError(
+                    f"the stream had {state.shape[-2]} rows and this window has {x.shape[1]}: "
+                    "call reset() where a new stream begins."
+                )
         return None if resets is None else resets.to(x.device)
 
     def _one_direction(self) -> None:

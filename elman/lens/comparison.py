@@ -50,7 +50,7 @@ def side_by_side(
     threshold: float = 1e-3,
     seed: int = 0,
 ) -> list[Compared]:
-    """The gradient flow of freshly initialised networks on the same random input.
+    """The gradient flow of networks just initialised, on the same random input.
 
     Args:
         cells: names that the registry knows.

@@ -48,10 +48,10 @@ class Verdict:
         return cls("holds", len(norms) - 1, rate)
 
     def __str__(self) -> str:
-        return f"{self.told} (× {self.rate:.3g} a step)"
+        return f"{self.summary} (× {self.rate:.3g} a step)"
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """``"vanishes at lag 12"``, ``"holds to lag 99"``."""
         return f"{self.kind} {'to' if self.kind == 'holds' else 'at'} lag {self.lag}"
 

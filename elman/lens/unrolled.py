@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.cells.step_checks import check_step
 from elman.compiler.engine import engine
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
@@ -46,7 +47,7 @@ class Steps:
     ) -> tuple[Tensor, ...]:
         """A forward hook of the cell: write the step down and nudge its states by zero."""
         x, *states = args
-        cell.check_step(x, states, new)
+        check_step(cell, x, states, new)
         nudges = tuple(torch.zeros_like(s).requires_grad_() for s in new)
         self.inputs.append(x.detach())
         self.before.append(tuple(s.detach() for s in states))
@@ -110,7 +111,7 @@ def unrolled(network: Recurrent) -> Iterator[Unrolled]:
     handles.append(network.register_forward_hook(run.end))
     for k, cell in enumerate(network.cells):
         layer, direction = divmod(k, network.num_directions)
-        run.cells.append(Steps(cell.at_rest(), layer, direction == 1))
+        run.cells.append(Steps(cell.without_noise(), layer, direction == 1))
         # Bound to weights or at rest, a cell has the hooks of the one that it comes from.
         handles.append(cell.register_forward_hook(run.cells[-1].step))
     network.eval()

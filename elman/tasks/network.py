@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from elman.cells import Cell, registry
 from elman.layers import Recurrent
-from elman.layers.recurrent import LINKS
+from elman.layers.links import LINKS
 from elman.training.settings import Settings, option
 
 

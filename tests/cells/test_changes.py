@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import collections
-import contextvars
 import copy
 import dataclasses
 import gc
-import logging
 import pickle
-import weakref
 
 import numpy as np
 import pytest
@@ -18,10 +14,8 @@ from torch import nn
 
 import elman
 from elman import cells
-from elman.cells import Affine, Cell, Constant, Linear, options
+from elman.cells import Affine, Cell, Constant, Linear
 from elman.compiler import operator
-from elman.layers import streams
-from elman.learning import RTRL
 
 SLOPE = 1.0
 F64 = torch.float64
@@ -54,20 +48,6 @@ class Sloped(Cell):
         factor = self.coefficients[0] * self.named["a"][0] * self.settings.slope
         factor = factor * self.slope * float(self.array[0]) * self.of_class * self.listed[0]
         return torch.tanh(self.leak(helper(self.function(z.a))) * factor)
-
-
-def results(rnn, x):
-    """What forward and step give, on the engine that usually runs the cell; checked."""
-    y, _ = rnn(x)
-    state = rnn.initial_state(x.shape[1])
-    with torch.no_grad():
-        one, _ = rnn.step(x[0], state)
-        assert streams.of(rnn) is not None
-    with elman.engine("reference"):
-        expected, _ = rnn(x)
-    torch.testing.assert_close(y, expected, atol=1e-10, rtol=1e-10)
-    torch.testing.assert_close(one, expected[0], atol=1e-10, rtol=1e-10)
-    return expected
 
 
 def networks(layers=1):
@@ -137,7 +117,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_option_that_changes_takes_effect(change):
+def test_an_option_that_changes_takes_effect(change, results):
     global SLOPE
     cell, rnn, x = networks()
     assert rnn.engine == "native"
@@ -151,7 +131,7 @@ def test_an_option_that_changes_takes_effect(change):
         Sloped.listed[0] = 1.0
 
 
-def test_an_option_is_set_in_every_layer_or_in_one():
+def test_an_option_is_set_in_every_layer_or_in_one(results):
     cell, rnn, x = networks(2)
     results(rnn, x)
     cell.slope = 0.5
@@ -205,7 +185,7 @@ def test_minus_zero_and_types_are_told_apart():
 
 
 @pytest.mark.parametrize("transform", [cells.zoneout, cells.recurrent_dropout, cells.layer_norm])
-def test_a_transformed_cell_follows_the_one_that_it_is_made_from(transform):
+def test_a_transformed_cell_follows_the_one_that_it_is_made_from(transform, results):
     torch.manual_seed(0)
     cell = Sloped(3, 4, dtype=F64)
     rnn, x = elman.Recurrent(transform(cell)).eval(), torch.randn(2, 2, 3, dtype=F64)
@@ -214,7 +194,7 @@ def test_a_transformed_cell_follows_the_one_that_it_is_made_from(transform):
     assert not torch.allclose(results(rnn, x), before)
 
 
-def test_copies_are_apart():
+def test_copies_are_apart(results):
     _, rnn, x = networks()
     before = results(rnn, x)
     for other in (copy.deepcopy(rnn), copy.copy(rnn._cells[0]), rnn._cells[0].bind({})):
@@ -226,7 +206,7 @@ def test_copies_are_apart():
         assert torch.equal(results(rnn, x), before)
 
 
-def test_copies_of_noisy_networks_follow_their_own_cells():
+def test_copies_of_noisy_networks_follow_their_own_cells(results):
     torch.manual_seed(0)
     rnn = elman.Recurrent(cells.zoneout(cells.Elman(3, 4, nonlinearity="relu", dtype=F64))).eval()
     x = torch.randn(2, 2, 3, dtype=F64)
@@ -319,78 +299,6 @@ def test_how_a_network_was_made_is_fixed():
     assert rnn(torch.zeros(1, 2, 3))[0].shape == (1, 2, 4)
 
 
-# -- the mode -----------------------------------------------------------------------------------
-
-
-class Moody(Cell):
-    of_x = Linear(of="x")
-
-    def step(self, x, h):
-        return torch.tanh(self.of_x(x)) * (2.0 if self.training else 1.0)
-
-
-class MoodyMemory(cells.MinLSTM):
-    def coefficients(self, x, *past):
-        a, b = super().coefficients(x, *past)
-        return a, b * (2.0 if self.training else 1.0)
-
-
-def modes():
-    yield lambda rnn: rnn.train(), lambda rnn: rnn.eval()
-    yield lambda rnn: nn.Sequential(rnn).train(), lambda rnn: nn.ModuleList([rnn]).eval()
-    yield lambda rnn: setattr(rnn, "training", True), lambda rnn: setattr(rnn, "training", False)
-
-
-@pytest.mark.parametrize("kind", [Moody, MoodyMemory])
-@pytest.mark.parametrize(("on", "off"), list(modes()))
-def test_the_mode_of_a_step_is_the_networks(kind, on, off):
-    torch.manual_seed(0)
-    rnn, x = elman.Recurrent(kind(3, 4, dtype=F64)), torch.randn(3, 2, 3, dtype=F64)
-    trained = results(rnn, x)
-    off(rnn)
-    for evaluated in (rnn, copy.deepcopy(rnn), pickle.loads(pickle.dumps(rnn))):
-        torch.testing.assert_close(results(evaluated, x), trained / 2)
-        on(evaluated)
-        torch.testing.assert_close(results(evaluated, x), trained)
-
-
-def test_a_network_of_a_cell_in_evaluation_begins_in_training():
-    cell = Moody(3, 4).eval()
-    rnn, other = elman.Recurrent(cell), elman.Recurrent(cell).eval()
-    assert rnn.training and rnn.cells[0].training
-    assert not cell.training and not other.cells[0].training
-
-
-def test_noise_and_mode_are_apart():
-    torch.manual_seed(0)
-    rnn = elman.Recurrent(cells.zoneout(Moody(3, 4, dtype=F64), 0.5))
-    x = torch.randn(3, 2, 3, dtype=F64)
-    for _ in range(2):
-        torch.manual_seed(1)
-        y = rnn(x)[0]
-        with elman.engine("reference"):
-            torch.manual_seed(1)
-            torch.testing.assert_close(rnn(x)[0], y)
-        rnn.eval()
-
-
-def test_cells_that_do_not_ask_for_the_mode_are_compiled_once():
-    rnn, x = elman.Recurrent(cells.LSTM(3, 5)), torch.zeros(1, 1, 3)
-    rnn(x)
-    count = len(operator.COMPILED)
-    rnn.eval()(x)
-    assert len(operator.COMPILED) == count
-
-
-# -- what is left behind ------------------------------------------------------------------------
-
-
-class Iterates(Moody):
-    def __init__(self, *sizes, **options):
-        super().__init__(*sizes, **options)
-        self.unkeyable = iter([1.0])
-
-
 def test_cells_with_lists_share_their_kernels():
     x = torch.zeros(1, 1, 3)
     networks = [elman.Recurrent(Sloped(3, 4))]
@@ -402,47 +310,7 @@ def test_cells_with_lists_share_their_kernels():
     assert len(operator.COMPILED) == count
 
 
-@pytest.mark.parametrize("local", [False, True])
-def test_networks_that_are_gone_leave_nothing_behind(local):
-    class Local(Moody):
-        pass
-
-    kind = Local if local else Iterates
-    gc.collect()
-    count = len(operator.COMPILED)
-    rnn, x = elman.Recurrent(kind(3, 4)), torch.zeros(2, 1, 3)
-    weight = rnn.weight_of_x_l0
-    y = rnn(x)[0].sum()
-    with torch.no_grad():
-        rnn.step(x[0], rnn.initial_state(1))
-    gone, made = [weakref.ref(rnn), weakref.ref(rnn._cells[0])], weakref.ref(kind)
-    del rnn, Local, kind
-    gc.collect()
-    assert [reference() for reference in gone] == [None] * len(gone)
-    y.backward()  # the graph lives, and so do its kernels
-    assert weight.grad is not None
-    del y
-    gc.collect()
-    assert len(operator.COMPILED) == count
-    assert (made() is None) is local
-
-
-def test_kernels_of_many_options_are_not_kept_for_good():
-    gc.collect()
-    count = len(operator.COMPILED)
-
-    class Many(Moody):
-        slope = 1.0
-
-    for slope in range(70):
-        cell = Many(3, 1)
-        cell.slope = float(slope)
-        elman.Recurrent(cell).engine  # noqa: B018
-    gc.collect()
-    assert len(operator.COMPILED) - count <= 64
-
-
-def test_compiled_code_follows_options_and_mode():
+def test_compiled_code_follows_options_and_mode(results):
     cell, rnn, x = networks()
     compiled = torch.compile(rnn, fullgraph=True, backend="eager")
 
@@ -456,311 +324,3 @@ def test_compiled_code_follows_options_and_mode():
     check()
     cell.coefficients[0] = 0.25
     check()
-
-
-def test_an_exported_program_outlives_its_network():
-    rnn, x = elman.Recurrent(Iterates(3, 4)), torch.randn(2, 1, 3)
-    expected = rnn(x)[0]
-    program = torch.export.export(rnn, (x,)).module()
-    del rnn
-    gc.collect()
-    torch.testing.assert_close(program(x)[0], expected)
-
-
-def test_learning_forward_in_time_follows_options():
-    torch.manual_seed(0)
-    cell = Moody(3, 4)
-    rnn, x, y = elman.Recurrent(cell), torch.randn(4, 1, 3), torch.randn(4, 1, 4)
-
-    def loss(a, b):
-        return (a - b).square().mean()
-
-    def gradients(rule):
-        rule.reset()
-        rnn.zero_grad()
-        for t in range(4):
-            rule.gradients(x[t : t + 1], y[t : t + 1])
-        return [p.grad.clone() for p in rnn.parameters()]
-
-    rule = RTRL(rnn, loss)
-    before = gradients(rule)
-    rnn.eval()
-    after = gradients(rule)
-    for a, b, expected in zip(after, before, gradients(RTRL(rnn, loss)), strict=True):
-        assert torch.equal(a, expected) and not torch.equal(a, b)
-
-
-# -- what a step reads far from its cell ------------------------------------------------------
-
-
-class Config:
-    slope = 1.0
-
-    @classmethod
-    def twice(cls):
-        return 2 * cls.slope
-
-
-class Private:
-    __slots__ = ("__slope",)
-
-    def __init__(self):
-        self.__slope = 1.0
-
-    def set(self, slope):
-        self.__slope = slope
-
-    def get(self):
-        return self.__slope
-
-
-class Surrogate(torch.autograd.Function):
-    """A threshold with the gradient of a steep sigmoid."""
-
-    @staticmethod
-    def forward(ctx, v):
-        ctx.save_for_backward(v)
-        return (v > 0).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (v,) = ctx.saved_tensors
-        return gradient * SLOPE / (1 + v.abs()) ** 2
-
-
-class Scaled(nn.Module):
-    gain = 1.0
-
-    def forward(self, z):
-        return z * SLOPE * self.gain
-
-
-def of_another_class():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * Config.slope
-
-    return Reads, lambda cell: setattr(Config, "slope", 0.5)
-
-
-def in_a_class_method_of_another_class():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * Config.twice()
-
-    return Reads, lambda cell: setattr(Config, "slope", 0.5)
-
-
-def in_a_gradient_of_its_own():
-    class Spikes(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h):
-            return Surrogate.apply(z.a) + 0.1 * h
-
-    def change(cell):
-        global SLOPE
-        SLOPE = 0.5
-
-    return Spikes, change
-
-
-def in_a_private_slot():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def __init__(self, *sizes, **options):
-            super().__init__(*sizes, **options)
-            self.private = Private()
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * self.private.get()
-
-    return Reads, lambda cell: cell.private.set(0.5)
-
-
-def in_a_default():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h, factors=[1.0]):  # noqa: B006
-            return torch.tanh(z.a) * factors[0]
-
-    return Reads, lambda cell: Reads.step.__defaults__[0].__setitem__(0, 0.5)
-
-
-def in_a_context():
-    slope = contextvars.ContextVar("slope", default=1.0)
-
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * slope.get()
-
-    return Reads, lambda cell: slope.set(0.5)
-
-
-def in_an_object_of_a_local_class():
-    class Local:
-        slope = 1.0
-
-    held = Local()
-
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * held.slope
-
-    return Reads, lambda cell: setattr(held, "slope", 0.5)
-
-
-def in_the_class_of_an_object():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def __init__(self, *sizes, **options):
-            super().__init__(*sizes, **options)
-            self.held = [Config()]
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * self.held[0].slope
-
-    return Reads, lambda cell: setattr(Config, "slope", 0.5)
-
-
-def in_a_deque():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def __init__(self, *sizes, **options):
-            super().__init__(*sizes, **options)
-            self.slopes = collections.deque([1.0])
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * self.slopes[0]
-
-    return Reads, lambda cell: cell.slopes.__setitem__(0, 0.5)
-
-
-def in_a_large_array():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def __init__(self, *sizes, **options):
-            super().__init__(*sizes, **options)
-            self.slopes = np.ones(5000)
-
-        def step(self, z, h):
-            return torch.tanh(z.a) * float(self.slopes[0])
-
-    return Reads, lambda cell: cell.slopes.fill(0.5)
-
-
-def in_the_method_of_a_module():
-    class Reads(Cell):
-        gates = Affine("a")
-
-        def __init__(self, *sizes, **options):
-            super().__init__(*sizes, **options)
-            self.scaled = Scaled()
-
-        def step(self, z, h):
-            return torch.tanh(self.scaled(z.a))
-
-    def change(cell):
-        global SLOPE
-        SLOPE = 0.5
-
-    return Reads, change
-
-
-def in_the_class_of_a_module():
-    return in_the_method_of_a_module()[0], lambda cell: setattr(Scaled, "gain", 0.5)
-
-
-FAR = [
-    of_another_class, in_a_class_method_of_another_class, in_a_gradient_of_its_own,
-    in_a_private_slot, in_a_default, in_a_context, in_an_object_of_a_local_class,
-    in_the_class_of_an_object, in_a_deque, in_a_large_array, in_the_method_of_a_module,
-    in_the_class_of_a_module,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("make", FAR)
-def test_what_a_step_reads_elsewhere_takes_effect(make):
-    """Outputs and gradients: a surrogate's slope is in no output."""
-    global SLOPE
-    torch.manual_seed(0)
-    kind, change = make()
-    cell = kind(3, 4, dtype=F64)
-    rnn, x = elman.Recurrent(cell), torch.randn(2, 2, 3, dtype=F64)
-
-    def gradients():
-        y, _ = rnn(x)
-        found = torch.autograd.grad(y.sum(), rnn.parameters())
-        with elman.engine("reference"):
-            expected = torch.autograd.grad(rnn(x)[0].sum(), rnn.parameters())
-        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
-        return found[0]
-
-    assert rnn.engine == "native"
-    before = results(rnn, x), gradients()
-    try:
-        change(rnn._cells[0])
-        after = results(rnn, x), gradients()
-        assert rnn.engine == "native"
-        assert not all(map(torch.allclose, before, after))
-    finally:
-        SLOPE, Config.slope, Scaled.gain = 1.0, 1.0, 1.0
-
-
-def test_an_object_that_shows_nothing_of_itself_costs_nothing():
-    """A logger is tied to all loggers, and to what they write to."""
-    log = logging.getLogger("elman.tests")
-
-    class Logs(Cell):
-        gates = Affine("a")
-
-        def step(self, z, h):
-            log.debug("a step")
-            return torch.tanh(z.a)
-
-    reading = options.Reading(Logs(3, 4), Cell)
-    assert not any(name == "log" for _, name, _ in reading._deep)
-    assert reading.key is None
-
-
-SCALE = 1.0
-
-
-class ReadsAGlobal(Cell):
-    net = Affine()
-    slope = 1.0
-
-    def step(self, z, h):
-        return torch.tanh(z + h) * SCALE * self.slope
-
-
-@pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler, about itself
-@pytest.mark.parametrize("what", ["global", "class"])
-def test_compiled_code_tells_what_has_changed_unseen(what, monkeypatch):
-    class Reads(ReadsAGlobal):
-        pass
-
-    rnn, x = elman.Recurrent(Reads(3, 4)), torch.randn(4, 2, 3)
-    compiled = torch.compile(rnn, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x)[0], rnn(x)[0])
-    if what == "global":
-        monkeypatch.setitem(globals(), "SCALE", 5.0)
-    else:
-        Reads.slope = 5.0
-    with pytest.raises(elman.InputError, match=r"has changed since torch\.compile"):
-        compiled(x)
-    torch.compiler.reset()
-    torch.testing.assert_close(compiled(x)[0], rnn(x)[0])

@@ -345,30 +345,6 @@ def test_the_ring_of_the_linear_recurrent_unit():
         assert getattr(cells.LRU(3, 4), name).isfinite().all()
 
 
-# -- depth without recurrence --------------------------------------------------------------------
-
-
-def unexplained(skip: str | None) -> float:
-    """The share that 20 layers without recurrence leave of a linear map after 50 updates."""
-    torch.manual_seed(0)
-    network = elman.Recurrent(cells.Perceptron(8, 8), layers=20, skip=skip)
-    x = torch.randn(1, 64, 8)
-    target = 0.5 * x.flip(-1)
-    optimizer = torch.optim.Adam(network.parameters(), 0.02)
-    for _ in range(50):
-        loss = (network(x)[0] - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return float(loss.detach() / target.var())
-
-
-def test_deep_stacks_without_recurrence_need_links():
-    assert unexplained(None) > 0.85
-    assert unexplained("highway") < 0.7
-    assert unexplained("residual") < 0.7
-
-
 # -- bad arguments ------------------------------------------------------------------------------
 
 

@@ -69,7 +69,7 @@ def test_units_are_drawn_apart_and_as_often_as_asked(p):
 def test_zoneout_leaves_clocks_and_windows_alone(name, training):
     torch.manual_seed(0)
     cell = elman.cells.make(name, 3, 32)
-    zoned = zoneout(cell, 0.4) if training else zoneout(cell, 0.4).at_rest()
+    zoned = zoneout(cell, 0.4) if training else zoneout(cell, 0.4).without_noise()
     x = torch.randn(1, 2, 3)
     states = [torch.rand(2, size) for size in cell.state_sizes]
     found = zoned(torch.cat([x, zoned.noise(x)], -1)[0] if training else x[0], *states)

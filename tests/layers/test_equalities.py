@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import elman
-from elman.layers.states import States
+from elman import nested
 
 # Networks with resets may fall back to a slower engine: here only what they compute matters.
 pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
@@ -59,7 +59,7 @@ class Plan:
         return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
     def state(self, rnn: elman.Recurrent) -> Any:
-        return States.map(
+        return nested.map(
             lambda s: torch.randn(s.shape, dtype=s.dtype).requires_grad_(),
             rnn.initial_state(self.batch),
         )
@@ -161,7 +161,7 @@ def test_padded_is_unpadded(kind, plan, poison, data, agree, gradients, leaves):
         padded = (plan.lay(y), last)
         rows, finals = [], []
         for b, length in enumerate(lengths):
-            own = States.map(lambda s, b=b: s[..., b : b + 1, :], state)
+            own = nested.map(lambda s, b=b: s[..., b : b + 1, :], state)
             part, end = rnn(
                 plan.lay(x[:length, b : b + 1]), own,
                 resets=None if resets is None else plan.lay(resets[:length, b : b + 1]),
@@ -202,7 +202,7 @@ def test_reset_is_separate_sequences(kind, plan, share, agree, gradients, leaves
         reset = (plan.lay(y), last)
         rows, finals = [], []
         for b in range(plan.batch):
-            own = States.map(lambda s, b=b: s[..., b : b + 1, :], state)
+            own = nested.map(lambda s, b=b: s[..., b : b + 1, :], state)
             start = rnn.initial_state(1)
             inner = [t for t in range(1, plan.steps) if resets[t, b]]
             bounds = [0, *inner, plan.steps]
@@ -245,7 +245,7 @@ def test_reversed_twice_is_itself(kind, plan, padded, marked, agree, gradients, 
         }
     )
     state = plan.state(rnn)
-    exchanged = States.map(lambda s: s.flip(0), state)
+    exchanged = nested.map(lambda s: s.flip(0), state)
     lengths = torch.full((plan.batch,), plan.steps)
     if padded:
         lengths = torch.randint(0, plan.steps + 1, (plan.batch,))
@@ -267,7 +267,7 @@ def test_reversed_twice_is_itself(kind, plan, padded, marked, agree, gradients, 
         once = (plan.lay(y), last)
         y, last = swapped(plan.lay(flipped(x, lengths)), exchanged, **back)
     y = flipped(plan.lay(y), lengths)
-    twice = (y.roll(y.shape[-1] // 2, dims=-1), States.map(lambda s: s.flip(0), last))
+    twice = (y.roll(y.shape[-1] // 2, dims=-1), nested.map(lambda s: s.flip(0), last))
 
     agree(twice, once)
     names = [name for name, _ in rnn.named_parameters()]

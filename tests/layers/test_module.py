@@ -18,9 +18,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import elman
-from elman import cells
+from elman import cells, nested
 from elman.layers.sequences import Sequences
-from elman.layers.states import States
 
 F64 = torch.float64
 ENGINES = ["auto", "reference"]
@@ -250,7 +249,7 @@ def test_empty_padded_batch(kind):
 def test_no_steps_at_all(kind, agree, leaves):
     """A stream's chunk may be empty: the state goes through, and so does its gradient."""
     rnn = network(kind)
-    state = States.map(torch.Tensor.requires_grad_, rnn.initial_state(2))
+    state = nested.map(torch.Tensor.requires_grad_, rnn.initial_state(2))
     y, last = rnn(data(0, 2, 3), state)
     assert y.shape == (0, 2, rnn.output_size)
     agree(last, state)
@@ -270,12 +269,12 @@ def test_all_sequences_empty(kind, agree, leaves):
 def test_inputs_and_states_that_are_not_contiguous(kind, engine, agree, leaves):
     rnn = elman.Recurrent(kind(3, 4), 2)
     x = data(2, 3, 5).permute(2, 0, 1)
-    state = States.map(
+    state = nested.map(
         lambda s: data(*s.shape[:-2], 4, 2 * s.shape[-1])[..., ::2, ::2], rnn.initial_state(2)
     )
     assert not x.is_contiguous()
     assert not leaves(state)[0].is_contiguous()
-    dense = States.map(torch.Tensor.contiguous, state)
+    dense = nested.map(torch.Tensor.contiguous, state)
     agree(rnn(x, state), rnn(x.contiguous(), dense), 1e-14)
 
 
@@ -308,8 +307,8 @@ def test_one_sequence_without_a_batch(kind, agree, leaves):
     """As a batch of one, for everything that a call takes."""
     rnn = network(kind)
     x, resets = data(5, 3), torch.tensor([False, True, False, False, True])
-    state = States.map(torch.randn_like, rnn.initial_state())
-    wide = States.map(lambda s: s.unsqueeze(-2), state)
+    state = nested.map(torch.randn_like, rnn.initial_state())
+    wide = nested.map(lambda s: s.unsqueeze(-2), state)
     y, last = rnn(x, state, lengths=[4], resets=resets)
     expected, expected_last = rnn(x.unsqueeze(1), wide, lengths=[4], resets=resets.unsqueeze(1))
     first = [s[..., 0, :] for s in leaves(expected_last)]
@@ -323,35 +322,6 @@ def test_one_stream_without_a_batch(kind, agree, leaves):
     agree((y, state), (expected[0], [s[..., 0, :] for s in leaves(expected_state)]))
     y, _ = rnn.step(x, state)
     agree(y, rnn.step(x.unsqueeze(0), expected_state)[0][0])
-
-
-# -- the stack --------------------------------------------------------------------------------
-
-
-def test_residual_and_highway_links(kind, agree):
-    """By hand, from one network a layer."""
-    for skip in ("residual", "highway"):
-        rnn = elman.Recurrent(kind(3, 4), 3, skip=skip)
-        x = data(5, 2, 3)
-        y = x
-        for layer, cell in enumerate(rnn.cells):
-            single = elman.Recurrent(kind(cell.input_size, 4))
-            single.load_state_dict({f"{n}_l0": p for n, p in rnn.weights(layer).items()})
-            inner = single(y)[0]
-            if inner.shape != y.shape:
-                y = inner
-            elif skip == "residual":
-                y = y + inner
-            else:
-                w, b = (getattr(rnn, f"{n}_highway_l{layer}") for n in ("weight", "bias"))
-                t = torch.sigmoid(y @ w.T + b)
-                y = t * inner + (1 - t) * y
-        agree(rnn(x)[0], y)
-
-
-def test_a_fresh_highway_mostly_carries(kinds):
-    rnn = elman.Recurrent(kinds["lstm"](4, 4), skip="highway")
-    assert torch.equal(rnn.bias_highway_l0, torch.full_like(rnn.bias_highway_l0, -1.0))
 
 
 def test_hidden_sizes(kind):

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import elman
-from elman.layers.states import States
+from elman import nested
 
 pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
 
@@ -129,7 +129,7 @@ def test_resets_return_to_the_learned_start(kind, agree):
     x = torch.randn(5, 2, 2, dtype=F64)
     resets = torch.zeros(5, 2, dtype=torch.bool)
     resets[3] = True
-    handed = States.map(torch.randn_like, rnn.initial_state(2))
+    handed = nested.map(torch.randn_like, rnn.initial_state(2))
     y, last = rnn(x, handed, resets=resets)
     fresh, fresh_last = rnn(x[3:])
     agree((y[3:], last), (fresh, fresh_last))
@@ -152,7 +152,7 @@ def test_shapes_of_the_initial_state(kinds, learn, leaves):
 def test_a_state_is_not_changed_in_place(kind, agree, leaves):
     """A caller may start twice from one state: beam search and rollouts do."""
     rnn = elman.Recurrent(kind(2, 3), 2)
-    state = States.map(torch.randn_like, rnn.initial_state(2))
+    state = nested.map(torch.randn_like, rnn.initial_state(2))
     before = [s.clone() for s in leaves(state)]
     x = torch.randn(3, 2, 2, dtype=F64)
     resets = torch.ones(3, 2, dtype=torch.bool)

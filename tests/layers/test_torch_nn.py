@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import elman
-from elman.layers.states import States
+from elman import nested
 
 LAYERS = {"LSTM": (elman.LSTM, nn.LSTM), "GRU": (elman.GRU, nn.GRU), "RNN": (elman.RNN, nn.RNN)}
 
@@ -73,7 +73,7 @@ def test_outputs_states_and_gradients(
     state = None
     if own:
         state = ours.initial_state(None if form == "unbatched" else batch)
-        state = States.map(lambda s: torch.randn_like(s).requires_grad_(), state)
+        state = nested.map(lambda s: torch.randn_like(s).requires_grad_(), state)
 
     given_ours: Any = x
     given_theirs: Any = x
@@ -204,7 +204,7 @@ def test_signatures_begin_as_in_torch(name):
 def test_initial_state_of_another_dtype_is_not_converted_silently(name):
     """torch.nn refuses a float32 state for float64 weights; so must the drop-in."""
     ours, _ = pair(name, BASE)
-    state = States.map(lambda s: s.float(), ours.initial_state(2))
+    state = nested.map(lambda s: s.float(), ours.initial_state(2))
     with pytest.raises((RuntimeError, ValueError), match="dtype"):
         ours(torch.randn(3, 2, 3, dtype=torch.float64), state)
 
@@ -260,7 +260,7 @@ def test_the_arguments_checks_of_torch_nn(name, leaves):
 def test_arguments_by_torchs_names_and_ours(name, agree):
     ours, theirs = pair(name, BASE)
     x, state = torch.randn(5, 2, 3).double(), ours.initial_state(2)
-    state = States.map(torch.randn_like, state)
+    state = nested.map(torch.randn_like, state)
     expected = theirs(input=x, hx=state)
     for arguments in ({"input": x, "hx": state}, {"x": x, "state": state}, {"x": x, "hx": state}):
         agree(ours(**arguments), expected)

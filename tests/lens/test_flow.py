@@ -151,35 +151,35 @@ class Scaled(Cell):
 
 
 @pytest.mark.parametrize(
-    ("scale", "told"),
+    ("scale", "summary"),
     [(0.5, "vanishes at lag 10"), (2.0, "explodes at lag 10"), (1.0, "holds to lag 29"),
      (1.1, "holds to lag 29"), (0.0, "vanishes at lag 1")],
 )  # fmt: skip
-def test_verdicts(scale, told):
+def test_verdicts(scale, summary):
     kind = type("Kind", (Scaled,), {"scale": scale})
     flow = gradient_flow(Recurrent(kind(2, 3, **F64)), torch.randn(30, 2, 2, **F64))
     (cell,) = flow.cells
-    assert cell.verdict.told == told
+    assert cell.verdict.summary == summary
     assert cell.verdict.rate == pytest.approx(scale)
     lags = torch.arange(30, **F64)
     torch.testing.assert_close(cell.norms, math.sqrt(3) * scale**lags, rtol=1e-9, atol=0)
     expected = math.log(scale) if scale else -math.inf
     assert cell.lyapunov.tolist() == pytest.approx([expected] * 3)
-    assert told in str(flow)
+    assert summary in str(flow)
     assert flow.to_json()["cells"][0]["verdict"] == cell.verdict.kind
 
 
 def test_a_gradient_that_is_zero_from_the_start_has_vanished():
-    assert Verdict.of(torch.zeros(4), 1e-3).told == "vanishes at lag 0"
+    assert Verdict.of(torch.zeros(4), 1e-3).summary == "vanishes at lag 0"
 
 
 def test_underflow_and_one_step():
     kind = type("Kind", (Scaled,), {"scale": 1e-30})
     flow = gradient_flow(Recurrent(kind(2, 3)), torch.randn(9, 2, 2))
-    assert flow.cells[0].verdict.told == "vanishes at lag 1"
+    assert flow.cells[0].verdict.summary == "vanishes at lag 1"
     assert "nan" not in str(flow)
     (cell,) = gradient_flow(elman.RNN(2, 3), torch.randn(1, 2, 2)).cells
-    assert (cell.verdict.told, cell.jacobians) == ("holds to lag 0", None)
+    assert (cell.verdict.summary, cell.jacobians) == ("holds to lag 0", None)
 
 
 def test_errors_say_what_is_wrong():

@@ -111,7 +111,7 @@ def _print_table(compared: list[Any]) -> None:
         first = "–" if cell.lyapunov is None else f"{float(cell.lyapunov[0]):.3f}"
         figures = [f"{float(left[lag]):.1e}" for lag in lags]
         rate = f"× {cell.verdict.rate:.3f}"
-        rows.append([each.label, *figures, rate, first, cell.verdict.told])
+        rows.append([each.label, *figures, rate, first, cell.verdict.summary])
     print_rows(columns, rows, left=("verdict",))
 
 
