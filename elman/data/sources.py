@@ -37,6 +37,7 @@ def read_sources(
     normalize: str = "none",
     held_out: float = 0.0,
     limit: int | None = None,
+    kept: Path | None = None,
 ) -> list[Source]:
     """Read texts and encode them.
 
@@ -46,13 +47,15 @@ def read_sources(
         normalize: see :meth:`elman.data.text.TextSource.blocks`.
         held_out: the share at the end of each that is held out.
         limit: only so many characters of each.
+        kept: the file that has what standard input was, if one of them is.
 
     Raises:
         ElmanError: a text cannot be read.
     """
+    places = [str(kept) if name == STDIN and kept is not None else name for name in names]
     return [
         _read(name, label, vocabulary, normalize, held_out, limit)
-        for name, label in zip(names, labels(names), strict=True)
+        for name, label in zip(places, labels(names), strict=True)
     ]
 
 

@@ -58,7 +58,7 @@ def _write(
 WRITING = Verb(
     "generate",
     "Let a language model write; the text appears as it is written.",
-    "RUN --prompt 'time traveller' --temperature 0.7",
+    "RUN --prompt 'time traveller' --temperature 0.7\nRUN --greedy --length 200 --stop END --json",
     _write,
     Settings=WritingSettings,
 )

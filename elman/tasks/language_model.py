@@ -100,7 +100,7 @@ class LanguageModeling(Task):
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
         """The job of an earlier run; its texts are read when they are needed."""
-        return cls(settings, Vocabulary.from_json(assets.get("vocabulary")), [], assets.get(STDIN))
+        return cls(settings, Vocabulary.from_json(assets["vocabulary"]), [], assets.get(STDIN))
 
     def assets(self) -> dict[str, Any]:
         """The vocabulary, and standard input if it is one of the texts."""

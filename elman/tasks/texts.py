@@ -106,27 +106,28 @@ class Texts:
         return self.settings
 
     def _sources(self) -> dict[str, list[Source]]:
+        if not self.data:
+            raise ElmanError(
+                "the run names no text that it was trained on: restore its config.json, or train "
+                "anew."
+            )
         if self._read is None:
             s, vocabulary = self.settings, self.vocabulary
             share = 0.0 if s.validation_data else s.validation
             read = {
                 "train": read_sources(
-                    self._places(self.data), vocabulary, s.normalize, share, s.limit
+                    self.data, vocabulary, s.normalize, share, s.limit, self.kept
                 ),
                 "validation": read_sources(
-                    self._places(s.validation_data), vocabulary, s.normalize
+                    s.validation_data, vocabulary, s.normalize, kept=self.kept
                 ),
-                "test": read_sources(self._places(s.test_data), vocabulary, s.normalize),
+                "test": read_sources(s.test_data, vocabulary, s.normalize, kept=self.kept),
             }
             for source in (*read["validation"], *read["test"]):
                 if len(source.train) < 2:
                     raise ElmanError(f"{source.name} is too short to judge a model by: give more.")
             self._read = read
         return self._read
-
-    def _places(self, names: Sequence[str]) -> list[str]:
-        """Where texts are now: what was standard input, a run has kept."""
-        return [str(self.kept) if n == STDIN and self.kept is not None else n for n in names]
 
 
 def build_vocabulary(data: Sequence[str], settings: LanguageModelSettings) -> Vocabulary:

@@ -78,9 +78,14 @@ class Average:
 
     def state_dict(self) -> dict[str, Any]:
         """What must be kept to go on later."""
-        return {"count": self.count, "waited": self.waited, "means": dict(self._means)}
+        return {
+            "kind": self.kind, "count": self.count, "waited": self.waited,
+            "means": dict(self._means),
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a kept state."""
+        """Go on from a kept state; from nothing, where it is of another kind of average."""
+        if state["kind"] != self.kind:
+            return
         self.count, self.waited = state["count"], state["waited"]
         self._means = {name: mean.to(self._weights[name]) for name, mean in state["means"].items()}

@@ -13,7 +13,7 @@ from elman.cells.registry import own_line
 from elman.errors import ElmanError, one_line
 from elman.learning import make_optimizer
 from elman.training import schema
-from elman.training.schema import Mismatch, Rule, number, optional, record, tensor, whole
+from elman.training.schema import Mismatch, Rule, number, optional, record, tensor, text, whole
 from elman.training.settings import TrainingSettings
 from elman.training.weights import give_buffers, make_room, unsaved_buffers
 
@@ -45,7 +45,7 @@ def save(trainer: Trainer, best: Weights | None) -> Weights | None:
         # At the start of an epoch there is none.
         "carry": trainer.carry if at.window else None,
         "random": torch.get_rng_state(),
-        "sums": dict(at.sums),
+        "sums": {"loss": 0.0, "count": 0, **at.sums},
     }
     if trainer.fabric.device.type == "cuda":
         own["random_cuda"] = torch.cuda.get_rng_state(trainer.fabric.device)
@@ -135,7 +135,7 @@ def _set_draws(own: dict[str, Any], device: torch.device) -> None:
         if "random_cuda" in own and device.type == "cuda":
             torch.cuda.set_rng_state(own["random_cuda"], device)
     except RuntimeError as error:
-        raise Mismatch(f"'random' cannot be used: {error}") from None
+        raise Mismatch(f"'own.random' cannot be used: {error}") from None
 
 
 def _load_optimizer(optimizer: optim.Optimizer, averages: dict[int, Any]) -> None:
@@ -185,9 +185,10 @@ def _rule(
             "stopping": record(waiting),
             "average": record(
                 {
+                    "kind": text(),
                     "count": whole(),
                     "waited": optional(whole()),
-                    "means": record({}, {n: tensor(p) for n, p in model.named_parameters()}),
+                    "means": _rule_of_means(dict(model.named_parameters())),
                 }
             ),
             "buffers": record({}, {name: tensor(t) for name, t in unsaved_buffers(model).items()}),
@@ -197,13 +198,19 @@ def _rule(
     )
 
 
+def _rule_of_means(parameters: dict[str, nn.Parameter]) -> Rule:
+    """The rule of an average: of every parameter, or none yet."""
+    whole_of_it = record({name: tensor(p) for name, p in parameters.items()})
+    return lambda value, field: None if value == {} else whole_of_it(value, field)
+
+
 def _rule_of_own(value: Any, field: str) -> None:
     """The rule of what each process has for itself."""
     record(
         {
             "carry": _rule_of_carry,
             "random": tensor(torch.get_rng_state()),
-            "sums": record({}, others=number()),
+            "sums": record({"loss": number(), "count": number(0)}, others=number()),
         },
         {"random_cuda": schema.anything},
     )(value, field)

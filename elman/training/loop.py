@@ -128,7 +128,7 @@ class Trainer:
         self.report = report if first and report is not None else Report()
         watched = first and settings.watch_gradients
         self.watch = Watch(task, run, settings.watch_every) if watched else None
-        self.board = Board(run.path) if first and settings.tensorboard else None
+        self.board = Board(run) if first and settings.tensorboard else None
         self.interrupted = False
         self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None

@@ -67,8 +67,11 @@ def restore(tasks: Mapping[str, type[Task]], run: Run, cell: str | None = None) 
     except ElmanError as why:
         raise ElmanError(f"{run.path / 'assets'} is damaged: {why}") from None
     task.data, task.known = run.config["data"], run.config["fingerprints"]
-    with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
-        task.model = if_it_fits(task.build)
+    try:
+        with torch.random.fork_rng(devices=[]):  # the weights that it draws are not kept
+            task.model = if_it_fits(task.build)
+    except InputError as error:
+        raise ElmanError(f"{run.path / 'config.json'} is damaged: {error}") from None
     return task
 
 

@@ -56,7 +56,7 @@ def rehearse(
         if batch is not None:
             task.model.train()
             make_gradients(task, settings, fabric)(batch, carry, False)
-        task.model.zero_grad()  # an evaluation has none
+        # The gradients stay, as they do while a training measures.
         held_out = task.batches("validation")
         if held_out:
             with fabric.autocast():

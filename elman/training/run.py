@@ -196,19 +196,19 @@ class Run:
         if tensors:
             storage.write_tensors(folder / _TENSORS, tensors)
 
-    def load_assets(self) -> dict[str, Any]:
+    def load_assets(self) -> storage.Assets:
         """What :meth:`save_assets` kept, by name.
 
         Raises:
             ElmanError: some of it is damaged, or the folder is missing.
         """
-        found: dict[str, Any] = {}
         folder = self.path / "assets"
+        found = storage.Assets()
         if not folder.is_dir():
             raise ElmanError(f"{folder} is missing: expected the folder of a run, whole.")
         for path in sorted(folder.iterdir()):
             if path.name == _TENSORS:
-                found |= storage.read_tensors(path)[0]
+                found.update(storage.read_tensors(path)[0])
             elif path.suffix == ".json":
                 found[path.stem] = storage.read_json(path)
             elif not path.name.startswith("."):

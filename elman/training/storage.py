@@ -28,6 +28,13 @@ _ESCAPED = re.compile(r"[~/\[\ud800-\udfff]")
 _TEMPORARY = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors|png|svg|txt)\.[a-z0-9_]{8}")
 
 
+class Assets(dict[str, Any]):
+    """What a job gave its run to keep, by name; what is not there is told in a sentence."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ElmanError(f"{name!r} is missing: restore it or train anew.")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that at every moment the old one or the whole new one is there.
 

@@ -51,7 +51,7 @@ class Verb:
     Attributes:
         name: of the command, such as ``generate``.
         help: what it does, in one line.
-        example: a command to copy.
+        example: a command to copy, the arguments behind ``elman NAME``; another on the next line.
         run: from the job, the inputs and the settings to what it makes, piece by piece: texts,
             which are written as they come, or mappings, a line each.
         reads: what its inputs are, such as "Sentences"; empty where it reads none.
@@ -260,19 +260,25 @@ class Task(ABC):
         Raises:
             ElmanError: some of it has changed, or cannot be read.
         """
-        now = self.fingerprints()
-        changed = [name for name, mark in now.items() if self.known.get(name, mark) != mark]
-        if changed:
+        now, known = self.fingerprints(), self.known
+        changed = [name for name in {**known, **now} if now.get(name) != known.get(name)]
+        if known and changed:
             raise ElmanError(
                 f"{', '.join(changed)} is no longer what this run was trained on: "
                 "restore it, or train anew."
             )
 
     def judged_part(self) -> str:
-        """The part of the run's data that a model is judged by, which must be the same still."""
+        """The part of the run's data that a model is judged by, which must be the same still.
+
+        Raises:
+            ElmanError: the data has changed, or there is none.
+        """
         self.check_data()
-        parts = ("test", "validation", "train")
-        return next(name for name in parts if self.batches(name))
+        for name in ("test", "validation", "train"):
+            if self.batches(name):
+                return name
+        raise ElmanError(f"there is nothing to measure {self.name} on: give data.")
 
     def parameters(self) -> int:
         """How many numbers the model learns."""

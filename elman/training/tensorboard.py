@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 from lightning_fabric.loggers import TensorBoardLogger
 
 from elman.errors import InputError
+from elman.training.run import Run
 
 
 class Board:
@@ -17,9 +17,13 @@ class Board:
         InputError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, run: Run):
+        self._run = run
+        self._logger = self._open()  # what is missing shows before anything is trained
+
+    def _open(self) -> TensorBoardLogger:
         try:
-            self._logger = TensorBoardLogger(folder, name="tensorboard", version="")
+            return TensorBoardLogger(self._run.path, name="tensorboard", version="")
         except ModuleNotFoundError as error:
             raise InputError(
                 "`tensorboard` needs the package of that name: pip install tensorboard, or leave "
@@ -35,6 +39,7 @@ class Board:
         self._logger.save()
 
     def __enter__(self) -> Self:
+        self._logger = self._open()  # a new run has moved to its place since
         return self
 
     def __exit__(self, *_: object) -> None:

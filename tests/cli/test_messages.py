@@ -76,8 +76,8 @@ def test_version_and_help(elman):
     [
         (("--top-k", "0"), "--top-k must be at least 1, received 0."),
         (("--top-p", "2"), "--top-p must lie in (0, 1], received 2.0."),
-        (("--top-k", "a"), "--top-k must be a whole number, received 'a'. See elman generate"),
-        (("--temperature=x",), "--temperature must be a number, received 'x'. See elman generate"),
+        (("--top-k", "a"), "--top-k must be an integer, received 'a'."),
+        (("--temperature=x",), "--temperature must be a number, received 'x'."),
         (("--length", "0"), "--length must be at least 1, received 0."),
         (("--greedy", "--temperature", "1"), "so that --temperature would do nothing"),
         (("--greedy", "--top-k", "3", "--top-p", "1"), "so that --top-k and --top-p would do"),

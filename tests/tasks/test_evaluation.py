@@ -6,9 +6,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import elman
+from elman.data.shards import Shard
 from elman.tasks import evaluation
-from elman.tasks.evaluation import negative_log_likelihood
-from elman.tasks.language_model import LanguageModel, LanguageModelSettings
+from elman.tasks.language_model import LanguageModeling
+from elman.tasks.language_network import LanguageModel, LanguageModelSettings
 from elman.training.memory import Memory
 
 
@@ -16,6 +17,15 @@ from elman.training.memory import Memory
 def _eager():
     with elman.engine("reference"):
         yield
+
+
+def _evaluated(model, tokens, at_a_time, shard=Shard()):  # noqa: B008
+    """The sum of -log P and the count that a job with such updates finds."""
+    job = LanguageModeling(LanguageModelSettings(batch=at_a_time, steps=1), None, [])
+    job.model, found = model, {"loss": 0.0, "count": 0}
+    batches = evaluation.passages([("text", tokens)], at_a_time, shard)
+    job.measure(model, batches, lambda sums: found.update(sums) or found)
+    return found["loss"], found["count"]
 
 
 @pytest.mark.parametrize(("at_a_time", "rows"), [(1, 1), (2, 4), (7, 4), (64, 4), (10_000, 1)])
@@ -33,10 +43,10 @@ def test_the_result_does_not_depend_on_how_much_is_read_at_a_time(monkeypatch, a
         with torch.no_grad():
             logits, _ = model(part[:-1, None])
         expected += float(cross_entropy(logits[:, 0], part[1:], reduction="sum"))
-    nats, count = negative_log_likelihood(model, tokens, at_a_time)
+    nats, count = _evaluated(model, tokens, at_a_time)
     assert (nats, count) == (pytest.approx(expected, rel=1e-12), 149)
     # Three processes, of which some have no row where there are fewer: their sums add up.
-    ranks = [negative_log_likelihood(model, tokens, at_a_time, shard=(k, 3)) for k in range(3)]
+    ranks = [_evaluated(model, tokens, at_a_time, Shard(k, 3)) for k in range(3)]
     assert tuple(map(sum, zip(*ranks, strict=True))) == (pytest.approx(expected, rel=1e-12), 149)
 
 
@@ -51,7 +61,7 @@ def test_no_more_tokens_at_a_time_than_an_update_has(monkeypatch):
     for at_a_time in (100, 32, 20):
         read.clear()
         predicted.clear()
-        negative_log_likelihood(model, tokens, at_a_time)
+        _evaluated(model, tokens, at_a_time)
         assert max(predicted) <= at_a_time / 2
         # 32 rows are read side by side, of each a step at least.
         assert max(read) <= max(32, at_a_time)
@@ -78,5 +88,5 @@ def test_it_takes_less_memory_than_an_update():
         pytest.skip("the resident memory of a process is read on Linux alone")
     # Over many windows, because what the allocator does not give back counts, too.
     model.eval()
-    evaluated = peak(lambda: negative_log_likelihood(model, tokens, 160))
+    evaluated = peak(lambda: _evaluated(model, tokens, 160))
     assert evaluated <= peak(learn)

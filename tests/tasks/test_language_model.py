@@ -8,8 +8,10 @@ import torch
 from torch.nn.functional import log_softmax
 
 from elman.errors import ElmanError, InputError
+from elman.tasks import restore
 from elman.tasks.language_model import LanguageModel, LanguageModeling, LanguageModelSettings
 from elman.training.run import Run
+from elman.training.start import start
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 
@@ -40,9 +42,9 @@ def _settings(**changed):
     ],
 )
 def test_steps_give_what_windows_give(book, changed):
-    task = LanguageModeling.prepare([book], _settings(**changed))
+    task = LanguageModeling.create([book], _settings(**changed))
     model = task.model.double().eval()
-    window = next(iter(task.read(0, 0)))
+    window = next(iter(task.batches("train", 0)))
     logits, last = model(window.inputs)
     state = None
     for t, tokens in enumerate(window.inputs):
@@ -53,9 +55,9 @@ def test_steps_give_what_windows_give(book, changed):
 
 
 def test_perplexity_is_exp_of_the_mean_surprise_of_every_token(book):
-    task = LanguageModeling.prepare([book], _settings())
+    task = LanguageModeling.create([book], _settings())
     task.model.double()
-    (source,) = task.sources
+    (source,) = task.texts.sources
     ids = torch.from_numpy(source.held_out[:].astype("int64"))
     with torch.no_grad():
         logits, _ = task.model(ids[:-1, None])
@@ -65,18 +67,20 @@ def test_perplexity_is_exp_of_the_mean_surprise_of_every_token(book):
     assert measured["nats_per_token"] == pytest.approx(float(surprise.mean()), abs=1e-10)
     assert measured["perplexity"] == pytest.approx(math.exp(float(surprise.mean())))
     assert measured["bits_per_character"] == pytest.approx(float(surprise.mean()) / math.log(2))
-    assert task.validate() == pytest.approx(measured["nats_per_token"], abs=1e-10)
+    held_out = task.measure(task.model, task.batches("validation"))
+    assert held_out["loss"] == pytest.approx(measured["nats_per_token"], abs=1e-10)
+    assert held_out["perplexity"] == pytest.approx(measured["perplexity"], abs=1e-10)
 
 
 def test_an_untrained_model_is_as_surprised_as_chance(book):
-    task = LanguageModeling.prepare([book], _settings())
+    task = LanguageModeling.create([book], _settings())
     assert task.evaluate()["perplexity"] == pytest.approx(len(task.vocabulary), rel=0.3)
 
 
 def test_several_sources_are_weighted_by_their_tokens(book, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("zebra quartz " * 60)
-    task = LanguageModeling.prepare([book, str(other)], _settings())
+    task = LanguageModeling.create([book, str(other)], _settings())
     measured = task.evaluate()
     parts = measured["sources"]
     assert set(parts) == {"book", "other"}
@@ -84,27 +88,37 @@ def test_several_sources_are_weighted_by_their_tokens(book, tmp_path):
     assert measured["tokens"] == sum(p["tokens"] for p in parts.values())
     assert measured["nats_per_token"] == pytest.approx(nats / measured["tokens"])
     # Both are learned from: what trains is the first 80 % of one, then of the other.
-    learned = task.vocabulary.decode(task.stream.tokens[:])
+    learned = task.vocabulary.decode(task.texts.stream().tokens[:])
     assert learned == TEXT[: int(len(TEXT) * 0.8)] + ("zebra quartz " * 60)[: int(13 * 60 * 0.8)]
 
 
 def test_judging_on_another_text(book, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("the dog jumps over €\n" * 20, encoding="utf-8")
-    task = LanguageModeling.prepare([book], _settings())
+    task = LanguageModeling.create([book], _settings())
     measured = task.evaluate([str(other)])
     assert measured["part"] == "given"
     assert measured["tokens"] == 21 * 20 - 1
 
 
 def test_every_epoch_cuts_the_text_elsewhere_and_always_the_same_way(book):
-    task = LanguageModeling.prepare([book], _settings())
-    starts = [int(next(iter(task.read(epoch, 0))).inputs[0, 0]) for epoch in range(12)]
+    task = LanguageModeling.create([book], _settings())
+    starts = [int(next(iter(task.batches("train", epoch))).inputs[0, 0]) for epoch in range(12)]
     assert len(set(starts)) > 1
-    again = LanguageModeling.prepare([book], _settings())
-    assert starts == [int(next(iter(again.read(e, 0))).inputs[0, 0]) for e in range(12)]
-    window = list(task.read(3, 0))[2]
-    assert torch.equal(next(iter(task.read(3, 2))).inputs, window.inputs)
+    again = LanguageModeling.create([book], _settings())
+    assert starts == [
+        int(next(iter(again.batches("train", epoch))).inputs[0, 0]) for epoch in range(12)
+    ]
+    batches = task.batches("train", 3)
+    windows = list(batches)
+    assert len(windows) == len(batches)
+    assert torch.equal(next(batches.after(2)).inputs, windows[2].inputs)
+    for part in ("train", "validation"):
+        read = list(task.batches(part))
+        assert len(read) == len(task.batches(part)) > 0
+        for one, other in zip(task.batches(part).after(1), read[1:], strict=True):
+            assert torch.equal(one.window.targets, other.window.targets)
+    assert not task.batches("test")
 
 
 def test_tied_weights_are_one(book):
@@ -117,8 +131,8 @@ def test_tied_weights_are_one(book):
 
 
 def test_dropout_acts_in_training_only(book):
-    task = LanguageModeling.prepare([book], _settings(dropout=0.5, embedding=8))
-    window = next(iter(task.read(0, 0)))
+    task = LanguageModeling.create([book], _settings(dropout=0.5, embedding=8))
+    window = next(iter(task.batches("train", 0)))
     task.model.train()
     assert not torch.equal(task.model(window.inputs)[0], task.model(window.inputs)[0])
     task.model.eval()
@@ -126,9 +140,9 @@ def test_dropout_acts_in_training_only(book):
 
 
 def test_gradients_reach_every_parameter(book):
-    task = LanguageModeling.prepare([book], _settings(embedding=8, layers=2, dropout=0.1))
-    window = next(iter(task.read(0, 0)))
-    task.loss(task.model, window, None)[0].backward()
+    task = LanguageModeling.create([book], _settings(embedding=8, layers=2, dropout=0.1))
+    window = next(iter(task.batches("train", 0)))
+    task.loss(task.model, window, None).value.backward()
     for name, parameter in task.model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -137,8 +151,8 @@ def test_gradients_reach_every_parameter(book):
 def test_chinese(tmp_path):
     path = tmp_path / "诗.txt"
     path.write_text("床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 30, encoding="utf-8")
-    task = LanguageModeling.prepare([str(path)], _settings())
-    assert task.sources[0].name == "诗"
+    task = LanguageModeling.create([str(path)], _settings())
+    assert task.texts.sources[0].name == "诗"
     written = "".join(task.generate("床前", 12, seed=0))
     assert len(written) == 12
     assert set(written) <= set(path.read_text(encoding="utf-8"))
@@ -146,40 +160,37 @@ def test_chinese(tmp_path):
 
 def test_settings_that_do_not_fit_together(book):
     with pytest.raises(InputError, match="tied weights need an embedding"):
-        LanguageModeling.prepare([book], _settings(tied=True, embedding=0))
+        LanguageModeling.create([book], _settings(tied=True, embedding=0))
     with pytest.raises(InputError, match="no text was given"):
-        LanguageModeling.prepare([], _settings())
+        LanguageModeling.create([], _settings())
     with pytest.raises(ElmanError, match=r"the text has 1,440 tokens, expected at least 2,801"):
-        LanguageModeling.prepare([book], _settings(batch=400))
+        LanguageModeling.create([book], _settings(batch=400))
 
 
 def test_a_text_that_changed_is_not_resumed(book, tmp_path):
-    task = LanguageModeling.prepare([book], _settings())
-    run = Run.create(
-        tmp_path / "run",
-        {"task": task.name, "data": task.data, "settings": task.settings.to_json()},
-    )
-    task.save(run)
-    assert LanguageModeling.restore(Run.open(run.path)).sources[0].name == "book"
+    path = start(LanguageModeling, [book], _settings(), tmp_path / "run").run.path
+    restore(Run.open(path)).check_data()
     with open(book, "a") as file:
         file.write("more")
-    with pytest.raises(ElmanError, match="book is no longer the text"):
-        LanguageModeling.restore(Run.open(run.path)).sources  # noqa: B018
+    changed = restore(Run.open(path))
+    for used in (changed.check_data, changed.evaluate):
+        with pytest.raises(ElmanError, match="book is no longer what this run was trained on: res"):
+            used()
 
 
 @pytest.mark.skipif("ELMAN_DATA" not in os.environ, reason="needs the corpora")
 def test_tiny_shakespeare_is_split_as_others_split_it():
-    task = LanguageModeling.prepare(["tiny-shakespeare"], _settings(validation=0.1))
-    (source,) = task.sources
+    task = LanguageModeling.create(["tiny-shakespeare"], _settings(validation=0.1))
+    (source,) = task.texts.sources
     assert (len(source.train), len(source.held_out)) == (1_003_854, 111_540)
     assert len(task.vocabulary) == 66  # nanoGPT's 65, and <unk>
 
 
 def test_the_state_is_carried_through_an_evaluation(book):
     # Judged in pieces of 256 steps, the whole past must still count.
-    task = LanguageModeling.prepare([book], _settings(validation=0.5))
+    task = LanguageModeling.create([book], _settings(validation=0.5))
     task.model.double()
-    ids = torch.from_numpy(task.sources[0].held_out[:].astype("int64"))
+    ids = torch.from_numpy(task.texts.sources[0].held_out[:].astype("int64"))
     assert len(ids) > 600
     with torch.no_grad():
         first, state = task.model(ids[:256, None])

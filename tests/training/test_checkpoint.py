@@ -12,7 +12,7 @@ from safetensors.torch import save
 import elman
 from elman.errors import ElmanError
 from elman.learning import OPTIMIZERS
-from elman.tasks import open_run
+from elman.tasks import open_run, restore
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training import storage
 from elman.training.loop import Trainer
@@ -35,10 +35,10 @@ def _eager():
 def _train(folder, **changed):
     (folder / "book.txt").write_text(TEXT)
     settings = LanguageModelSettings.of(SMALL, changed)
-    trainer = start(LanguageModeling, [str(folder / "book.txt")], settings, folder / "run", True)
+    trainer = start(LanguageModeling, [str(folder / "book.txt")], settings, folder / "run")
     trainer.settings.seconds = 1e-9  # one update
     trainer.train()
-    trainer._save()
+    trainer.save()
     assert trainer.position.window == 1
     return folder / "run"
 
@@ -56,7 +56,7 @@ def run(trained, tmp_path):
 
 def _resume(run, **changed):
     settings = LanguageModelSettings.of(run.config["settings"], changed)
-    return Trainer(LanguageModeling.restore(run), run, settings, resume=True)
+    return Trainer(restore(run), run, settings, resume=True)
 
 
 def _set(*path, to):
@@ -94,11 +94,10 @@ FIRST = ("optimizer", "state", 0)
 DAMAGE = {
     "'position.window' is 'x', expected a whole number": _set("position", "window", to="x"),
     "'position.window' is True": _set("position", "window", to=True),
-    "'position.window' is beyond the text": _set("position", "window", to=10**6),
+    "'position.window' is beyond the data": _set("position", "window", to=10**6),
     "'position.epoch' is -1": _set("position", "epoch", to=-1),
     "'position.update' is 9223372036854775808": _set("position", "update", to=2**63),
     "'position.seconds' is nan, expected a finite": _set("position", "seconds", to=math.nan),
-    "'position.loss' is None": _set("position", "loss", to=None),
     "'position.norm' is missing": _drop("position", "norm"),
     "'position.more' is unknown": lambda state: state["position"].update(more=1),
     r"'position' is \[1\], expected values by name": _set("position", to=[1]),
@@ -122,12 +121,21 @@ DAMAGE = {
     ),
     "'schedule.best' is nan": _set("schedule", "best", to=math.nan),
     "'stopping.waited' is 1.5": _set("stopping", "waited", to=1.5),
-    "'state' has NaN": _set("state", to=_nan),
-    "'state' is 'x'": _set("state", to="x"),
-    "the state h must have the shape": _set("state", to=lambda t: t[:, :1]),
-    "'random' is a tensor": _set("random", to=torch.zeros(4)),
-    "'random' cannot be used": _set("random", to=torch.zeros_like),
-    "'random' is missing": _drop("random"),
+    "'own.carry' has NaN": _set("own", "carry", to=_nan),
+    "'own.carry' is 'x'": _set("own", "carry", to="x"),
+    "the state h must have the shape": _set("own", "carry", to=lambda t: t[:, :1]),
+    "'own.random' is a tensor": _set("own", "random", to=torch.zeros(4)),
+    "'own.random' cannot be used": _set("own", "random", to=torch.zeros_like),
+    "'own.random' is missing": _drop("own", "random"),
+    "'own.sums.loss' is None": _set("own", "sums", "loss", to=None),
+    "'own.sums.count' is missing": _drop("own", "sums", "count"),
+    "'average.means.recurrent.weight_ih_l0' is missing": _set(
+        "average", "means", to={"output.weight": torch.zeros(30, 5)}
+    ),
+    "'average.count' is -1": _set("average", "count", to=-1),
+    "'average.kind' is missing": _drop("average", "kind"),
+    "it was trained by 2 processes": _set("processes", to=2),
+    "'processes' is 0": _set("processes", to=0),
 }
 
 
@@ -206,19 +214,38 @@ DEEP, LONG = "[" * 50_000, "9" * 5000
     [
         ("config.json", DEEP, "nested too deeply"),
         ("config.json", LONG, "Exceeds the limit"),
-        ("config.json", '{"format": 1}', "'task' is missing"),
-        ("vocabulary.json", DEEP, "nested too deeply"),
-        ("vocabulary.json", LONG, "Exceeds the limit"),
-        ("vocabulary.json", '{"kind": "character", "tokens": [1]}', "the character vocabulary has"),
-        ("vocabulary.json", '{"kind": "bpe", "tokenizer": [[]]}', "the bpe vocabulary cannot be"),
+        ("config.json", '{"format": 2}', "'task' is missing"),
+        ("assets/vocabulary.json", DEEP, "nested too deeply"),
+        ("assets/vocabulary.json", LONG, "Exceeds the limit"),
+        (
+            "assets/vocabulary.json",
+            '{"kind": "character", "tokens": [1]}',
+            "the character vocabulary has",
+        ),
+        (
+            "assets/vocabulary.json",
+            '{"kind": "bpe", "tokenizer": [[]]}',
+            "the bpe vocabulary cannot be",
+        ),
     ],
 )
 def test_files_that_say_something_else(run, name, content, words):
     (run.path / name).write_text(content)
-    with pytest.raises(ElmanError, match=rf"{name} is damaged.*{words}") as caught:
+    # What the job finds wrong with what it gave is of the folder, and says whose it is.
+    where = "assets" if "vocabulary" in words else name
+    with pytest.raises(ElmanError, match=rf"{where} is damaged.*{words}") as caught:
         open_run(run.path, "cpu")
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 500
+
+
+def test_a_vocabulary_that_is_missing_is_named(run):
+    (run.path / "assets" / "vocabulary.json").unlink()
+    with pytest.raises(ElmanError, match="run/assets is damaged: 'vocabulary' is missing: restore"):
+        open_run(run.path, "cpu")
+    (run.path / "assets").rmdir()
+    with pytest.raises(ElmanError, match="run/assets is missing: expected the folder of a run"):
+        open_run(run.path, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +254,8 @@ def test_files_that_say_something_else(run, name, content, words):
         ("format", True, "'format' is True, expected a whole number"),
         ("data", ["a\0b"], r"'data\[0\]' is 'a.x00b', expected a text"),
         ("data", [5], r"'data\[0\]' is 5, expected a text"),
-        ("checksums", ["x"], r"'checksums\[0\]' is 'x', expected a whole number"),
+        ("fingerprints", {"book": "x"}, "'fingerprints.book' is 'x', expected a whole number"),
+        ("fingerprints", [1], r"'fingerprints' is \[1\], expected values by name"),
         ("settings", [], r"'settings' is \[\], expected values by name"),
         ("settings", {"hidden": 2**70}, "hidden must be less than 2147483648"),
         ("settings", {"hidden": "x" * 999}, r"hidden must be an integer, received 'x+\.\.\.x+'"),
@@ -256,7 +284,7 @@ def test_metrics_are_checked_before_training_not_after(run):
         good + '"perplexity": 7.4}',
         good + '"perplexity": null}',  # it was infinite
         good.replace('"epoch": 1', '"epoch": "x"') + '"perplexity": 7.4}',
-        good + '"validation_perplexity": 7.4}',
+        good.replace('"loss": 2.0, ', "") + '"perplexity": 7.4}',
         good.replace("2.0", "NaN") + '"perplexity": 7.4}',
         good + '"perplexity": "7.4"}',
         good + '"perplexity": 7.4, "epoch": ' + LONG + "}",
@@ -270,11 +298,11 @@ def test_metrics_are_checked_before_training_not_after(run):
     state["position"]["epoch"] = 1
     run.save_checkpoint(state)
     settings = LanguageModelSettings.of(run.config["settings"], {"epochs": 2, "seconds": None})
-    trainer = Trainer(LanguageModeling.restore(run), run, settings, resume=True, report=Heard())
+    trainer = Trainer(restore(run), run, settings, resume=True, report=Heard())
     told = " ".join(trainer.report.lines)
     for k, words in {
         3: "'epoch' is 'x', expected a whole number of at least 1",
-        4: "'perplexity' is missing",
+        4: "'loss' is missing",
         5: "'loss' is nan, expected a finite number",
         6: "'perplexity' is '7.4', expected a number",
         7: "no JSON: Exceeds the limit",

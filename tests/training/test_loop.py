@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 
+from elman.data.batches import Batches
 from elman.errors import ElmanError, InputError
+from elman.tasks import open_run, restore
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training.loop import Trainer
 from elman.training.run import Run
+from elman.training.start import start
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 
@@ -21,38 +24,46 @@ def train(tmp_path):
     small = {"hidden": 12, "batch": 4, "steps": 10, "epochs": 3, "prompts": ["the"]}
     small |= {"sample_length": 10, "optimizer": "adam", "learning_rate": 0.01}
 
-    def run(name, resume=False, stop_at=None, **changed):
+    def run(name, resume=False, stop_at=None, judged=None, **changed):
         settings = LanguageModelSettings.of(small, changed)
         if resume:
             folder = Run.open(tmp_path / name)
-            task = LanguageModeling.restore(folder)
+            trainer = Trainer(restore(folder), folder, settings, resume=True)
         else:
-            task = LanguageModeling.prepare([str(book)], settings)
-            config = {"task": task.name, "data": task.data, "settings": settings.to_json()}
-            folder = Run.create(tmp_path / name, config)
-            task.save(folder)
-        trainer = Trainer(task, folder, settings, resume=resume)
+            trainer = start(LanguageModeling, [str(book)], settings, tmp_path / name)
         if stop_at is not None:
             _interrupt_at(trainer, stop_at)
+        if judged is not None:
+            _judge(trainer.task, judged)
         trainer.train()
-        return trainer, folder
+        return trainer, trainer.run
 
     return run
 
 
 def _interrupt_at(trainer, update):
-    """Send the signal of Ctrl-C while that update runs."""
+    """Send the signal of Ctrl-C while that update's batch is read."""
     import os
     import signal
 
-    real = trainer._update
+    real = trainer.batches
 
-    def watched(window):
-        real(window)
-        if trainer.position.update == update:
-            os.kill(os.getpid(), signal.SIGINT)
+    def watched(epoch):
+        def read(done):
+            for batch in real(epoch).after(done):
+                if trainer.position.update == update - 1:
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield batch
 
-    trainer._update = watched
+        return Batches(len(real(epoch)), read)
+
+    trainer.batches = watched
+
+
+def _judge(task, losses):
+    """Let validation find these mean losses, epoch by epoch."""
+    each = iter(losses)
+    task.measure = lambda *_: task.described({"loss": next(each), "count": 1})
 
 
 def _without_times(folder):
@@ -89,9 +100,10 @@ def test_a_run_folder_has_all_it_should(train):
     _, folder = train("run")
     names = {p.name for p in folder.path.iterdir()}
     assert names == {
-        "config.json", "vocabulary.json", "model.safetensors", "checkpoint", "metrics.jsonl",
+        "config.json", "assets", "model.safetensors", "checkpoint", "metrics.jsonl",
         "curves.png", "samples.txt",
     }  # fmt: skip
+    assert [p.name for p in (folder.path / "assets").iterdir()] == ["vocabulary.json"]
     assert (folder.path / "curves.png").read_bytes().startswith(b"\x89PNG")
     lines = folder.metrics()
     assert [line["epoch"] for line in lines] == [1, 2, 3]
@@ -99,12 +111,9 @@ def test_a_run_folder_has_all_it_should(train):
     assert (folder.path / "samples.txt").read_text().count("== epoch") == 3
 
 
-def test_the_best_weights_are_kept_not_the_last(train, monkeypatch):
-    losses = iter([3.0, 1.0, 2.0, 1.5])
-    monkeypatch.setattr(LanguageModeling, "validate", lambda self: next(losses))
-    _, folder = train("run", epochs=4)
-    losses = iter([3.0, 1.0])
-    _, until_then = train("run2", epochs=2)
+def test_the_best_weights_are_kept_not_the_last(train):
+    _, folder = train("run", epochs=4, judged=[3.0, 1.0, 2.0, 1.5])
+    _, until_then = train("run2", epochs=2, judged=[3.0, 1.0])
     for name, tensor in until_then.load_model().items():
         assert torch.equal(tensor, folder.load_model()[name]), name
 
@@ -118,10 +127,8 @@ def test_without_held_out_data_the_best_is_that_of_the_training_loss(train):
         assert torch.equal(tensor, folder.load_model()[name]), name
 
 
-def test_early_stopping(train, monkeypatch):
-    losses = iter([3.0, 1.0, 2.0, 1.5, 0.5])
-    monkeypatch.setattr(LanguageModeling, "validate", lambda self: next(losses))
-    trainer, _ = train("run", epochs=50, patience=2)
+def test_early_stopping(train):
+    trainer, _ = train("run", epochs=50, patience=2, judged=[3.0, 1.0, 2.0, 1.5, 0.5])
     assert trainer.position.epoch == 4
 
 
@@ -149,14 +156,14 @@ def test_after_divergence_the_checkpoint_is_finite(train, tmp_path):
     trainer, folder = train("run", epochs=2)
     settings = LanguageModelSettings.of(trainer.settings.to_json(), {"epochs": 4})
     folder.reconfigure(settings.to_json())
-    again = Trainer(LanguageModeling.restore(folder), folder, settings, resume=True)
+    again = Trainer(restore(folder), folder, settings, resume=True)
     real = again._update
 
-    def broken(window):
+    def broken(some, asked):
         if again.position.update == 70:
             with torch.no_grad():
                 again.task.model.output.bias[0] = torch.nan
-        real(window)
+        return real(some, asked)
 
     again._update = broken
     with pytest.raises(ElmanError, match="the loss became nan at update 71"):
@@ -189,3 +196,26 @@ def test_the_threads_own_signals_are_restored(train):
     before = signal.getsignal(signal.SIGINT)
     train("run", epochs=1)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_from_python(tmp_path, monkeypatch):
+    book = tmp_path / "book.txt"
+    book.write_text(TEXT)
+    small = {"hidden": 6, "batch": 4, "steps": 10, "epochs": 2, "sample_length": 3}
+    task = LanguageModeling.train([str(book)], run=str(tmp_path / "run"), **small)
+    assert not task.model.training
+    # It has the best weights, which the run has kept.
+    again = open_run(tmp_path / "run", "cpu")
+    for name, weight in again.model.state_dict().items():
+        assert torch.equal(task.model.state_dict()[name].cpu(), weight), name
+    assert task.evaluate()["perplexity"] == pytest.approx(again.evaluate()["perplexity"])
+    assert again.settings.hidden == 6
+    monkeypatch.chdir(tmp_path)
+    assert LanguageModeling.train([str(book)], **small).data == [str(book)]
+    assert (tmp_path / "runs" / "language-model-book" / "metrics.jsonl").exists()
+    with pytest.raises(ElmanError, match="run is there already"):
+        LanguageModeling.train([str(book)], run=tmp_path / "run", **small)
+    with pytest.raises(InputError, match="unknown setting 'hiden': did you mean 'hidden'"):
+        LanguageModeling.train([str(book)], hiden=6)
+    with pytest.raises(InputError, match="no text was given"):
+        LanguageModeling.train([])

@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 import elman
+from elman.data.batches import NONE, Batches
+from elman.data.shards import Shard
+from elman.tasks.saved import restore
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings
 from elman.training.start import start
-from elman.training.task import Task
+from elman.training.task import Loss, Measure, Task
 
 
 class Keeper(nn.Module):
@@ -43,54 +46,50 @@ class Keeper(nn.Module):
 
 
 class Keeping(Task):
-    """Four windows an epoch."""
+    """Four windows an epoch, and one to be judged by."""
 
-    name, unit, headline, Settings = "keeping", "steps", "error", TrainingSettings
-    data = ("numbers",)
+    name, unit, headline, Settings = "keeping", "steps", Measure("error"), TrainingSettings
 
     def __init__(self, settings):
-        torch.manual_seed(3)
-        self.settings, self.model, self.rehearsed = settings, Keeper(), []
+        self.settings, self.data, self.measured = settings, ["numbers"], []
 
     @classmethod
     def prepare(cls, data, settings):
         return cls(settings)
 
     @classmethod
-    def restore(cls, run):
-        return cls(TrainingSettings.of(run.config["settings"]))
+    def restore(cls, settings, assets):
+        return cls(settings)
 
-    def save(self, run):
-        run.config["checksums"] = [1]
-        run.reconfigure(run.config["settings"])
-
-    def windows(self, epoch):
-        return 4
-
-    def read(self, epoch, start):
-        draw = torch.Generator().manual_seed(epoch)
-        windows = list(torch.randn(4, 5, 3, 2, generator=draw))
-        return iter(windows[start:])
-
-    def loss(self, model, window, state):
-        y, state = model(window, state)
-        return (y - window.sum(-1).flatten()[:, None]).square().mean(), state
-
-    def count(self, window):
-        return 15
-
-    def validate(self):
-        return None
-
-    def rehearse_evaluation(self):
-        assert not self.model.training
-        self.rehearsed.append(self.model)
-
-    def evaluate(self, data=None):
+    def assets(self):
         return {}
 
-    def describe(self, loss):
-        return {"error": loss}
+    def build(self):
+        return Keeper()
+
+    def batches(self, part, epoch=None, shard=Shard()):  # noqa: B008
+        if part == "test":
+            return NONE
+        draw = torch.Generator().manual_seed(99 if epoch is None else epoch)
+        windows = list(torch.randn(1 if epoch is None else 4, 5, 3, 2, generator=draw))
+        return Batches(len(windows), lambda done: iter(windows[done:]))
+
+    def loss(self, model, batch, carry):
+        y, state = model(batch, carry)
+        return Loss((y - batch.sum(-1).flatten()[:, None]).square().mean(), 15, state)
+
+    def tally(self, model, batch, carry):
+        assert not model.training
+        self.measured.append(model)
+        return super().tally(model, batch, carry)
+
+    def measures(self, sums):
+        return {"error": sums["loss"] / sums["count"]}
+
+
+def _resumed(path, settings):
+    run = Run.open(path)
+    return Trainer(restore({Keeping.name: Keeping}, run), run, settings, resume=True)
 
 
 @pytest.fixture
@@ -124,7 +123,7 @@ def _equal(a, b):
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_it_leaves_no_trace(tmp_path, settings, mode):
-    job = Keeping(settings)
+    job = Keeping.create([], settings)
     run = Run.create(tmp_path / "run", {"task": job.name, "data": ["x"], "settings": {}})
     trainer = Trainer(job, run, settings)
     job.model.train(mode)
@@ -133,7 +132,7 @@ def test_it_leaves_no_trace(tmp_path, settings, mode):
     assert _equal(_everything(job.model), before)
     assert trainer.optimizer.state_dict()["state"] == state == {}
     # And it was one: an update's passes and an evaluation's, of a model that is another's.
-    (copied,) = job.rehearsed
+    (copied,) = job.measured
     assert copied is not job.model
     assert (copied.modes, float(copied.norm.num_batches_tracked)) == ([0], 1)
     assert all(p.grad is not None for p in copied.parameters())
@@ -145,13 +144,14 @@ def test_resuming_is_bit_for_bit_whatever_a_model_keeps(tmp_path, settings, stop
     real = Trainer._update
 
     def train(trainer, stop_at=None):
-        def update(window):
+        def update(some, asked):
             # As a process that was never interrupted would draw them.
             random.seed(trainer.position.update)
             np.random.seed(trainer.position.update)
-            real(trainer, window)
+            done = real(trainer, some, asked)
             if trainer.position.update == stop_at:
                 raise KeyboardInterrupt
+            return done
 
         trainer._update = update
         trainer.train()
@@ -161,9 +161,8 @@ def test_resuming_is_bit_for_bit_whatever_a_model_keeps(tmp_path, settings, stop
     stopped = start(Keeping, ["x"], settings, tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         train(stopped, stop_at)  # its last checkpoint is of the update before
-    run = Run.open(tmp_path / "parts")
     torch.manual_seed(99)
-    resumed = Trainer(Keeping.restore(run), run, settings, resume=True)
+    resumed = _resumed(tmp_path / "parts", settings)
     assert resumed.position.update == stop_at - 1
     model = train(resumed)
     for name, tensor in (*whole.named_parameters(), *whole.named_buffers()):
@@ -172,10 +171,9 @@ def test_resuming_is_bit_for_bit_whatever_a_model_keeps(tmp_path, settings, stop
 
 def test_a_state_that_does_not_fit_shows_before_training(tmp_path, settings):
     trainer = start(Keeping, ["x"], settings, tmp_path / "run")
-    trainer.state = torch.zeros(1, 7, 4)  # of seven rows, where there are three
+    trainer.carry = torch.zeros(1, 7, 4)  # of seven rows, where there are three
     trainer.position.window = 1
-    trainer._save()
+    trainer.save()
     trainer.run.unlock()
-    run = Run.open(tmp_path / "run")
     with pytest.raises(elman.ElmanError, match=r"state.safetensors does not fit the settings"):
-        Trainer(Keeping.restore(run), run, settings, resume=True)
+        _resumed(tmp_path / "run", settings)

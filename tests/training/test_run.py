@@ -30,7 +30,7 @@ def test_opening_what_is_not_a_run(tmp_path):
     with pytest.raises(ElmanError, match="not that of a run"):
         Run.open(tmp_path)
     storage.write_json(tmp_path / "config.json", {"format": FORMAT + 1, "elman": "9.0"})
-    with pytest.raises(ElmanError, match=r"written by elman 9.0 in format 2.*reads format 1"):
+    with pytest.raises(ElmanError, match=r"written by elman 9.0 in format 3.*reads format 2"):
         Run.open(tmp_path)
     storage.write_json(tmp_path / "config.json", {"format": FORMAT, "task": "x"})
     with pytest.raises(ElmanError, match=r"damaged \(.*'data' is missing"):
@@ -75,7 +75,70 @@ def test_forgetting_what_comes_after_the_checkpoint(tmp_path):
     assert samples.count("more") == 2
 
 
-CONFIG = {"task": "x", "data": ["y"], "settings": {}, "checksums": [1]}
+def test_what_a_job_gives_is_kept_by_name(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    text = tmp_path / "some.bin"
+    text.write_bytes(b"\x00\xff" * 5)
+    run.save_assets(
+        {
+            "labels": ["é", "界"], "nothing": None, "a.b": {"c": 1.5},
+            "mean": torch.arange(3.0), "deviation": torch.ones((), dtype=torch.float64),
+            "-": text, "dictionary.txt": text,
+        }
+    )  # fmt: skip
+    found = Run(run.path, {}).load_assets()
+    assert found["labels"] == ["é", "界"]
+    assert found["nothing"] is None
+    assert found["a.b"] == {"c": 1.5}
+    torch.testing.assert_close(found["mean"], torch.arange(3.0), rtol=0, atol=0)
+    assert found["deviation"].dtype == torch.float64
+    text.unlink()  # the files are copies
+    assert found["-"].read_bytes() == found["dictionary.txt"].read_bytes() == b"\x00\xff" * 5
+    assert sorted(found) == sorted(
+        ["labels", "nothing", "a.b", "mean", "deviation", "-", "dictionary.txt"]
+    )
+    # A file that is half-copied is none of them.
+    (run.path / "assets" / ".dictionary.txt.copy").write_text("")
+    assert sorted(run.load_assets()) == sorted(found)
+
+
+def test_a_job_may_give_nothing(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    with pytest.raises(ElmanError, match=r"run/assets is missing: expected the folder of a run"):
+        run.load_assets()
+    run.save_assets({})
+    assert run.load_assets() == {}
+    with pytest.raises(ElmanError, match=r"'labels' is missing: restore it or train anew"):
+        run.load_assets()["labels"]
+    assert run.load_assets().get("labels") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.json", b"[1, "),
+        ("labels.json", b"\xff"),
+        ("tensors.safetensors", b"short"),
+        ("tensors.safetensors", b""),
+    ],
+)
+def test_damaged_assets(tmp_path, name, content):
+    run = Run.create(tmp_path / "run", {})
+    run.save_assets({"labels": [1], "mean": torch.ones(2)})
+    (run.path / "assets" / name).write_bytes(content)
+    with pytest.raises(ElmanError, match=rf"assets/{name} is damaged \(") as caught:
+        run.load_assets()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_asset_that_cannot_be_copied(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    with pytest.raises(ElmanError, match=r"assets/-.* could not be written \(No such file"):
+        run.save_assets({"-": tmp_path / "none"})
+    assert run.load_assets() == {}
+
+
+CONFIG = {"task": "x", "data": ["y"], "settings": {}, "fingerprints": {"y": 1}}
 
 
 def test_a_run_is_made_aside_and_moved_to_its_place(tmp_path):
@@ -168,7 +231,7 @@ def test_what_can_be_done_with_a_folder_that_is_there_is_said(tmp_path):
 
 def test_a_run_in_a_folder_whose_name_is_not_utf8(tmp_path):
     place = tmp_path / os.fsdecode(b"caf\xe9")
-    run = Run.create(place, {"task": "x", "data": ["y"], "settings": {}, "checksums": [1]})
+    run = Run.create(place, {"task": "x", "data": ["y"], "settings": {}, "fingerprints": {"y": 1}})
     run.save_model({"a": torch.ones(3)})
     run.save_checkpoint({"a": torch.arange(3), "b": ("é", 1)})
     again = Run.open(place)

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from elman import InputError, gradient_flow
+from elman.tasks import restore
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training.loop import Trainer
 from elman.training.run import Run
+from elman.training.start import start
 from elman.training.watch import flows, read_log
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 15
@@ -27,15 +29,12 @@ def train(tmp_path):
         settings = LanguageModelSettings.of(small, changed)
         if resume:
             folder = Run.open(tmp_path / name)
-            task = LanguageModeling.restore(folder)
+            trainer = Trainer(restore(folder), folder, settings, resume=True)
         else:
-            task = LanguageModeling.prepare([str(tmp_path / "book.txt")], settings)
-            config = {"task": task.name, "data": task.data, "settings": settings.to_json()}
-            folder = Run.create(tmp_path / name, config)
-            task.save(folder)
-        trainer = Trainer(task, folder, settings, resume=resume)
+            book = str(tmp_path / "book.txt")
+            trainer = start(LanguageModeling, [book], settings, tmp_path / name)
         trainer.train()
-        return trainer, folder
+        return trainer, trainer.run
 
     return run
 
@@ -86,7 +85,7 @@ def test_resuming_goes_on_with_the_log(train):
 def test_a_look_is_gradient_flow(train):
     trainer, _ = train("run")
     task = trainer.task
-    window = next(iter(task.read(0, 0)))
+    window = next(iter(task.batches("train", 0)))
     (look,) = flows(task, window, None)
     model = task.model.eval()
 
@@ -95,7 +94,7 @@ def test_a_look_is_gradient_flow(train):
         logits = model.output(y)
         return torch.nn.functional.cross_entropy(logits, targets) / len(window.targets)
 
-    expected = gradient_flow(model.recurrent, model._input(window.inputs), loss=loss)
+    expected = gradient_flow(model.recurrent, model.embed(window.inputs), loss=loss)
     for ours, theirs in zip(look.flow.cells, expected.cells, strict=True):
         torch.testing.assert_close(ours.norms, theirs.norms, rtol=1e-4, atol=0)
 

@@ -26,7 +26,9 @@ from elman.training.task import Task, Verb
 def add_to(app: App) -> None:
     """Add a command for each verb to ``app``."""
     for name, verbs in by_name(TASKS.values()).items():
-        app.command(name, epilog=f"Example: elman {name} {verbs[0].example}")(_command(verbs))
+        lines = verbs[0].example.splitlines()
+        examples = "\n\n".join(f"elman {name} {words}" for words in lines)
+        app.command(name, epilog=f"Example: {examples}")(_command(verbs))
 
 
 def by_name(tasks: Iterable[type[Task]]) -> dict[str, list[Verb]]:

@@ -318,7 +318,7 @@ def test_runs_that_cannot_be_used(trained, elman):
     assert "no run 'none'" in _one_sentence(elman("evaluate", "none")[2])
     config = trained / "config.json"
     good = config.read_text()
-    config.write_text(good.replace('"format": 1', '"format": 7'))
+    config.write_text(good.replace('"format": 2', '"format": 7'))
     code, _, errors = elman("evaluate", trained)
     assert (code, "in format 7" in _one_sentence(errors)) == (1, True)
     config.write_text(good.replace('"hidden": 8', '"hidden": 9'))
@@ -330,7 +330,7 @@ def test_runs_that_cannot_be_used(trained, elman):
     config.write_text(good.replace('"language-model"', '"juggling"'))
     assert "a run of 'juggling'" in _one_sentence(elman("evaluate", trained)[2])
     config.write_text(good)
-    (trained / "vocabulary.json").write_text('{"kind": "character", "tokens": [1]}')
+    (trained / "assets" / "vocabulary.json").write_text('{"kind": "character", "tokens": [1]}')
     code, _, errors = elman("generate", trained)
     assert code == 1
     _one_sentence(errors)
@@ -390,7 +390,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(trained, elman):
 
 
 def test_a_folder_that_is_there_is_refused_before_anything_is_read(book, elman, monkeypatch):
-    monkeypatch.setattr("elman.tasks.language_model.open_text", lambda name: 1 / 0)
+    monkeypatch.setattr("elman.tasks.texts.open_text", lambda name: 1 / 0)
     code, _, errors = elman("train", "language-model", book, "--run", book)
     assert code == 1
     assert "book.txt is there already" in _one_sentence(errors)
@@ -512,7 +512,7 @@ def test_what_there_is_to_look_at_is_named(book, elman):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("settings", None), ("task", []), ("data", 5), ("data", []), ("data", [5]), ("checksums", [])],
+    [("settings", None), ("task", []), ("data", 5), ("data", [5]), ("fingerprints", [])],
 )
 def test_damaged_configurations(trained, elman, name, value):
     config = storage.read_json(trained / "config.json")
@@ -523,6 +523,14 @@ def test_damaged_configurations(trained, elman, name, value):
             code,
             "config.json' is damaged" in _one_sentence(errors).replace("json is", "json' is"),
         ) == (1, True)
+
+
+def test_a_run_that_names_no_data(trained, elman):
+    config = storage.read_json(trained / "config.json")
+    storage.write_json(trained / "config.json", {**config, "data": []})
+    for command in (("evaluate",), ("train", "language-model", "--resume")):
+        code, _, errors = elman(*command, trained)
+        assert (code, "the run names no text" in _one_sentence(errors)) == (1, True), errors
 
 
 def test_damaged_logs_do_not_stop_a_resume(trained, elman):

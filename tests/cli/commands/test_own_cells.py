@@ -162,7 +162,7 @@ def test_a_deeper_layer_that_cannot_be_made(run):
         "    raise ValueError('not square')  # here",
         "super().__init__(inputs, units, **options)",
     )
-    sizes = ("--hidden", "4", "--layers", "2", "--run", "r")
+    sizes = ("--hidden", "4", "--layers", "2", "--batch", "4", "--steps", "10", "--run", "r")
     arguments = ("train", "language-model", "book.txt", "--cell", "own.py:Own", *sizes)
     code, _, errors = run(source, *arguments)
     assert code == 2

@@ -59,7 +59,7 @@ def test_packed_files_and_folders(elman):
     assert elman(*resume)[0] == 0
     Path("texts/c.txt").write_text("more")
     code, _, errors = elman(*resume)
-    assert (code, "texts is no longer the text" in errors) == (1, True)
+    assert (code, "texts is no longer what this run" in errors) == (1, True)
 
 
 def test_a_run_on_standard_input_is_resumed_from_its_copy(elman):
@@ -68,7 +68,7 @@ def test_a_run_on_standard_input_is_resumed_from_its_copy(elman):
     figures = json.loads(out)
     assert figures["run"] == "runs/language-model-stdin"
     run = Path(figures["run"]).rename("elsewhere")
-    assert (run / "stdin").read_text() == TEXT
+    assert (run / "assets" / "-").read_text() == TEXT
     direct = json.loads(elman(*TRAIN, "book.txt", *SMALL, "--json")[1])
     assert figures["perplexity"] == direct["perplexity"]
     code, out, errors = elman(*TRAIN, "--resume", run, "--epochs", 2, "--json")
@@ -85,7 +85,7 @@ def test_a_comparison_reads_standard_input_once(elman):
         "compare", "language-model", "-", *small, "--cells", "rnn,mlp", "--run", "c", stdin=TEXT
     )
     assert code == 0, errors
-    assert Path("c/rnn-3/stdin").read_text() == Path("c/mlp-3/stdin").read_text() == TEXT
+    assert Path("c/rnn-3/assets/-").read_text() == Path("c/mlp-3/assets/-").read_text() == TEXT
 
 
 def test_texts_that_come_in_parts(elman):
@@ -98,7 +98,7 @@ def test_texts_that_come_in_parts(elman):
     assert set(figures["sources"]) == {"valid"}
     config = storage.read_json(Path("parts/config.json"))
     assert config["settings"]["validation_data"] == [str(Path("valid.txt").resolve())]
-    assert len(config["checksums"]) == 2
+    assert len(config["fingerprints"]) == 2
     line = json.loads(Path("parts/metrics.jsonl").read_text())
     assert line["validation_perplexity"] == pytest.approx(figures["perplexity"], rel=1e-4)
     # The whole of the first is learned from: 540 tokens in 4 rows of 134, windows of 10.
@@ -108,7 +108,7 @@ def test_texts_that_come_in_parts(elman):
     assert elman(*resume, 3, "--validation-data", "book.txt")[0] == 2
     Path("valid.txt").write_text("the lazy dog jumps. z" * 5)
     code, _, errors = elman(*resume, 3)
-    assert (code, "valid is no longer the text" in errors) == (1, True)
+    assert (code, "valid (validation) is no longer what this run" in errors) == (1, True)
     code, _, errors = elman(*parts[:-2], "--validation", "0.3")
     assert (code, "--validation-data is held out in its place" in errors) == (2, True)
 

@@ -1,0 +1,53 @@
+"""Batches: sized, seekable, and split by process so that together they are those of one."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.data.batches import NONE, batched
+from elman.data.shards import Shard
+
+counts, sizes, worlds = st.integers(0, 40), st.integers(1, 7), st.integers(1, 4)
+orders = st.none() | st.integers(-(2**70), 2**70)
+
+
+@given(counts, sizes, worlds, orders)
+def test_processes_together_read_what_one_would(count, size, world, order):
+    whole = list(batched(range(count), size * world, list, order=order))
+    shares = [
+        batched(range(count), size, list, order=order, shard=Shard(rank, world))
+        for rank in range(world)
+    ]
+    assert {len(share) for share in shares} == {len(whole)}
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [item for part in parts for item in part or ()] == batch
+        # None, not an empty batch, and only where there are too few for all.
+        assert all(part is None or 0 < len(part) <= size for part in parts)
+        assert None not in parts or len(batch) < world
+    assert sorted(item for batch in whole for item in batch) == list(range(count))
+
+
+@given(counts, sizes, worlds, orders)
+def test_they_can_be_gone_on_with_anywhere_and_read_again(count, size, world, order):
+    batches = batched(range(count), size, tuple, order=order, shard=Shard(world - 1, world))
+    read = list(batches)
+    assert len(read) == len(batches) == -(-count // (size * world))
+    assert list(batches) == read
+    for done in range(len(read) + 2):
+        assert list(batches.after(done)) == read[done:]
+
+
+def test_an_order_is_drawn_from_its_seed_alone():
+    def items(order):
+        return [item for batch in batched(range(50), 8, list, order=order) for item in batch]
+
+    assert items(None) == list(range(50))
+    assert items(1) == items(1) != items(2)
+    assert items(1) != items(None)
+
+
+def test_nothing_is_no_batches():
+    assert not NONE
+    assert not batched([], 3, list)
+    assert list(NONE) == list(NONE.after(2)) == []
