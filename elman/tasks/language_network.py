@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from elman import nested
 from elman.data.vocabulary import KINDS
 from elman.errors import InputError
 from elman.layers.dropout import between_layers
@@ -122,8 +122,9 @@ class Step(nn.Module):
 
     def forward(self, token: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """A token (B) and the states to logits (B, V) and the new states."""
-        logits, state = self.model.step(token, _like(self.like, iter(states)))
-        return (logits, *_leaves(state))
+        given = iter(states)
+        logits, state = self.model.step(token, nested.map(lambda _: next(given), self.like))
+        return (logits, *nested.leaves(state))
 
 
 def signature(model: LanguageModel) -> Signature:
@@ -133,20 +134,8 @@ def signature(model: LanguageModel) -> Signature:
     by_state = start if len(names) > 1 else (start,)
     states = {}
     for name, part in zip(names, by_state, strict=True):
-        parts = _leaves(part)
+        parts = nested.leaves(part)
         for k, leaf in enumerate(parts):  # one of all layers, or one a layer
             states[name if len(parts) == 1 else f"{name}_{k}"] = leaf
     token = torch.zeros(1, dtype=torch.long, device=model.output.weight.device)
     return Signature(Step(model, start), {"token": token}, states, ("logits",))
-
-
-def _leaves(state: Any) -> list[Tensor]:
-    if isinstance(state, Tensor):
-        return [state]
-    return [leaf for part in state for leaf in _leaves(part)]
-
-
-def _like(state: Any, leaves: Iterator[Tensor]) -> Any:
-    if isinstance(state, Tensor):
-        return next(leaves)
-    return tuple(_like(part, leaves) for part in state)

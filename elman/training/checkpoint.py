@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn, optim
 
+from elman import nested
 from elman.cells.registry import own_line
 from elman.errors import ElmanError, one_line
 from elman.learning import make_optimizer
@@ -112,7 +113,8 @@ def load(trainer: Trainer) -> None:
         trainer.average.load_state_dict(state["average"])
         _set_draws(own, trainer.fabric.device)
         if at.window:
-            trainer.carry = _to(own["carry"], trainer.fabric.device)
+            device = trainer.fabric.device
+            trainer.carry = nested.map(lambda part: part.to(device), own["carry"])
             trainer.rehearse()
     except (KeyError, TypeError, ValueError) as error:
         if own_line(error.__cause__ or error):  # a cell of the user's own is wrong
@@ -142,12 +144,6 @@ def _load_optimizer(optimizer: optim.Optimizer, averages: dict[int, Any]) -> Non
     """Go on with the kept averages, and with the options of the settings."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": averages, "param_groups": groups})
-
-
-def _to(carry: Any, device: torch.device) -> Any:
-    if isinstance(carry, Tensor):
-        return carry.to(device)
-    return tuple(_to(part, device) for part in carry) if isinstance(carry, tuple) else carry
 
 
 # -- what it must hold ----------------------------------------------------------------------------
