@@ -1,6 +1,6 @@
 """What is left of the speed beside other work: a busy process pinned to each core.
 
-    python benchmarks/busy.py [--works step,evaluation,training] [--threads 1,2] [--units 256]
+    python benchmarks/busy.py [--workloads step,evaluation,training] [--threads 1,2] [--units 256]
 
 Two LSTM layers. ``step`` is one step of a stream, ``evaluation`` one row of 200 tokens
 through network, decoder and loss, ``training`` one update on 32 rows of 35 tokens. The busy
@@ -26,17 +26,17 @@ from pathlib import Path
 
 import elman  # isort: skip  # before torch: it sets how long threads spin
 import torch
-from record import machine
 from torch import nn
 
 from elman.allocation import keep_freed_memory
+from elman.bench import machine
 
 WORDS = 28
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--works", default=",".join(WORKS))
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each rate, each time")
@@ -49,11 +49,11 @@ def main() -> None:
         "| work | threads | free, a second | busy, a second | busy / free |\n|---|---|---|---|---|"
     )
     with pinned_processes() as busy:
-        for name in options.works.split(","):
+        for name in options.workloads.split(","):
             for threads in map(int, options.threads.split(",")):
                 torch.set_num_threads(threads)
                 free, beside = rates(
-                    WORKS[name](options.units), busy, options.seconds, options.turns
+                    WORKLOADS[name](options.units), busy, options.seconds, options.turns
                 )
                 rows.append(
                     {
@@ -96,18 +96,18 @@ def pinned_processes() -> Iterator[Callable[[bool], None]]:
 
 
 def rates(
-    work: Callable[[], int], busy: Callable[[bool], None], seconds: float, turns: int
+    workload: Callable[[], int], busy: Callable[[bool], None], seconds: float, turns: int
 ) -> tuple[float, float]:
     """Units of work a second on the free machine and beside the busy processes: medians."""
-    work()
+    workload()
     found: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(turns):
         for on in (False, True):
             busy(on)
-            work()
+            workload()
             done, started = 0, time.perf_counter()
             while time.perf_counter() < started + seconds:
-                done += work()
+                done += workload()
             found[on].append(done / (time.perf_counter() - started))
     busy(False)
     return statistics.median(found[False]), statistics.median(found[True])
@@ -169,7 +169,7 @@ def training(units: int) -> Callable[[], int]:
     return run
 
 
-WORKS = {"step": step, "evaluation": evaluation, "training": training}
+WORKLOADS = {"step": step, "evaluation": evaluation, "training": training}
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from record import machine
-
+from elman.bench import machine
 from elman.data.endless import open_endless
 from elman.training.memory import Memory
 from elman.training.online import OnlineSettings, make_rule

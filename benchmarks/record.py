@@ -8,18 +8,13 @@ Writes benchmarks/results/<recipe>.json.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import torch
-
-import elman
+from elman.bench import machine
 from elman.training.storage import to_json
 
 
@@ -49,23 +44,6 @@ def main() -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(to_json(result, indent=2) + "\n", encoding="utf-8")
     print(to_json(result))
-
-
-def machine() -> dict[str, object]:
-    """What a figure of speed depends on."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next((li.split(": ")[1] for li in lines if li.startswith("model name")), model)
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "elman": elman.__version__,
-    }
 
 
 if __name__ == "__main__":

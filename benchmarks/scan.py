@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from record import machine
 
 import elman
 from elman.allocation import keep_freed_memory
+from elman.bench import machine
 from elman.cells import make
 from elman.compiler.scan import Course, scan
 

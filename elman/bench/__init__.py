@@ -1,34 +1,31 @@
 """Side by side with what a user would pick instead: in one process, in turns, warmed up.
 
-    from elman.bench import bench, table
+    from elman.bench import comparisons, measure, table
 
-    print(table(list(bench(works=("train", "step"), cells=("lstm", "peephole")))))
+    print(table(list(measure(comparisons(("train", "step"), cells=("lstm", "peephole"))))))
 
 ``elman bench`` is the same on the command line.
 """
 
-from elman.bench.bars import BARS, everything, judge, summary
 from elman.bench.cells import CELLS
-from elman.bench.compare import bench, comparisons, measure
+from elman.bench.comparison import comparisons, measure
+from elman.bench.measurement import Comparison, Measurement, Shape, as_json, machine
 from elman.bench.profiling import Profile, profile
 from elman.bench.report import plot, table
-from elman.bench.rows import Row, Shape, as_json, geometric_mean, machine
-from elman.bench.works import PEERS, SHAPES, WORKS
+from elman.bench.targets import TARGETS, all_comparisons, judge, summary
+from elman.bench.workloads import WORKLOADS
 
 __all__ = [
-    "BARS",
     "CELLS",
-    "PEERS",
-    "SHAPES",
-    "WORKS",
+    "TARGETS",
+    "WORKLOADS",
+    "Comparison",
+    "Measurement",
     "Profile",
-    "Row",
     "Shape",
+    "all_comparisons",
     "as_json",
-    "bench",
     "comparisons",
-    "everything",
-    "geometric_mean",
     "judge",
     "machine",
     "measure",

@@ -1,33 +1,14 @@
-"""The cells that are compared: the library's three, and two that somebody might write."""
+"""The cells that are compared: the library's, and two that stand for a cell of one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn, sigmoid, tanh
 
-from elman.cells import Affine, Blocks, Cell, Diagonal, Linear
+from elman.cells import Affine, Blocks, Cell, Linear, PeepholeLSTM
 from elman.cells.registry import make
-
-
-class PeepholeLSTM(Cell):
-    """LSTM whose gates see the memory (Gers & Schmidhuber, 2000).
-
-    i, f = σ(W x + U h + v ⊙ c + b)    c' = f ⊙ c + i ⊙ tanh(W x + U h + b)
-    o = σ(W x + U h + v ⊙ c' + b)    h' = o ⊙ tanh(c')
-    """
-
-    state = ("h", "c")
-    gates = Affine("i f g o")
-    peephole = Diagonal("i f o")
-
-    def step(self, z: Blocks, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
-        v = self.peephole
-        i, f = sigmoid(z.i + v.i * c), sigmoid(z.f + v.f * c)
-        c = f * c + i * tanh(z.g)
-        return sigmoid(z.o + v.o * c) * tanh(c), c
 
 
 class LongExpressiveMemory(Cell):
@@ -46,33 +27,26 @@ class LongExpressiveMemory(Cell):
 
     def step(self, x: Tensor, y: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
-        z = self.gates(x, y)
+        z: Blocks = self.gates(x, y)
         c = c + sigmoid(z.fast) * (tanh(z.c) - c)
         return y + sigmoid(z.slow) * (tanh(self.drive(x) + self.recall(c)) - y), c
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A cell to compare.
-
-    Attributes:
-        make: from input and hidden size to the cell.
-        torch: what a user of ``torch.nn`` would take instead.
-        same: whether that computes the same, with the same weights.
-    """
-
-    make: Callable[[int, int], Cell]
-    torch: Callable[[int, int, int], nn.RNNBase]
-    same: bool = True
-
-
-CELLS = {
-    "lstm": Subject(lambda width, hidden: make("lstm", width, hidden, biases=2), nn.LSTM),
-    "gru": Subject(lambda width, hidden: make("gru", width, hidden, biases=2), nn.GRU),
-    "rnn": Subject(lambda width, hidden: make("rnn", width, hidden, biases=2), nn.RNN),
-    "peephole": Subject(PeepholeLSTM, nn.LSTM, same=False),
-    "lem": Subject(LongExpressiveMemory, nn.LSTM, same=False),
+BUILT_IN: dict[str, Callable[[int, int, int], nn.RNNBase]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
 }
-"""By name. ``peephole`` and ``lem`` (long expressive memory) stand for a cell of one's own."""
+"""The cells that ``torch.nn`` has too: it computes the same with the same weights."""
 
-OWN = ("peephole", "lem")
+OWN: dict[str, Callable[[int, int], Cell]] = {
+    "peephole": PeepholeLSTM,
+    "lem": LongExpressiveMemory,
+}
+"""Cells that a user would write; who has ``torch.nn`` alone takes its LSTM in their place."""
+
+CELLS: dict[str, Callable[[int, int], Cell]] = {
+    **{name: partial(make, name, biases=2) for name in BUILT_IN},
+    **OWN,
+}
+"""From the name of a cell to what makes it from its input and hidden sizes."""

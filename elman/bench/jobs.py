@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from elman.bench.cells import CELLS
-from elman.bench.rows import Shape
+from elman.bench.cells import BUILT_IN
+from elman.bench.measurement import Shape
 from elman.errors import ElmanError
+from elman.learning import detach
 from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
 from elman.training.interrupt import Interrupt
 from elman.training.start import start
 
 PROMPT = "time traveller"
-WRITTEN = 100
-"""Characters in one call of ``generate``."""
+LENGTH = 100  # characters in one call of ``generate``
 
 
 class Job(NamedTuple):
@@ -29,23 +29,23 @@ class Job(NamedTuple):
 
     Attributes:
         elman, peer: the calls.
-        units: the tokens that a call reads or writes.
-        input: how many tokens the vocabulary has.
+        tokens: how many tokens a call reads or writes.
+        vocabulary: how many tokens there are to tell apart.
     """
 
     elman: Callable[[], Any]
     peer: Callable[[], Any]
-    units: int
-    input: int
+    tokens: int
+    vocabulary: int
 
 
-class LanguageModel(nn.Module):
+class TorchLanguageModel(nn.Module):
     """A character model as a good user of ``torch.nn`` writes it, with the weights of elman's."""
 
     def __init__(self, cell: str, task: LanguageModeling):
         super().__init__()
         s, self.size = task.settings, len(task.vocabulary)
-        self.recurrent = CELLS[cell].torch(self.size, s.hidden, s.layers)
+        self.recurrent = BUILT_IN[cell](self.size, s.hidden, s.layers)
         self.output = nn.Linear(s.hidden, self.size)
         self.load_state_dict(task.model.state_dict())
 
@@ -80,19 +80,19 @@ def main_job(cell: str, shape: Shape) -> Iterator[Job]:
         trainer = start(LanguageModeling, ["time-machine"], chosen, Path(folder) / "run")
         task = trainer.task
         assert isinstance(task, LanguageModeling)
-        peer = LanguageModel(cell, task)
-        optimizer = torch.optim.SGD(peer.parameters(), lr=chosen.learning_rate)
+        model = TorchLanguageModel(cell, task)
+        optimizer = torch.optim.SGD(model.parameters(), lr=chosen.learning_rate)
 
         def plain() -> float:
             total, count, state = torch.zeros(()), 0, None
             for inputs, targets in task.batches("train", 0):
-                logits, state = peer(inputs, state)
+                logits, state = model(inputs, state)
                 loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(peer.parameters(), chosen.clip_norm)
+                nn.utils.clip_grad_norm_(model.parameters(), chosen.clip_norm)
                 optimizer.step()
-                state = state.detach() if isinstance(state, Tensor) else [s.detach() for s in state]
+                state = detach(state)
                 total, count = total + loss.detach() * targets.numel(), count + targets.numel()
             return float(total / count)
 
@@ -117,17 +117,17 @@ def generation(cell: str, shape: Shape) -> Iterator[Job]:
         ElmanError: the two do not write the same, always taking the likeliest character.
     """
     task = LanguageModeling.create(["time-machine"], settings(cell, shape._replace(batch=1)))
-    peer = LanguageModel(cell, task)
+    model = TorchLanguageModel(cell, task)
     task.model.eval()
     ids = torch.tensor(task.vocabulary.encode_text(PROMPT), dtype=torch.long).unsqueeze(1)
 
     @torch.inference_mode()
     def plain(temperature: float = 1.0) -> str:
         written: list[int] = []
-        logits, state = peer(ids)
-        for k in range(WRITTEN):
+        logits, state = model(ids)
+        for k in range(LENGTH):
             if k:
-                logits, state = peer(torch.tensor([written[-1:]]), state)
+                logits, state = model(torch.tensor([written[-1:]]), state)
             scores = logits[-1, 0]
             scores[task.vocabulary.unknown_id] = -torch.inf
             if temperature:
@@ -137,8 +137,8 @@ def generation(cell: str, shape: Shape) -> Iterator[Job]:
         return task.vocabulary.decode(written)
 
     def ours(temperature: float = 1.0) -> str:
-        return "".join(task.generate(PROMPT, WRITTEN, temperature=temperature))
+        return "".join(task.generate(PROMPT, LENGTH, temperature=temperature))
 
     if ours(0.0) != plain(0.0):
         raise ElmanError("the two sides do not write the same characters: this is a fault.")
-    yield Job(ours, plain, WRITTEN, len(task.vocabulary))
+    yield Job(ours, plain, LENGTH, len(task.vocabulary))

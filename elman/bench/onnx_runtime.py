@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
+from onnx import TensorProto, checker, helper, numpy_helper
 from torch import Tensor
 
-from elman.bench.sides import STREAMED
+from elman.bench.networks import STREAMED
 from elman.layers import Recurrent
 
 _ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
 """Where ``torch.nn`` (i f g o; r z n) has the blocks that ONNX orders i o f c; z r h."""
 
 
-class OnnxRuntime:
+class OnnxCalls:
     """A network as ONNX Runtime runs it, with PyTorch's number of threads.
 
     The graph reads ``x`` and the states before, and gives ``y`` and the states after: from one
@@ -23,8 +25,6 @@ class OnnxRuntime:
     """
 
     def __init__(self, cell: str, network: Recurrent, x: Tensor):
-        import onnxruntime
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
@@ -59,11 +59,9 @@ def graph(cell: str, network: Recurrent) -> Any:
     Inputs ``x`` (T, B, M) and for each layer l ``h_in_l`` (and for an LSTM ``c_in_l``), (1, B, H);
     outputs ``y`` (T, B, H), ``h_out_l`` (and ``c_out_l``).
     """
-    from onnx import TensorProto, checker, helper, numpy_helper
-
     order, layers, hidden = _ORDER[cell], network.num_layers, network.hidden_size
     options = {"linear_before_reset": 1} if cell == "gru" else {}
-    names = ("h", "c") if cell == "lstm" else ("h",)
+    states = ("h", "c") if cell == "lstm" else ("h",)
     nodes, inputs, outputs = [], ["x"], ["y"]
     constants = {"axis": np.array([1])}
     y = "x"
@@ -75,15 +73,13 @@ def graph(cell: str, network: Recurrent) -> Any:
 
         constants[f"W{k}"], constants[f"R{k}"] = blocks("weight_ih"), blocks("weight_hh")
         constants[f"b{k}"] = np.concatenate([blocks("bias_ih"), blocks("bias_hh")], 1)
-        before, after = ([f"{name}_{way}_{k}" for name in names] for way in ("in", "out"))
+        before, after = ([f"{state}_{way}_{k}" for state in states] for way in ("in", "out"))
         # The empty name stands for lengths: all sequences have all steps.
         read = [y, f"W{k}", f"R{k}", f"b{k}", "", *before]
-        y = "y" if k + 1 == layers else f"y{k}"
+        y, all_ = "y" if k + 1 == layers else f"y{k}", f"all{k}"
         nodes += [
-            helper.make_node(
-                cell.upper(), read, [f"all{k}", *after], hidden_size=hidden, **options
-            ),
-            helper.make_node("Squeeze", [f"all{k}", "axis"], [y]),
+            helper.make_node(cell.upper(), read, [all_, *after], hidden_size=hidden, **options),
+            helper.make_node("Squeeze", [all_, "axis"], [y]),
         ]
         inputs += before
         outputs += after

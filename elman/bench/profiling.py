@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity
 
-from elman.allocation import keep_freed_memory
-from elman.bench.compare import thread_counts
-from elman.bench.rows import Shape
-from elman.bench.sides import Elman, own
-from elman.bench.works import Comparison
+from elman.bench.comparison import conditions, thread_counts
+from elman.bench.measurement import Comparison, Shape
+from elman.bench.networks import ElmanCalls, elman_network
 from elman.errors import InputError
 
-WORKS = ("train", "forward")
+_WORKLOADS = ("train", "forward")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "affine", "matmul", "product")
 _CALLS = 10
 KINDS = ("loops", "products", "PyTorch's operators", "describing calls")
@@ -28,7 +26,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 @dataclass(frozen=True)
 class Operator:
-    """What one operator took: milliseconds a call of the work, and how often it ran in one."""
+    """What one operator took: milliseconds a call of the workload, and how often it ran in one."""
 
     name: str
     ms: float
@@ -38,16 +36,16 @@ class Operator:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of one work goes.
+    """Where the time of one workload goes.
 
     Attributes:
-        work, cell, shape: of what.
+        workload, cell, shape: of what.
         threads: with how many threads.
         ms: the time of a call under the profiler.
         operators: the most expensive first. Each operator's own time, without those it calls.
     """
 
-    work: str
+    workload: str
     cell: str
     shape: Shape
     threads: int
@@ -66,7 +64,7 @@ class Profile:
         """As a Markdown table, the ten most expensive operators by name."""
         plural = "s" if self.threads > 1 else ""
         lines = [
-            f"{self.work} {self.cell} {self.shape}, {self.threads} thread{plural}: "
+            f"{self.workload} {self.cell} {self.shape}, {self.threads} thread{plural}: "
             f"{self.ms:.3f} ms a call\n",
             "| where | ms | share |",
             "|---|---|---|",
@@ -87,25 +85,21 @@ def profile(what: Sequence[Comparison], threads: Sequence[int] | None = None) ->
     microseconds an operator. A step of a stream runs outside PyTorch's operators and has none.
 
     Raises:
-        InputError: a work cannot be profiled, or a number of threads is not positive.
+        InputError: a workload cannot be profiled, or a number of threads is not positive.
     """
-    if wrong := [c.work for c in what if c.work not in WORKS]:
-        raise InputError(f"{wrong[0]} cannot be profiled: expected one of {', '.join(WORKS)}.")
-    before, numbers = torch.get_num_threads(), thread_counts(threads)
-    keep_freed_memory()
-    try:
-        for number in numbers:
-            torch.set_num_threads(number)
-            for work, cell, shape in dict.fromkeys((c.work, c.cell, c.shape) for c in what):
-                yield _profile(work, cell, shape)
-    finally:
-        torch.set_num_threads(before)
+    if wrong := [c.workload for c in what if c.workload not in _WORKLOADS]:
+        raise InputError(f"{wrong[0]} cannot be profiled: expected one of {', '.join(_WORKLOADS)}.")
+    for number in thread_counts(threads):
+        for workload, cell, shape in dict.fromkeys(c[:3] for c in what):
+            with conditions(number):
+                found = _profile(workload, cell, shape)
+            yield found
 
 
-def _profile(work: str, cell: str, shape: Shape) -> Profile:
-    torch.manual_seed(0)
-    network = own(cell, shape)
-    call = getattr(Elman(network, torch.randn(shape.steps, shape.batch, shape.input)), work)
+def _profile(workload: str, cell: str, shape: Shape) -> Profile:
+    network = elman_network(cell, shape)
+    calls = ElmanCalls(network, torch.randn(shape.steps, shape.batch, shape.input))
+    call = getattr(calls, workload)
     for _ in range(3):
         call()
     with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -121,7 +115,7 @@ def _profile(work: str, cell: str, shape: Shape) -> Profile:
         for e in profiler.key_averages()
     ]
     operators.sort(key=lambda o: o.ms, reverse=True)
-    return Profile(work, cell, shape, torch.get_num_threads(), taken, tuple(operators))
+    return Profile(workload, cell, shape, torch.get_num_threads(), taken, tuple(operators))
 
 
 def _kind(operator: str) -> str:

@@ -1,4 +1,4 @@
-"""What is made of rows: a table, and a plot."""
+"""What is made of measurements: a table, and a plot."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from elman.bench.rows import Row, geometric_mean
+from elman.bench.measurement import Measurement, geometric_mean
 from elman.errors import InputError
 
 _NOISY = 0.2
 _COLUMNS = 3
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Measurement]) -> str:
     """The rows as a Markdown table, with the geometric mean of each group last.
 
     Beside a time stands how far it spread (the interquartile range) where that was more than a
     fifth of it.
     """
     lines = [
-        "| work | cell | input, hidden, layers, batch, steps | threads | elman | peer | its own "
-        "| ratio | of product rate |",
+        "| workload | cell | input, hidden, layers, batch, steps | threads | elman | peer "
+        "| its own | ratio | of product rate |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
@@ -31,34 +31,32 @@ def table(rows: Sequence[Row]) -> str:
         ratio = "" if r.ratio is None else f"{r.ratio:.2f}"
         share = "" if r.share is None else f"{r.share:.0%}"
         lines.append(
-            f"| {r.work} | {r.cell} | {shape} | {r.threads} | {ours} | {r.peer} | {theirs} "
+            f"| {r.workload} | {r.cell} | {shape} | {r.threads} | {ours} | {r.peer} | {theirs} "
             f"| {ratio} | {share} |"
         )
-    groups = dict.fromkeys((r.work, r.cell, r.peer, r.threads) for r in rows if r.ratio)
-    for group in groups:
-        alike = [r for r in rows if (r.work, r.cell, r.peer, r.threads) == group]
+    for group, alike in _grouped(rows, "workload", "cell", "peer", "threads").items():
         if len(alike) > 1:
-            work, cell, peer, threads = group
-            mean = geometric_mean(alike)
+            workload, cell, peer, threads = group
             lines.append(
-                f"| {work} | {cell} | geometric mean | {threads} | | {peer} | | {mean:.2f} | |"
+                f"| {workload} | {cell} | geometric mean | {threads} | | {peer} | "
+                f"| {geometric_mean(alike):.2f} | |"
             )
     return "\n".join(lines)
 
 
-def _amount(row: Row, ms: float | None, spread: float | None, size: int | None) -> str:
+def _amount(row: Measurement, ms: float | None, spread: float | None, size: int | None) -> str:
     if size is not None:
         return f"{size / 1e6:.1f} MB"
     if ms is None:
         return ""
     noise = f" ± {spread:.0%}" if spread is not None and spread > _NOISY else ""
-    if row.work in ("main-job", "generate"):
+    if row.workload in ("main-job", "generate"):
         return f"{row.batch * row.steps / ms * 1e3:,.0f} /s{noise}"
     return f"{ms:.3f} ms{noise}" if ms < 1e3 else f"{ms / 1e3:.2f} s{noise}"
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw the ratios by shape, a panel for each work, cell and peer; above the line elman wins.
+def plot(rows: Sequence[Measurement], path: Path) -> None:
+    """Draw the ratios by shape, a panel a workload, cell and peer; above the line elman wins.
 
     What was measured in one shape alone shares the last panel. A filled mark stands for the most
     threads, an open one for fewer.
@@ -68,7 +66,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    panels = _panels([r for r in rows if r.ratio is not None])
+    panels = _panels(rows)
     if not panels:
         raise InputError(
             "there is nothing to draw: none of the rows has a peer to be compared with."
@@ -89,25 +87,33 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _panels(rows: Sequence[Row]) -> dict[str, list[tuple[str, Row]]]:
+def _panels(rows: Sequence[Measurement]) -> dict[str, list[tuple[str, Measurement]]]:
     """By title the rows, each with what stands under it."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for r in rows:
-        groups.setdefault((r.work, r.cell, r.peer), []).append(r)
     panels, single = {}, []
-    for (work, cell, peer), alike in groups.items():
+    for (workload, cell, peer), alike in _grouped(rows, "workload", "cell", "peer").items():
         if len({r.shape for r in alike}) > 1:
-            panels[f"{work}, {cell} beside {peer}"] = [
+            panels[f"{workload}, {cell} beside {peer}"] = [
                 (f"{r.input}·{r.hidden}·{r.layers}\n{r.batch}×{r.steps}", r) for r in alike
             ]
         else:
-            single += [(f"{work} {cell}\n{peer}", r) for r in alike]
+            single += [(f"{workload} {cell}\n{peer}", r) for r in alike]
     if single:
         panels["in one shape"] = single
     return panels
 
 
-def _draw(axes: Any, title: str, labelled: list[tuple[str, Row]], numbers: list[int]) -> None:
+def _grouped(rows: Sequence[Measurement], *names: str) -> dict[tuple, list[Measurement]]:
+    """The rows that have a ratio, by some of their attributes."""
+    groups: dict[tuple, list[Measurement]] = {}
+    for row in rows:
+        if row.ratio is not None:
+            groups.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
+    return groups
+
+
+def _draw(
+    axes: Any, title: str, labelled: list[tuple[str, Measurement]], numbers: list[int]
+) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     labels = list(dict.fromkeys(label for label, _ in labelled))

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-LEAST = 3
-"""Each call is measured so often at least, however long it takes."""
+import torch
+
+_FEWEST = 3  # each call is measured so often at least, however long it takes
 
 
 class Timing(NamedTuple):
@@ -22,6 +23,12 @@ class Timing(NamedTuple):
 
     seconds: float
     spread: float | None = None
+
+    @classmethod
+    def of(cls, times: Sequence[float]) -> Timing:
+        """The median and the spread of some times, at least two."""
+        low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+        return cls(median, (high - low) / median)
 
     def times(self, factor: float) -> Timing:
         """The times of so much of the call."""
@@ -40,15 +47,25 @@ def interleaved(calls: Sequence[Callable[[], Any]], seconds: float) -> list[Timi
             call()
     times: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < LEAST:
+    while time.perf_counter() < end or len(times[0]) < _FEWEST:
         for call, taken in zip(calls, times, strict=True):
             started = time.perf_counter()
             call()
             taken.append(time.perf_counter() - started)
-    return [timing(taken) for taken in times]
+    return [Timing.of(taken) for taken in times]
 
 
-def timing(times: Sequence[float]) -> Timing:
-    """The median and the spread of some times, at least two."""
-    low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    return Timing(median, (high - low) / median)
+def product_rate(rows: int, depth: int, columns: int, seconds: float = 0.2) -> float:
+    """What the machine can do at best: the rate of one product (rows, depth) × (depth, columns).
+
+    In GFLOP/s, float32, with PyTorch's threads, by whichever library is faster: PyTorch's own (MKL
+    on most x86 processors) or oneDNN. On AMD processors MKL reaches half of oneDNN's rate.
+    """
+    x, weight = torch.randn(rows, depth), torch.randn(columns, depth)
+    calls: list[Callable[[], torch.Tensor]] = [lambda: x @ weight.t()]
+    if torch.backends.mkldnn.is_available():
+        linear = torch.ops.mkldnn._linear_pointwise
+        calls.append(lambda: linear(x, weight, None, "none", [], ""))
+    with torch.no_grad():
+        best = min(timing.seconds for timing in interleaved(calls, seconds))
+    return 2 * rows * depth * columns / best / 1e9

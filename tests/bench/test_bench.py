@@ -9,18 +9,17 @@ import torch
 
 import elman
 from elman import bench
-from elman.bench import bars, jobs, works
-from elman.bench.rows import Shape, row
-from elman.bench.sides import check_agreement
-from elman.bench.timing import Timing, interleaved, timing
+from elman.bench import Comparison, Measurement, Shape, jobs, workloads
+from elman.bench.networks import check_agreement
+from elman.bench.timing import Timing, interleaved
 from elman.training.settings import read_recipe
 
 SHAPE = (3, 4, 1, 2, 3)
 OF_PEER = {"onnxruntime": ("forward", "step"), "jax": ("train", "forward")}
 
 
-def measured(*names, **options):
-    return list(bench.bench(*names, seconds=0.01, **options))
+def measured(*names, threads=None):
+    return list(bench.measure(bench.comparisons(*names), 0.01, threads))
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,8 @@ def rows():
     """Two shapes and two numbers of threads, invented: no two of the figures are the same."""
     return [
         dataclasses.replace(
-            row(
-                "train", "lstm", Shape(28, hidden, 2, 32, 35), "torch.nn",
+            Measurement.of(
+                Comparison("train", "lstm", Shape(28, hidden, 2, 32, 35), "torch.nn"),
                 Timing(0.01 * threads, 0.1), Timing(0.02 + hidden / 1e4, 0.3), 2.0, 250.0,
             ),
             threads=threads,
@@ -39,15 +38,15 @@ def rows():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("work", ["train", "fit", "forward", "step"])
-def test_every_cell_has_a_row_for_every_work(work):
-    found = measured((work,), tuple(bench.CELLS), [SHAPE], ("torch.nn", "loop"))
+@pytest.mark.parametrize("workload", ["train", "fit", "forward", "step"])
+def test_every_cell_has_a_row_for_every_workload(workload):
+    found = measured((workload,), tuple(bench.CELLS), [SHAPE], ("torch.nn", "loop"))
     assert [(r.cell, r.peer) for r in found] == [
         (cell, peer) for cell in bench.CELLS for peer in ("torch.nn", "loop")
     ]
     for r in found:
-        assert r.work == work
-        assert r.shape == ((3, 4, 1, 1, 1) if work == "step" else SHAPE)
+        assert r.workload == workload
+        assert r.shape == ((3, 4, 1, 1, 1) if workload == "step" else SHAPE)
         assert r.ratio == pytest.approx(r.peer_ms / r.elman_ms)
         assert 0 < r.share < 100
         assert r.elman_spread >= 0 and r.peer_spread >= 0
@@ -56,21 +55,21 @@ def test_every_cell_has_a_row_for_every_work(work):
 
 @pytest.mark.parametrize("peer", OF_PEER)
 def test_other_libraries_compute_the_same(peer):
-    if not bars.installed(peer):
+    if workloads.missing_packages(peer):
         pytest.skip(f"{peer} is not installed")
     # Two layers, whose weights must not be confused; both sides are compared before they are timed.
     found = measured(OF_PEER[peer], ("lstm", "gru", "rnn"), [(3, 4, 2, 2, 5)], (peer,))
-    assert [(r.work, r.cell) for r in found] == [
-        (work, cell) for work in OF_PEER[peer] for cell in ("lstm", "gru", "rnn")
+    assert [(r.workload, r.cell) for r in found] == [
+        (workload, cell) for workload in OF_PEER[peer] for cell in ("lstm", "gru", "rnn")
     ]
     assert all(r.peer_ms > 0 for r in found)
 
 
 def test_a_peer_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setitem(works.PACKAGES, "jax", ("no_such_package",))
+    monkeypatch.setitem(workloads.PACKAGES, "jax", ("no_such_package",))
     with pytest.raises(elman.InputError, match="pip install no_such_package"):
         bench.comparisons(peers=("jax",))
-    assert not bars.installed("jax")
+    assert workloads.missing_packages("jax") == ["no_such_package"]
 
 
 def test_sides_that_differ_are_refused():
@@ -84,7 +83,7 @@ def test_sides_that_differ_are_refused():
 def test_transforms_stand_beside_the_plain_cell():
     found = measured(("transforms",), ("gru", "lstm"), [SHAPE])
     assert [r.cell for r in found] == [
-        f"{cell}+{name}" for cell in ("gru", "lstm") for name in works.TRANSFORMS
+        f"{cell}+{name}" for cell in ("gru", "lstm") for name in workloads.TRANSFORMS
     ]
     assert {r.peer for r in found} == {"plain cell"}
     assert found[0].peer_ms == found[1].peer_ms  # one measurement of the plain cell
@@ -102,7 +101,7 @@ def test_jobs_count_tokens(cell):
 def test_the_main_job_is_the_recipe():
     recipe = read_recipe(Path(__file__).parents[2] / "benchmarks/recipes/time-machine.toml")
     assert recipe.pop("data") == ["time-machine"]
-    ours = jobs.settings("lstm", works.TEXTBOOK)
+    ours = jobs.settings("lstm", workloads.TEXTBOOK)
     assert ours == type(ours).of(recipe)
 
 
@@ -117,7 +116,7 @@ def test_memory_of_a_step_is_that_of_its_tensors():
 
 def test_compiling_is_faster_from_the_cache():
     found = measured(("compile",), ("peephole",), [(3, 4, 1, 2, 3)])
-    assert [r.work for r in found] == ["compile-engine", "compile", "compile-cached"]
+    assert [r.workload for r in found] == ["compile-engine", "compile", "compile-cached"]
     cold, cached = found[1:]
     assert cold.elman_ms > cached.elman_ms > 0
     assert cold.ratio is None and cold.peer == ""
@@ -127,7 +126,7 @@ def test_calls_are_taken_in_turns():
     taken = []
     interleaved([lambda: taken.append("a"), lambda: taken.append("b")], 1e-6)
     assert "".join(taken[-6:]) == "ababab"
-    assert timing([1.0, 2.0, 3.0, 4.0, 5.0]) == (3.0, pytest.approx(2 / 3))
+    assert Timing.of([1.0, 2.0, 3.0, 4.0, 5.0]) == (3.0, pytest.approx(2 / 3))
 
 
 def test_threads_are_set_and_put_back():
@@ -147,43 +146,43 @@ def test_the_table_ends_with_means(rows):
 
 
 def test_the_plot_is_written(rows, tmp_path):
-    single = dataclasses.replace(rows[0], work="step")
+    single = dataclasses.replace(rows[0], workload="step")
     bench.plot([*rows, single], tmp_path / "ratios.png")
     assert (tmp_path / "ratios.png").stat().st_size > 1000
     with pytest.raises(elman.InputError, match="nothing to draw"):
         bench.plot([dataclasses.replace(single, ratio=None)], tmp_path / "none.png")
 
 
-def test_bars_are_judged_by_their_rows(rows):
-    verdicts = {(v.bar, v.threads): v for v in bench.judge(rows)}
+def test_targets_are_judged_by_their_rows(rows):
+    verdicts = {(v.target, v.threads): v for v in bench.judge(rows)}
     fast, slow = (verdicts["LSTM training, beside torch.nn", n] for n in (1, 2))
     assert fast.met and not slow.met  # the ratios are 2.64, 3.28 and half of each
     assert "2.94" in fast.reached and "1.32" in slow.reached
     assert verdicts["generation, beside torch.nn", 0].met is None
     assert "**no**" in bench.summary([slow])
-    built = dataclasses.replace(rows[0], work="compile", cell="lem", elman_ms=6e3, ratio=None)
-    verdicts = {v.bar: v.met for v in bench.judge([built])}
+    built = dataclasses.replace(rows[0], workload="compile", cell="lem", elman_ms=6e3, ratio=None)
+    verdicts = {v.target: v.met for v in bench.judge([built])}
     assert verdicts["a new cell compiled"] is False
 
 
-def test_everything_is_measured_that_a_bar_is_about():
-    asked = {(c.work, c.cell, c.peer) for c in bench.everything()}
-    for bar in bench.BARS:
-        if bar.peer == "onnxruntime" and not bars.installed("onnxruntime"):
+def test_everything_is_measured_that_a_target_is_about():
+    asked = {(c.workload, c.cell, c.peer) for c in bench.all_comparisons()}
+    for target in bench.TARGETS:
+        if workloads.missing_packages(target.peer):
             continue
-        work = bar.work.removesuffix("-cached")
-        for cell in bar.cells:
-            assert (work, cell.partition("+")[0], bar.peer) in asked, bar
+        workload = target.workload.removesuffix("-cached")
+        for cell in target.cells:
+            assert (workload, cell.partition("+")[0], target.peer) in asked, target
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"cells": ("lsmt",)}, "unknown cell 'lsmt'"),
-        ({"works": ("trian",)}, "unknown work 'trian'"),
+        ({"workloads": ("trian",)}, "unknown workload 'trian'"),
         ({"peers": ("tensorflow",)}, "unknown peer 'tensorflow'"),
-        ({"works": ("generate",), "peers": ("loop",)}, "nothing can be compared with loop"),
-        ({"works": ("main-job",), "cells": ("lem",)}, "nothing can be compared"),
+        ({"workloads": ("generate",), "peers": ("loop",)}, "nothing can be compared with loop"),
+        ({"workloads": ("main-job",), "cells": ("lem",)}, "nothing can be compared"),
         ({"shapes": [(3, 4, 0, 2, 3)]}, "five positive numbers"),
     ],
 )

@@ -20,15 +20,14 @@ from elman.lens.drawing import check_folder
 from elman.training.storage import to_json
 
 if TYPE_CHECKING:
-    from elman.bench import Profile, Row
-    from elman.bench.works import Comparison
+    from elman.bench import Comparison, Measurement, Profile
 
 Json = Annotated[bool, typer.Option("--json", help="Print the rows as one line of JSON.")]
 
 _CELLS = "lstm,gru,rnn"
-_EXAMPLES = """Example: elman bench --cells lstm,gru --works train,step
+_EXAMPLES = """Example: elman bench --cells lstm,gru --workloads train,step
 
-elman bench --works step --cells lstm --peers torch.nn,onnxruntime --threads 1
+elman bench --workloads step --cells lstm --peers torch.nn,onnxruntime --threads 1
 
 elman bench --all --threads 1,2 --out speed.json --plot speed.png
 
@@ -44,7 +43,7 @@ def bench(
     cells: Annotated[
         str, typer.Option(help="Of lstm, gru, rnn, and two as one's own: peephole, lem.")
     ] = _CELLS,
-    works: Annotated[
+    workloads: Annotated[
         str,
         typer.Option(
             help="Of train, forward, step, memory, compile, generate, main-job, transforms."
@@ -57,13 +56,14 @@ def bench(
         str | None,
         typer.Option(
             help="Input:hidden:layers:batch:steps, with commas between.",
-            show_default="those of the work",
+            show_default="those of the workload",
         ),
     ] = None,
     all_: Annotated[
         bool,
         typer.Option(
-            "--all", help="All that elman means to reach, bar by bar: some minutes a thread count."
+            "--all",
+            help="All that elman means to reach, target by target: some minutes a thread count.",
         ),
     ] = False,
     threads: Annotated[
@@ -90,9 +90,10 @@ def bench(
     import elman
     from elman import bench as measured
 
-    if all_ and (cells, works, peers, shapes) != (_CELLS, "train", "torch.nn", None):
+    if all_ and (cells, workloads, peers, shapes) != (_CELLS, "train", "torch.nn", None):
         raise InputError(
-            "--all says itself what is measured: leave out --cells, --works, --peers and --shapes."
+            "--all says itself what is measured: leave out --cells, --workloads, --peers and "
+            "--shapes."
         )
     if profile and plot is not None:
         raise InputError(
@@ -103,16 +104,16 @@ def bench(
             check_folder(path)
     chosen = None if shapes is None else [_shape(text) for text in shapes.split(",")]
     what = (
-        measured.everything()
+        measured.all_comparisons()
         if all_
-        else measured.comparisons(works.split(","), cells.split(","), chosen, peers.split(","))
+        else measured.comparisons(workloads.split(","), cells.split(","), chosen, peers.split(","))
     )
     counts = None if threads is None else numbers("--threads", threads)
     with elman.engine(engine):
         if profile:
             _profile(measured.profile(what, counts), out, json_)
             return
-        rows: list[Row] = []
+        rows: list[Measurement] = []
         progress = _Progress()
         try:
             for row in measured.measure(what, seconds, counts, progress.begin):
@@ -126,7 +127,7 @@ def bench(
 
 
 def _report(
-    rows: list[Row],
+    rows: list[Measurement],
     engine: str,
     seconds: float,
     all_: bool,
@@ -140,7 +141,7 @@ def _report(
     result: dict[str, Any] = {"machine": measured.machine(), "engine": engine, "seconds": seconds}
     result["rows"] = measured.as_json(rows)
     if all_:
-        result["bars"] = [asdict(verdict) for verdict in verdicts]
+        result["targets"] = [asdict(verdict) for verdict in verdicts]
     if out is not None:
         out.write_text(to_json(result, indent=1) + "\n", encoding="utf-8")
     if json_:
@@ -154,12 +155,15 @@ def _report(
 
 
 def _profile(profiles: Iterable[Profile], out: Path | None, json_: bool) -> None:
+    from elman import bench as measured
+
     found = list(profiles)
     text = "\n\n".join(map(str, found))
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
     if json_:
-        print_json([asdict(p) | {"kinds": p.kinds} for p in found])
+        rows = measured.as_json(found)
+        print_json([row | {"kinds": p.kinds} for row, p in zip(rows, found, strict=True)])
     else:
         print(text)
 
@@ -178,12 +182,14 @@ class _Progress:
         if self._live:
             print(f"\r\033[K{self._done}  {what}{left}", end="", file=sys.stderr, flush=True)
 
-    def end(self, row: Row) -> None:
+    def end(self, row: Measurement) -> None:
         """Say what came out."""
         shape = ":".join(map(str, row.shape))
         plural = "s" if row.threads > 1 else ""
         ratio = "" if row.ratio is None else f"  {row.ratio:.2f} × {row.peer}"
-        line = f"{self._done}  {row.work} {row.cell} {shape}, {row.threads} thread{plural}{ratio}"
+        line = (
+            f"{self._done}  {row.workload} {row.cell} {shape}, {row.threads} thread{plural}{ratio}"
+        )
         print(f"\r\033[K{line}" if self._live else line, file=sys.stderr, flush=True)
 
 

@@ -21,7 +21,7 @@ def elman(capsys):
 
 def test_rows_go_to_a_table_a_file_and_a_plot(elman, tmp_path):
     out, plot = tmp_path / "rows.json", tmp_path / "rows.png"
-    code, shown, told = elman(*TINY, "--works", "train,step", "--out", out, "--plot", plot)
+    code, shown, told = elman(*TINY, "--workloads", "train,step", "--out", out, "--plot", plot)
     assert code == 0
     assert shown.count("| gru |") == 2
     assert "2/2  step gru 3:4:1:1:1, " in told

@@ -1,4 +1,4 @@
-"""The two sides of a comparison in PyTorch: elman's network, and what stands against it."""
+"""Networks and the calls that are measured: elman's, and those of PyTorch beside it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elman.bench.cells import CELLS
-from elman.bench.rows import Shape
-from elman.compiler.engine import engine
+from elman.bench.cells import BUILT_IN, CELLS
+from elman.bench.measurement import Shape
+from elman.cells import Cell
 from elman.errors import ElmanError
 from elman.layers import Recurrent
 
@@ -18,11 +18,11 @@ STREAMED = 16
 """Steps in one call of ``step``, each from the state that the one before it left."""
 
 
-class Side:
-    """A network and what is done with it: each method is one call to measure.
+class TorchCalls:
+    """What is measured of a network that is called as ``torch.nn.LSTM`` is: a method a workload.
 
     Args:
-        network: called as ``torch.nn.LSTM`` is.
+        network: from the input and a state to the output and the state after it.
         x: the input (T, B, M).
     """
 
@@ -35,18 +35,19 @@ class Side:
     def train(self) -> Tensor:
         """Forward and backward; the gradient of x."""
         x = self.x.detach().requires_grad_()
-        y, _ = self.network(x)
-        y.backward(self.gradient)
-        self.network.zero_grad()
+        self._update(x)
         assert x.grad is not None
         return x.grad
 
     def fit(self) -> Tensor:
         """Forward and backward where x is data, whose gradient nobody wants; the output."""
-        y, _ = self.network(self.x)
+        return self._update(self.x).detach()
+
+    def _update(self, x: Tensor) -> Tensor:
+        y, _ = self.network(x)
         y.backward(self.gradient)
         self.network.zero_grad()
-        return y.detach()
+        return y
 
     @torch.no_grad()
     def forward(self) -> Tensor:
@@ -62,61 +63,33 @@ class Side:
         return y
 
 
-class Elman(Side):
-    """elman's own side."""
+class ElmanCalls(TorchCalls):
+    """The same of an elman network, which has a method for one step of a stream."""
 
     @torch.no_grad()
     def step(self) -> Tensor:
-        """See :meth:`Side.step`."""
+        """A stream, step by step; the last step's output."""
         x, state = self.x[0], self.state
         for _ in range(STREAMED):
             y, state = self.network.step(x, state)
         return y.unsqueeze(0)
 
 
-class Loop(Elman):
-    """The step in PyTorch's operators, called in a loop in Python."""
-
-    def __init__(self, network: Any, x: Tensor):
-        with engine("reference"):
-            super().__init__(network, x)
-
-    def train(self) -> Tensor:
-        """See :meth:`Side.train`."""
-        with engine("reference"):
-            return super().train()
-
-    def fit(self) -> Tensor:
-        """See :meth:`Side.fit`."""
-        with engine("reference"):
-            return super().fit()
-
-    def forward(self) -> Tensor:
-        """See :meth:`Side.forward`."""
-        with engine("reference"):
-            return super().forward()
-
-    def step(self) -> Tensor:
-        """See :meth:`Side.step`."""
-        with engine("reference"):
-            return super().step()
-
-
-def own(cell: str, shape: Shape) -> Recurrent:
+def elman_network(cell: str, shape: Shape) -> Recurrent:
     """elman's network of that cell."""
-    return Recurrent(CELLS[cell].make(shape.input, shape.hidden), shape.layers)
+    return Recurrent(CELLS[cell](shape.input, shape.hidden), shape.layers)
 
 
 def torch_network(cell: str, shape: Shape, network: Recurrent) -> nn.RNNBase:
-    """What ``torch.nn`` has instead, with the weights of ``network`` where it is the same cell."""
-    other = CELLS[cell].torch(shape.input, shape.hidden, shape.layers)
-    if CELLS[cell].same:
+    """What ``torch.nn`` has: the same cell with the weights of ``network``, or else an LSTM."""
+    other = BUILT_IN.get(cell, nn.LSTM)(shape.input, shape.hidden, shape.layers)
+    if cell in BUILT_IN:
         other.load_state_dict(network.state_dict())
     return other
 
 
 def check_agreement(elman: Callable[[], Tensor], peer: Callable[[], Tensor], what: str) -> None:
-    """Raise where the two sides do not compute the same.
+    """Raise where two calls do not compute the same.
 
     Raises:
         ElmanError: they differ by more than 1e-4 of the largest value.
@@ -130,17 +103,20 @@ def check_agreement(elman: Callable[[], Tensor], peer: Callable[[], Tensor], wha
         )
 
 
-def products(network: nn.Module, work: str = "forward") -> int:
+def products(network: nn.Module, workload: str = "forward") -> int:
     """The multiplications of one step of one sequence: each matrix is used once.
 
     The gradient of a product is two more; with ``fit``, nobody wants that of the input.
     """
     once = sum(p.numel() for p in network.parameters() if p.dim() == 2)
-    if work == "train":
+    if workload == "train":
         return 3 * once
-    if work == "fit":
+    if workload == "fit":
         assert isinstance(network, Recurrent)
-        first = network.cells[0]
-        columns = products(first) // (first.input_size + first.hidden_size)
-        return 3 * once - columns * first.input_size
+        return 3 * once - columns(network.cells[0]) * network.cells[0].input_size
     return once
+
+
+def columns(cell: Cell) -> int:
+    """The rows that W and U have together, as many columns as their product with a batch has."""
+    return products(cell) // (cell.input_size + cell.hidden_size)

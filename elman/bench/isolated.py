@@ -1,7 +1,7 @@
-"""What can only be measured in a fresh process: the memory of a step, the time to compile a cell.
+"""What takes a process of its own to measure: the memory of a step, the time to compile a cell.
 
-Run as ``python -m elman.bench.fresh QUESTION`` with a question in JSON, it prints the answer in
-JSON; :func:`ask` does so.
+``python -m elman.bench.isolated QUESTION``, with a question in JSON, prints the answer in JSON;
+:func:`ask` does so.
 """
 
 from __future__ import annotations
@@ -18,48 +18,44 @@ from typing import Any
 import torch
 
 from elman.allocation import return_freed_memory
-from elman.bench.rows import Shape
-from elman.bench.sides import Elman, Side, own, torch_network
+from elman.bench.measurement import Shape
+from elman.bench.networks import ElmanCalls, TorchCalls, elman_network, torch_network
 from elman.compiler import build, engine
 from elman.errors import ElmanError
 
-_STEPS = 3
-"""Training steps whose memory is measured, one after the other."""
+_STEPS = 3  # training steps whose memory is measured, one after the other
 
 
 def ask(
-    what: str, cell: str, shape: Shape, side: str = "elman", folder: Path | None = None
+    what: str, cell: str, shape: Shape, library: str = "elman", cache: Path | None = None
 ) -> dict[str, Any]:
-    """Put a question to a fresh process that has this one's number of threads.
+    """Put a question to a new process that has this one's number of threads.
 
     Args:
         what: ``"memory"`` or ``"compile"``.
         cell, shape: of what.
-        side: ``"elman"``, ``"torch.nn"`` or ``"torch.compile"``.
-        folder: the cache for what is compiled, elman's and PyTorch's.
+        library: ``"elman"``, ``"torch.nn"`` or ``"torch.compile"``.
+        cache: the folder for what is compiled, elman's and PyTorch's.
 
     Raises:
         ElmanError: it cannot be measured here.
     """
     question = {
-        "what": what, "cell": cell, "shape": shape, "side": side,
+        "what": what, "cell": cell, "shape": shape, "library": library,
         "threads": torch.get_num_threads(), "engine": engine.forced() or "auto",
     }  # fmt: skip
-    environment = dict(os.environ)
     # The package may have been found through the working folder.
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    if folder is not None:
-        environment |= {
-            "ELMAN_CACHE": str(folder / "elman"),
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if cache is not None:
+        environment["ELMAN_CACHE"] = str(cache / "elman")
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
     done = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(question)],
         env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ElmanError(f"{what} of {side} could not be measured in a fresh process: {why}")
+        raise ElmanError(f"{what} of {library} could not be measured in a new process: {why}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
@@ -68,13 +64,12 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to a question, in the process that was made for it."""
     torch.set_num_threads(question["threads"])
     engine.engine(question["engine"])
-    shape = Shape(*question["shape"])
     torch.manual_seed(0)
     measure = {"memory": memory, "compile": seconds_to_compile}[question["what"]]
-    return measure(question["cell"], shape, question["side"])
+    return measure(question["cell"], Shape(*question["shape"]), question["library"])
 
 
-def memory(cell: str, shape: Shape, side: str) -> dict[str, Any]:
+def memory(cell: str, shape: Shape, library: str) -> dict[str, Any]:
     """The peak of resident memory in a training step, above what is resident before it: bytes.
 
     Weights, input and code are there before; outputs, what the backward pass needs, workspaces and
@@ -85,20 +80,23 @@ def memory(cell: str, shape: Shape, side: str) -> dict[str, Any]:
         OSError: this system does not tell the peak (only Linux does).
     """
     return_freed_memory()
-    network = own(cell, shape)
+    network = elman_network(cell, shape)
     x = torch.randn(shape.steps, shape.batch, shape.input)
-    one = Elman(network, x) if side == "elman" else Side(torch_network(cell, shape, network), x)
-    one.train()
+    if library == "elman":
+        calls: TorchCalls = ElmanCalls(network, x)
+    else:
+        calls = TorchCalls(torch_network(cell, shape, network), x)
+    calls.train()
     peaks = []
     for _ in range(_STEPS):
         Path("/proc/self/clear_refs").write_bytes(b"5")  # the peak starts from here
         before = _status("VmRSS")
-        one.train()
+        calls.train()
         peaks.append(_status("VmHWM") - before)
     return {"bytes": int(statistics.median(peaks))}
 
 
-def seconds_to_compile(cell: str, shape: Shape, side: str) -> dict[str, Any]:
+def seconds_to_compile(cell: str, shape: Shape, library: str) -> dict[str, Any]:
     """How long the first training step takes, forward and backward, all that comes before it done.
 
     For elman, ``engine`` is the time to build the engine's library, once a machine, apart.
@@ -106,17 +104,17 @@ def seconds_to_compile(cell: str, shape: Shape, side: str) -> dict[str, Any]:
     # What PyTorch itself does on a process's first gradient is nobody's compile time.
     torch.ones(2, requires_grad=True).sum().backward()
     started = time.perf_counter()
-    if side == "elman":
+    if library == "elman":
         build.engine(torch.float32)
-    library = time.perf_counter() - started
-    network = own(cell, shape)
-    if side == "torch.compile":
+    built = time.perf_counter() - started
+    network: Any = elman_network(cell, shape)
+    if library == "torch.compile":
         engine.engine("reference")
-    called = torch.compile(network) if side == "torch.compile" else network
+        network = torch.compile(network)
     x = torch.randn(shape.steps, shape.batch, shape.input, requires_grad=True)
     started = time.perf_counter()
-    called(x)[0].sum().backward()
-    return {"engine": library, "seconds": time.perf_counter() - started}
+    network(x)[0].sum().backward()
+    return {"engine": built, "seconds": time.perf_counter() - started}
 
 
 def _status(what: str) -> int:

@@ -1,4 +1,4 @@
-"""What a measurement gives: a row of one table, whatever was measured."""
+"""What was measured: one row of the table, whatever the workload."""
 
 from __future__ import annotations
 
@@ -29,12 +29,24 @@ class Shape(NamedTuple):
         return ":".join(map(str, self))
 
 
+class Comparison(NamedTuple):
+    """What is measured at one go: a workload of a cell in some sizes, beside a peer."""
+
+    workload: str
+    cell: str
+    shape: Shape
+    peer: str
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self)).rstrip()
+
+
 @dataclass(frozen=True)
-class Row:
-    """One comparison.
+class Measurement:
+    """One workload of one cell, elman's beside a peer's.
 
     Attributes:
-        work: what was measured; see :data:`elman.bench.WORKS`.
+        workload: what was measured; see :data:`elman.bench.WORKLOADS`.
         cell: the cell, and after a plus its transform.
         input, hidden, layers, batch, steps: the sizes.
         elman_ms, peer_ms: the median time; for ``main-job`` of one update, for ``generate`` of one
@@ -49,7 +61,7 @@ class Row:
         elman_bytes, peer_bytes: where memory was measured, its peak.
     """
 
-    work: str
+    workload: str
     cell: str
     input: int
     hidden: int
@@ -68,6 +80,31 @@ class Row:
     elman_bytes: int | None = None
     peer_bytes: int | None = None
 
+    @classmethod
+    def of(
+        cls,
+        what: Comparison,
+        elman: Timing,
+        peer: Timing | None,
+        gflop: float | None = None,
+        gemm_gflops: float | None = None,
+    ) -> Measurement:
+        """From two timings.
+
+        Args:
+            what: what was measured.
+            elman, peer: how long it took on each side.
+            gflop: the products' operations in elman's call, in thousand millions.
+            gemm_gflops: the rate to compare theirs with.
+        """
+        return cls(
+            what.workload, what.cell, *what.shape,
+            elman.seconds * 1e3, what.peer, peer and peer.seconds * 1e3,
+            peer and peer.seconds / elman.seconds,
+            gflop and gflop / elman.seconds, gemm_gflops, torch.get_num_threads(),
+            elman.spread, peer and peer.spread,
+        )  # fmt: skip
+
     @property
     def shape(self) -> Shape:
         """The sizes together."""
@@ -79,41 +116,17 @@ class Row:
         return self.gflops / self.gemm_gflops if self.gflops and self.gemm_gflops else None
 
 
-def row(
-    work: str,
-    cell: str,
-    shape: Shape,
-    peer: str,
-    elman: Timing,
-    other: Timing | None,
-    gflop: float | None = None,
-    gemm_gflops: float | None = None,
-) -> Row:
-    """The row of two timings.
-
-    Args:
-        work, cell, shape, peer: what was measured.
-        elman, other: how long it took on each side.
-        gflop: the products' operations in elman's call, in thousand millions.
-        gemm_gflops: the rate to compare theirs with.
-    """
-    return Row(
-        work, cell, *shape,
-        elman.seconds * 1e3, peer, other and other.seconds * 1e3,
-        other and other.seconds / elman.seconds,
-        gflop and gflop / elman.seconds, gemm_gflops, torch.get_num_threads(),
-        elman.spread, other and other.spread,
-    )  # fmt: skip
+def geometric_mean(measurements: Iterable[Measurement]) -> float:
+    """Of the ratios, where there are any."""
+    return statistics.geometric_mean(m.ratio for m in measurements if m.ratio is not None)
 
 
-def geometric_mean(rows: Iterable[Row]) -> float:
-    """Of the rows' ratios."""
-    return statistics.geometric_mean(row.ratio for row in rows if row.ratio is not None)
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows as dictionaries."""
-    return [asdict(row) for row in rows]
+def as_json(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """Measurements or profiles as files of results have them, where a workload is a ``work``."""
+    return [
+        {"work" if name == "workload" else name: value for name, value in asdict(one).items()}
+        for one in found
+    ]
 
 
 def machine() -> dict[str, Any]:
