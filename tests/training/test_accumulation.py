@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from elman.tasks import restore
 from torch import nn
 
 from elman.data.batches import NONE, batched
 from elman.data.shards import Shard
+from elman.tasks import restore
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings

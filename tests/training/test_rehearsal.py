@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from elman.tasks import restore
 from torch import nn
 
 import elman
 from elman.data.batches import NONE, Batches
 from elman.data.shards import Shard
+from elman.tasks import restore
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings
