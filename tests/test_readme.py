@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import types
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -27,16 +27,13 @@ def _blocks(page, language):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_in_the_documents_runs(page, monkeypatch):
     for block in _blocks(page, "python"):
-        module = ModuleType("pasted")  # each block alone
+        module = types.ModuleType("pasted")  # each block alone, in a module as dataclasses need
         monkeypatch.setitem(sys.modules, "pasted", module)
         names = vars(module)
         exec(compile(block, page.name, "exec"), names)
-        for cell in list(names.values()):
-            if (
-                isinstance(cell, type)
-                and cell.__module__ == "pasted"
-                and issubclass(cell, elman.Cell)
-            ):
+        for cell in names.values():
+            own = isinstance(cell, type) and cell.__module__ == "pasted"
+            if own and issubclass(cell, elman.Cell):
                 elman.Recurrent(cell(3, 4))(torch.randn(2, 1, 3))
 
 

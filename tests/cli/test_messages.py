@@ -9,8 +9,10 @@ import pytest
 
 import elman as library
 from elman import cli
+from elman.cli.commands.verbs import _write
 from elman.cli.figures import figure
 from elman.cli.messages import spelled
+from elman.tasks.generation import WritingSettings
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 12
 SMALL = ["--hidden", "4", "--batch", "4", "--steps", "10", "--epochs", "1", "--sample-length", "3"]
@@ -139,6 +141,20 @@ def test_what_was_written_as_json(elman, trained):
     greedy = ("generate", trained, "--greedy", "--length", 5, "--json")
     texts = {json.loads(elman(*greedy)[1])["text"] for _ in range(2)}
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([" time", " flies"], "the time flies\n"),  # of words, which bring their spaces
+        ([" ", "t"], "the  t\n"),  # of characters, of which each counts
+        (["t"], "the t\n"),
+        ([], "the \n"),
+    ],
+)
+def test_what_is_written_goes_on_from_the_prompt(capsys, pieces, shown):
+    _write(iter(pieces), WritingSettings(prompt="the "), Path("run"), False)
+    assert capsys.readouterr().out == shown
 
 
 def test_the_cell_of_a_run_may_be_named_again(elman, trained):

@@ -8,8 +8,8 @@ from torch import nn
 
 from elman.data.batches import NONE, batched
 from elman.data.shards import Shard
-from elman.tasks import restore
 from elman.training.loop import Trainer
+from elman.training.opening import restore
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings
 from elman.training.start import start

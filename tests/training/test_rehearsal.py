@@ -12,8 +12,8 @@ from torch import nn
 import elman
 from elman.data.batches import NONE, Batches
 from elman.data.shards import Shard
-from elman.tasks import restore
 from elman.training.loop import Trainer
+from elman.training.opening import restore
 from elman.training.run import Run
 from elman.training.settings import TrainingSettings
 from elman.training.start import start

@@ -106,8 +106,10 @@ def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) ->
         print_json({**kept, "text": "".join([first, *made]), "run": str(run)})
         return
     prompt = told.get("prompt", "")
-    # A word brings the space before it; one that the prompt ended with would be a second.
-    sys.stdout.write((prompt.rstrip(" ") if first.startswith(" ") else prompt) + first)
+    # A word brings the space before it; one that the prompt ended with would be a second. A space
+    # alone is what a model of characters has written.
+    brought = first.startswith(" ") and first.strip()
+    sys.stdout.write((prompt.rstrip(" ") if brought else prompt) + first)
     try:
         for piece in made:
             sys.stdout.write(piece)
