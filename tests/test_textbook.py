@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import elman
-from elman import cli
+from elman.cli import program
 
 ROOT = Path(__file__).parent.parent
 PAGES = ENGLISH, CHINESE = ROOT / "docs/textbook.md", ROOT / "docs/textbook.zh.md"
@@ -49,7 +49,7 @@ def test_the_claim_holds(line, code):
 
 def _parsed(words):
     """Parse a command line as ``elman`` does, without running it."""
-    command, context = cli.command(), None
+    command, context = program.command(), None
     while True:
         context = command.make_context(words[0], words[1:], parent=context)
         rest = [*getattr(context, "_protected_args", ()), *context.args]
