@@ -18,16 +18,21 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def _blocks(page, language):
-    """The code of the fenced blocks in that language, with the line each begins at."""
+    """The fenced blocks in that language: what each is about, its first line, its code."""
     text = page.read_text(encoding="utf-8")
     return [
-        (text[: match.start(2)].count("\n") + 1, match[2])
+        (_about(text[: match.start()]), text.count("\n", 0, match.start(2)), match[2])
         for match in FENCE.finditer(text)
         if match[1] == language
     ]
 
 
-(_, IMPORTS), *CLAIMS = _blocks(ENGLISH, "python")
+def _about(text):
+    """The claim that a block under ``text`` shows: what was last printed bold."""
+    return (re.findall(r"\*\*(.+?)\*\*", FENCE.sub("", text)) or [""])[-1]
+
+
+(_, _, IMPORTS), *CLAIMS = _blocks(ENGLISH, "python")
 
 
 @pytest.fixture
@@ -39,12 +44,12 @@ def _own_defaults():
 
 
 @pytest.mark.usefixtures("_own_defaults")
-@pytest.mark.parametrize("line, code", CLAIMS, ids=[f"line {line}" for line, _ in CLAIMS])
-def test_the_claim_holds(line, code):
+@pytest.mark.parametrize("claim, line, code", CLAIMS, ids=[claim for claim, _, _ in CLAIMS])
+def test_the_claim_holds(claim, line, code):
     assert "assert" in code
     names = {"__name__": "textbook"}
     exec(IMPORTS, names)
-    exec(compile("\n" * (line - 1) + code, ENGLISH, "exec"), names)
+    exec(compile("\n" * line + code, ENGLISH, "exec"), names)
 
 
 def _parsed(words):
@@ -64,7 +69,7 @@ COMMANDS = sorted(
         command
         for page in PAGES
         for command in [
-            *"".join(code for _, code in _blocks(page, "")).splitlines(),
+            *"".join(code for _, _, code in _blocks(page, "")).splitlines(),
             *re.findall(r"`(elman [^`]+)`", page.read_text(encoding="utf-8")),
         ]
     }
