@@ -7,6 +7,7 @@ import inspect
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,3 +35,20 @@ def test_your_own_cell(example, capsys):
     assert "engine='native'" in printed
     model, codes = example.Writer(7, hidden=5), torch.arange(30) % 7
     assert example.stream_error(model, codes) < 1e-5
+
+
+@pytest.mark.parametrize("example", ["from_scratch"], indirect=True)
+def test_from_scratch(example, capsys):
+    source = inspect.getsource(example)
+    by_hand = source[: source.index("def distances")]
+    assert len(source.splitlines()) < 150
+    assert "torch" not in by_hand
+    perplexities, distances = example.main(epochs=6, hidden=24)
+    assert perplexities[-1] < 0.7 * perplexities[0] < 27
+    assert len(distances) == 10  # outputs, loss, and the gradients by eight weights
+    assert max(distances.values()) < 1e-10
+    assert "perplexity" in capsys.readouterr().out
+    for steps, batch in (1, 1), (5, 3):
+        codes, targets = np.random.default_rng(steps).integers(9, size=(2, steps, batch))
+        found = example.distances(example.draw(9, 4), codes, targets)
+        assert max(found.values()) < 1e-10
