@@ -29,7 +29,6 @@ __all__ = [
     "judge",
     "machine",
     "measure",
-    "plot",
     "profile",
     "summary",
     "table",

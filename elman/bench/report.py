@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from elman.bench.measurement import Measurement, geometric_mean
 from elman.errors import InputError
 
 _NOISY = 0.2
-_COLUMNS = 3
 
 
 def table(rows: Sequence[Measurement]) -> str:

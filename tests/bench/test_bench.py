@@ -150,7 +150,7 @@ def test_the_plot_is_written(rows, tmp_path):
     bench.plot([*rows, single], tmp_path / "ratios.png")
     assert (tmp_path / "ratios.png").stat().st_size > 1000
     with pytest.raises(elman.InputError, match="nothing to draw"):
-        bench.plot([dataclasses.replace(single, ratio=None)], tmp_path / "none.png")
+        draw_ratios([dataclasses.replace(single, ratio=None)], tmp_path / "none.png")
 
 
 def test_targets_are_judged_by_their_rows(rows):

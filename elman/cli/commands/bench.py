@@ -16,7 +16,7 @@ from elman.cli.figures import clock
 from elman.cli.options import numbers
 from elman.cli.output import print_json
 from elman.errors import InputError
-from elman.lens.drawing import check_folder
+from elman.plots.canvas import check_folder, check_path
 from elman.training.storage import to_json
 
 if TYPE_CHECKING:
@@ -99,9 +99,10 @@ def bench(
         raise InputError(
             "--profile compares nothing, so there is nothing to draw: leave out --plot."
         )
-    for path in (plot, out):
-        if path is not None:
-            check_folder(path)
+    if plot is not None:
+        check_path(plot)
+    if out is not None:
+        check_folder(out)
     chosen = None if shapes is None else [_shape(text) for text in shapes.split(",")]
     what = (
         measured.all_comparisons()
@@ -151,7 +152,9 @@ def _report(
         if all_:
             print(f"\n{measured.summary(verdicts)}")
     if plot is not None:
-        measured.plot(rows, plot)
+        from elman.plots.ratios import draw_ratios
+
+        draw_ratios(rows, plot)
 
 
 def _profile(profiles: Iterable[Profile], out: Path | None, json_: bool) -> None:

@@ -74,7 +74,8 @@ def gradients(
     """
     if context.invoked_subcommand is not None:
         return
-    from elman.lens import pictures, side_by_side
+    from elman.lens import side_by_side
+    from elman.plots.gradient_flow import draw_flows
 
     _check(plot)
     compared = side_by_side(
@@ -87,7 +88,7 @@ def gradients(
         f"{batch} sequences of {steps} steps of {input} inputs from N(0, 1)"
     )
     if plot is not None and len(compared) > 1:
-        pictures.draw_comparison(compared, plot, title)
+        draw_flows(compared, plot, title)
     elif plot is not None:
         compared[0].flow.plot(plot, f"{compared[0].label}, {title}")
     if json_:
@@ -134,9 +135,10 @@ def textbook(
     largest singular value in any step, in the long run by its spectral
     radius. Down a feed-forward chain, the same happens from layer to layer.
     """
-    from elman.lens import depth, pictures, repeated_products
+    from elman.lens import depth, repeated_products
     from elman.lens.flow import plain
     from elman.lens.textbook import NONLINEARITIES
+    from elman.plots.textbook import draw_textbook
 
     _check(plot)
     if not math.isfinite(gain):
@@ -149,7 +151,7 @@ def textbook(
         for name in NONLINEARITIES
     }
     if plot is not None:
-        pictures.draw_textbook(chains, depths, plot)
+        draw_textbook(chains, depths, plot)
     if json_:
         products = [
             {
@@ -192,8 +194,9 @@ def cliff(
     The error of a_t = w σ(a_{t−1}) + b after 50 steps (Pascanu, Mikolov &
     Bengio, 2013), and gradient descent on w and b, with and without clipping.
     """
-    from elman.lens import descend, pictures
+    from elman.lens import descend
     from elman.lens.flow import plain
+    from elman.plots.cliff import draw_cliff
 
     _check(plot)
     descents = [
@@ -201,7 +204,7 @@ def cliff(
         for threshold in (None, clip)
     ]
     if plot is not None:
-        pictures.draw_cliff(descents, plot)
+        draw_cliff(descents, plot)
     if json_:
         names = ("weight", "bias", "errors", "norms")
         paths = [
@@ -265,7 +268,7 @@ def inspect(
     Draws them as heat maps, and says how often each gate is nearly closed
     (below 0.1) and nearly open (above 0.9).
     """
-    from elman.lens import pictures
+    from elman.plots.gates import draw_activity
     from elman.tasks import open_run
     from elman.training.watch import saturation
 
@@ -284,7 +287,7 @@ def inspect(
         )
     looked = activities[layer]
     title = f"{_name(run)}: {job.title()}, layer {layer}"
-    pictures.draw_activity(looked, tokens, plot, units, title)
+    draw_activity(looked, tokens, plot, units, title)
     figures = {"tokens": tokens, "layer": layer, "gates": saturation(looked), "plot": str(plot)}
     if json_:
         print_json(figures)
@@ -305,7 +308,7 @@ def _name(run: Path) -> str:
 
 
 def _check(plot: Path | None) -> None:
-    from elman.lens.drawing import check_path
+    from elman.plots.canvas import check_path
 
     if plot is not None:
         check_path(plot)
