@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the rows as one line of JSON.")]
 
 _CELLS = "lstm,gru,rnn"
-_EXAMPLES = """Example: elman bench --cells lstm,gru --workloads train,step
-
+_EXAMPLES = """elman bench --cells lstm,gru --workloads train,step
 elman bench --workloads step --cells lstm --peers torch.nn,onnxruntime --threads 1
-
 elman bench --all --threads 1,2 --out speed.json --plot speed.png
-
 elman bench --profile --cells gru --shapes 128:128:1:16:100"""
 
 

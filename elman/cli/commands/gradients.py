@@ -29,20 +29,16 @@ def add_to(app: App) -> None:
     group = App(
         invoke_without_command=True,
         help="Where the gradient goes: vanishing and exploding, cell by cell.",
-        epilog="Example: elman gradients --cell rnn,gru,lstm --forget-bias 0,1,2 --plot flow.png",
+        epilog="elman gradients --cell rnn,gru,lstm --forget-bias 0,1,2 --plot flow.png",
     )
     group.callback()(gradients)
-    group.command(epilog="Example: elman gradients textbook --scales 0.5,1,2 --plot textbook.svg")(
-        textbook
-    )
-    group.command(epilog="Example: elman gradients cliff --clip 0.05 --plot cliff.png")(cliff)
+    group.command(epilog="elman gradients textbook --scales 0.5,1,2 --plot textbook.svg")(textbook)
+    group.command(epilog="elman gradients cliff --clip 0.05 --plot cliff.png")(cliff)
     group.command(
-        "run", epilog="Example: elman gradients run runs/language-model-time-machine --plot run.png"
+        "run", epilog="elman gradients run runs/language-model-time-machine --plot run.png"
     )(of_run)
     app.add_typer(group, name="gradients")
-    app.command(epilog="Example: elman inspect RUN --text 'time traveller' --plot gates.png")(
-        inspect
-    )
+    app.command(epilog="elman inspect RUN --text 'time traveller' --plot gates.png")(inspect)
 
 
 def gradients(
