@@ -12,11 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
-from elman.cli.options import size
+from elman.cli.arguments import Json, size
 from elman.cli.output import print_json
 from elman.cli.tables import print_rows, show, table
-
-Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 
 
 def add_to(app: App) -> None:

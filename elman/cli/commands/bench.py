@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elman.cli.app import App
+from elman.cli.arguments import Json, numbers
 from elman.cli.figures import clock
-from elman.cli.options import numbers
 from elman.cli.output import print_json
 from elman.errors import InputError
 from elman.plots.canvas import check_folder, check_path
@@ -21,8 +21,6 @@ from elman.training.storage import to_json
 
 if TYPE_CHECKING:
     from elman.bench import Comparison, Measurement, Profile
-
-Json = Annotated[bool, typer.Option("--json", help="Print the rows as one line of JSON.")]
 
 _CELLS = "lstm,gru,rnn"
 _EXAMPLES = """elman bench --cells lstm,gru --workloads train,step

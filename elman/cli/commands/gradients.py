@@ -9,18 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
-from elman.cli.commands.jobs import Device, Folder, OwnCell
-from elman.cli.options import numbers, size
+from elman.cli.arguments import Device, Folder, Json, OwnCell, Plot, Seed, numbers, size
 from elman.cli.output import print_json
 from elman.cli.tables import print_rows
 from elman.errors import InputError
 
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
-Plot = Annotated[
-    Path | None,
-    typer.Option(help="Draw into this file: .png, .svg or .pdf.", show_default=False),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Fixes every draw.")]
 Threshold = Annotated[float, typer.Option(help="Vanished: below this share of the norm at lag 0.")]
 
 

@@ -12,8 +12,9 @@ import typer
 
 from elman.cells import registry
 from elman.cli.app import App
+from elman.cli.arguments import Data, Device, Folder, Json, OwnCell, Recipe, numbers
 from elman.cli.figures import figure
-from elman.cli.options import flag, gather, numbers, program, with_settings
+from elman.cli.options import flag, gather, program, with_settings
 from elman.cli.output import print_json
 from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
@@ -24,33 +25,6 @@ from elman.tasks.network import has_forget_gate
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
-
-Data = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Texts: files (also .gz), folders of them, corpora that `elman data` lists, or - for "
-        "standard input.",
-        show_default=False,
-    ),
-]
-Recipe = Annotated[
-    Path | None,
-    typer.Option(
-        help="A TOML file with data and settings, such as those in benchmarks/recipes.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
-Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
-OwnCell = Annotated[
-    str | None,
-    typer.Option(
-        "--cell",
-        help="Your own cell, if the run has one, such as mine.py:MyCell.",
-        show_default=False,
-    ),
-]
 
 
 def add_to(app: App) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
-from elman.cli.commands.jobs import Device, Folder, Json, OwnCell
+from elman.cli.arguments import Device, Folder, Json, OwnCell
 from elman.cli.figures import figure
 from elman.cli.options import with_settings
 from elman.cli.output import print_json
