@@ -67,11 +67,13 @@ def test_every_command_has_its_place(capsys):
         ("train --help", 0),
         ("compare", 2),
         ("train languag-model", 2),
+        ("data", 0),
     ],
 )
 def test_what_needs_no_network_imports_none(typed, code):
     """Neither PyTorch nor what draws, computes or tokenizes: the answer is there at once."""
-    heavy = ("torch", "numpy", "matplotlib", "rich", "tokenizers", "lightning_fabric", "pooch")
+    heavy = ["torch", "numpy", "matplotlib", "tokenizers", "lightning_fabric", "pooch"]
+    heavy += [] if typed == "data" else ["rich"]  # which draws the table
     program = (
         "import sys\nfrom elman import cli\n"
         f"code = cli.run({typed.split()!r})\n"
@@ -85,7 +87,7 @@ def test_what_needs_no_network_imports_none(typed, code):
     answers = {
         "": "compare-learning", "--help": "compare-learning", "help": "compare-learning",
         "--version": elman.__version__, "trian": "Did you mean 'train'?",
-        "train languag-model": "Did you mean 'language-model'?",
+        "train languag-model": "Did you mean 'language-model'?", "data": "tiny-shakespeare",
     }  # fmt: skip
     assert answers.get(typed, "Train a language model on") in done.stdout + done.stderr
 
