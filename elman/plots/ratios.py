@@ -10,13 +10,13 @@ from elman.errors import InputError
 from elman.plots.canvas import canvas
 
 if TYPE_CHECKING:
-    from elman.bench.rows import Row
+    from elman.bench.measurement import Measurement
 
 _COLUMNS = 3
 
 
-def draw_ratios(rows: Sequence[Row], path: Path) -> None:
-    """Draw the ratios by shape, a panel for each work, cell and peer; above the line elman wins.
+def draw_ratios(rows: Sequence[Measurement], path: Path) -> None:
+    """Draw the ratios by shape, a panel a workload, cell and peer; above the line elman wins.
 
     What was measured in one shape alone shares the last panel. A filled mark stands for the most
     threads, an open one for fewer.
@@ -45,25 +45,27 @@ def draw_ratios(rows: Sequence[Row], path: Path) -> None:
             figure.legend(*marks, loc="outside upper right", ncols=9)
 
 
-def _panels(rows: Sequence[Row]) -> dict[str, list[tuple[str, Row]]]:
+def _panels(rows: Sequence[Measurement]) -> dict[str, list[tuple[str, Measurement]]]:
     """By title the rows, each with what stands under it."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Measurement]] = {}
     for r in rows:
-        groups.setdefault((r.work, r.cell, r.peer), []).append(r)
+        groups.setdefault((r.workload, r.cell, r.peer), []).append(r)
     panels, single = {}, []
-    for (work, cell, peer), alike in groups.items():
+    for (workload, cell, peer), alike in groups.items():
         if len({r.shape for r in alike}) > 1:
-            panels[f"{work}, {cell} beside {peer}"] = [
+            panels[f"{workload}, {cell} beside {peer}"] = [
                 (f"{r.input}·{r.hidden}·{r.layers}\n{r.batch}×{r.steps}", r) for r in alike
             ]
         else:
-            single += [(f"{work} {cell}\n{peer}", r) for r in alike]
+            single += [(f"{workload} {cell}\n{peer}", r) for r in alike]
     if single:
         panels["in one shape"] = single
     return panels
 
 
-def _draw(axes: Any, title: str, labelled: list[tuple[str, Row]], numbers: list[int]) -> None:
+def _draw(
+    axes: Any, title: str, labelled: list[tuple[str, Measurement]], numbers: list[int]
+) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     labels = list(dict.fromkeys(label for label, _ in labelled))

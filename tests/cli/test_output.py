@@ -50,7 +50,7 @@ def called(node):
 
 
 def test_the_library_prints_nothing_and_knows_no_command_line():
-    scripts = {Path("data/checksums.py"), Path("bench/fresh.py")}  # each a program of its own
+    scripts = {Path("data/checksums.py"), Path("bench/isolated.py")}  # each a program of its own
     for path, nodes in library():
         assert path in scripts or "print" not in map(called, nodes), path
         names = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
