@@ -11,7 +11,7 @@ from elman.bench.cells import CELLS
 from elman.bench.comparison import comparisons, measure
 from elman.bench.measurement import Comparison, Measurement, Shape, as_json, machine
 from elman.bench.profiling import Profile, profile
-from elman.bench.report import plot, table
+from elman.bench.report import table
 from elman.bench.targets import TARGETS, all_comparisons, judge, summary
 from elman.bench.workloads import WORKLOADS
 
@@ -29,7 +29,6 @@ __all__ = [
     "judge",
     "machine",
     "measure",
-    "plot",
     "profile",
     "summary",
     "table",

@@ -1,4 +1,4 @@
-"""Cells by name: what ``--cell`` and ``elman cells`` know, and a user's own in a file."""
+"""Cells by name, as the setting ``cell`` has them, and a user's own in a file."""
 
 from __future__ import annotations
 

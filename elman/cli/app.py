@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+# What values are called, where the parser has names of its own; and bounds that say nothing.
+_KINDS = {"str": "text", "float": "number", "int range": "int", "float range": "number"}
+_RANGE = re.compile(r"; (\d+<=)?x<=\d+")
+
 
 class Row(NamedTuple):
-    """What is known of a command before it is imported: its module, and a line of help."""
+    """What is known of a command before it is imported.
+
+    Attributes:
+        module: the name of its module in ``elman.cli.commands``.
+        help: what it does, in one line.
+        below: the commands below it, where it has some that are imported one by one.
+    """
 
     module: str
     help: str
+    below: Mapping[str, Row] = {}
 
 
 class Commands(Mapping[str, Any]):
@@ -46,6 +58,11 @@ class Commands(Mapping[str, Any]):
 
 class Command(TyperCommand):
     """A command whose help shows its options by panels."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind the command's name: options, and the arguments by name."""
+        given = (p for p in self.get_params(ctx) if p.param_type_name == "argument")
+        return ["[OPTIONS]", *map(_argument, given)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for the arguments and for each panel of options."""
@@ -83,20 +100,30 @@ def _helps(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
 def _write_parameters(command: Any, context: Any, formatter: Any) -> None:
     sections: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(context):
-        kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
-        panel = getattr(parameter, "rich_help_panel", None) or kind
-        if record := parameter.get_help_record(context):
-            sections.setdefault(panel, []).append(record)
+        record: tuple[str, str] = parameter.get_help_record(context)
+        names, described = record
+        panel = getattr(parameter, "rich_help_panel", None) or "Options"
+        if parameter.param_type_name == "argument":
+            panel, names, described = "Arguments", _argument(parameter), parameter.help
+        else:
+            for kind, shown in _KINDS.items():
+                names = names.replace(f"<{kind}>", f"<{shown}>")
+        sections.setdefault(panel, []).append((names, _RANGE.sub("", described)))
     for panel, records in sections.items():
         with formatter.section(panel):
             formatter.write_dl(records)
 
 
+def _argument(parameter: Any) -> str:
+    name = parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
+    return name if parameter.required else f"[{name}]"
+
+
 def _write_examples(command: Any, formatter: Any) -> None:
     if command.epilog:
-        formatter.write_paragraph()
-        for line in command.epilog.splitlines():
-            formatter.write(f"{line}\n")
+        with formatter.section("Examples"):
+            for line in command.epilog.splitlines():
+                formatter.write(f"  {line}\n")
 
 
 class App(typer.Typer):

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from elman.cli.progress import Downloading
+from elman.data import download
+
 
 @dataclass(frozen=True)
 class Typed:
@@ -93,12 +96,12 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def listening(typed: Typed) -> Iterator[None]:
-    """Tell what takes long, as compiling does, and what runs slower than it might.
+    """Tell what takes long, as compiling and downloads do, and what runs slower than it might.
 
     Where elman is a library, its user decides.
     """
     logger, handler = logging.getLogger("elman"), _Listener(typed)
-    before, show = logger.level, warnings.showwarning
+    before, show, bar = logger.level, warnings.showwarning, download.bar
 
     def tell(message: Any, category: Any, *where: Any, **more: Any) -> None:
         if category.__name__ == "EngineWarning":  # one sentence; the line is nobody's here
@@ -108,11 +111,11 @@ def listening(typed: Typed) -> Iterator[None]:
 
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    warnings.showwarning = tell
+    warnings.showwarning, download.bar = tell, Downloading
     try:
         yield
     finally:
-        warnings.showwarning = show
+        warnings.showwarning, download.bar = show, bar
         logger.removeHandler(handler)
         logger.setLevel(before)
 

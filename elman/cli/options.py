@@ -10,11 +10,12 @@ import typing
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from elman.errors import InputError, brief
+from elman.cli.arguments import numbers
+from elman.errors import InputError
 from elman.tasks.network import NetworkSettings
 from elman.training.settings import (
     DataSettings,
@@ -24,8 +25,6 @@ from elman.training.settings import (
     default_of,
     read_recipe,
 )
-
-_Number = TypeVar("_Number", int, float)
 
 _SINGULAR = {"prompts": "prompt"}
 _NAMES = {int: "<int>", float: "<number>", str: "<text>"}
@@ -130,29 +129,9 @@ def _value(declared: Field[Any], kind: Any, given: Any) -> Any:
     return given
 
 
-def size(help: str, most: int = 2**31 - 1) -> Any:
-    """The option of a size that is no setting: a whole number, one that torch can count to."""
-    return typer.Option(help=help, max=most)
-
-
 def flag(setting: str) -> str:
     """The option that a setting is given with."""
     return f"--{_SINGULAR.get(setting, setting).replace('_', '-')}"
-
-
-def numbers(name: str, text: str, kind: Callable[[str], _Number] = int) -> list[_Number]:
-    """The numbers of a text such as ``64,128``, whole ones unless ``kind`` is float.
-
-    Raises:
-        InputError: it is not such a text.
-    """
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise InputError(
-            f"{name} must be {what} with commas, such as 64,128, received {brief(text)}."
-        ) from None
 
 
 def _without_none(kind: Any) -> Any:

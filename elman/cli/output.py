@@ -7,8 +7,6 @@ import json
 import sys
 from typing import Any
 
-from elman.training.storage import to_json
-
 
 def print_json(content: Any) -> None:
     """Print ``content`` as one line of JSON; see :func:`elman.training.storage.to_json`.
@@ -16,6 +14,8 @@ def print_json(content: Any) -> None:
     JSON is UTF-8. Where the output is not, all that is not ASCII is escaped, which is the same in
     every encoding.
     """
+    from elman.training.storage import to_json
+
     text = to_json(content)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name != "utf-8":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
 from elman import __version__
-from elman.cli.app import App, Commands, Row
+from elman.cli.app import App, Commands, Group, Row
 from elman.cli.commands import panels
 from elman.cli.entry import importing
 from elman.cli.errors import exit_code
@@ -56,11 +57,25 @@ def command() -> Any:
 
 
 def _load(name: str, row: Row) -> Any:
+    if not row.below:
+        return _made(name, row, lambda module, app: module.add_to(app))
+
+    def load(job: str, below: Row) -> Any:
+        return _made(job, below, lambda module, app: module.add_job(app, name, job))
+
+    group = Group(name=name, help=row.help, no_args_is_help=True, rich_markup_mode=None)
+    commands: Any = Commands({"Jobs": row.below}, load)
+    group.commands = commands
+    return group
+
+
+def _made(name: str, row: Row, add: Callable[[ModuleType, App], None]) -> Any:
+    """The command of that name among those that ``add`` takes from the row's module."""
     with importing():
         module = import_module(f"elman.cli.commands.{row.module}")
-    app = App()
-    app.callback()(lambda: None)  # a group, however few its commands are
-    module.add_to(app)
+        app = App()
+        app.callback()(lambda: None)  # a group, however few its commands are
+        add(module, app)
     made: Any = typer.main.get_command(app)
     return made.commands[name]
 

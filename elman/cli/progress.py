@@ -1,4 +1,4 @@
-"""How far a training has come: a live line on a terminal, a line now and then elsewhere."""
+"""How far a training or a download has come: a live line on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from elman.cli.figures import clock, figure
+from elman.data.download import Bar
 from elman.training.report import Report
 
 if TYPE_CHECKING:
@@ -71,3 +72,25 @@ class Progress(Report):
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+class Downloading(Bar):
+    """Shows a download on standard error: one bar for all its files."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Live
+
+        columns = (TextColumn(f"downloading {self.name}"), BarColumn(), DownloadColumn())
+        self._live = Live(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._bar = self._live.add_task(self.name, total=self.size)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, done: int) -> None:
+        """Show how many bytes have come."""
+        self._live.update(self._bar, completed=done)

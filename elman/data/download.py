@@ -50,14 +50,14 @@ def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> P
             f"{name} has to be downloaded, and this user has no home folder to keep it in: name a "
             f"cache folder in XDG_CACHE_HOME, {instead}."
         )
-    with _Bar(name, sum(entry.size for entry in files.values())) as bar:
+    with bar(name, sum(entry.size for entry in files.values())) as listener:
         for path, entry in files.items():
             url = quote(base + path, safe=":/")
-            _download_one(url, cache / folder / path, entry, instead, bar)
+            _download_one(url, cache / folder / path, entry, instead, listener)
     return cache / folder
 
 
-def _download_one(url: str, target: Path, entry: Entry, instead: str, bar: _Bar) -> None:
+def _download_one(url: str, target: Path, entry: Entry, instead: str, listener: Bar) -> None:
     import pooch
     from requests import HTTPError, RequestException
 
@@ -68,7 +68,7 @@ def _download_one(url: str, target: Path, entry: Entry, instead: str, bar: _Bar)
             known_hash=f"sha256:{entry.sha256}",
             fname=target.name,
             path=target.parent,
-            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
+            downloader=pooch.HTTPDownloader(progressbar=listener, timeout=30),
         )
     except HTTPError as error:
         answer = str(error).partition(" for url")[0]
@@ -93,41 +93,43 @@ def _download_one(url: str, target: Path, entry: Entry, instead: str, bar: _Bar)
         ) from error
 
 
-class _Bar:
-    """One progress bar on standard error for all files, in the shape that pooch drives."""
+class Bar:
+    """Hears of a download, in the shape that pooch drives, and shows nothing.
 
-    def __init__(self, name: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+    Args:
+        name: the corpus.
+        size: of all its files, in bytes.
+    """
 
-        columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._progress.add_task(name, total=total)
-        self._before = 0
-        self._file = 0
-        self.total = 0
+    def __init__(self, name: str, size: int) -> None:
+        self.name, self.size = name, size
+        self.total = 0  # of the present file; pooch says it
+        self._file = self._before = 0
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        pass
+
+    def show(self, done: int) -> None:
+        """Show how many bytes have come."""
 
     def update(self, size: int) -> None:
+        """Hear that so many bytes more have come."""
         # pooch counts whole chunks, even when the last one is short.
         self._file = min(self._file + size, self.total)
-        self._progress.update(self._task, completed=self._before + self._file)
+        self.show(self._before + self._file)
 
     def reset(self) -> None:
+        """Hear that a file begins."""
         self._file = 0
 
     def close(self) -> None:
+        """Hear that a file is there."""
         self._before += self._file
         self._file = 0
+
+
+bar: type[Bar] = Bar
+"""What hears of downloads: the command line puts one here that shows them."""

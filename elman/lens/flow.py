@@ -133,9 +133,9 @@ class GradientFlow:
         Raises:
             InputError: the file's name ends in none of these.
         """
-        from elman.lens import pictures
+        from elman.plots.gradient_flow import draw_flow
 
-        pictures.draw_flow(self, Path(path), title)
+        draw_flow(self, Path(path), title)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain numbers; what is not finite is None."""

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elman.lens.drawing import COLOUR_MAP, canvas, legend_below, logarithmic, save, style
+from elman.plots.axes import legend_below, logarithmic, style
+from elman.plots.canvas import COLOUR_MAP, canvas
 from elman.powers.machines import Configuration
 
 LOSS, FIGURE = 1, 2  # places in a curve's points: (update, loss, figure)
@@ -20,7 +21,7 @@ def draw_learning(
     rows: Sequence[Mapping[str, Any]], details: Mapping[str, Any], title: str, path: Path
 ) -> None:
     """The figure at every check by update, a line for each seed, and what it must reach."""
-    with canvas(6.5, 4) as figure:
+    with canvas(path, 6.5, 4) as figure:
         axes = figure.subplots()
         _draw_curves(axes, rows, details["curves"], FIGURE)
         reach = details["reach"]
@@ -32,7 +33,6 @@ def draw_learning(
         if details["measure"].endswith("error"):
             logarithmic(axes)
         axes.set(title=title, ylabel=details["measure"])
-        save(figure, path)
 
 
 def draw_counting(
@@ -53,7 +53,7 @@ def draw_counting(
         title: of the states' panel.
         path: of the file.
     """
-    with canvas(11, 4) as figure:
+    with canvas(path, 11, 4) as figure:
         losses, panel = figure.subplots(1, 2, width_ratios=(1, 1.4))
         _draw_curves(losses, rows, details["curves"], LOSS)
         logarithmic(losses)
@@ -70,7 +70,6 @@ def draw_counting(
             panel.axvline(change - 0.5, color="0.6", linewidth=0.8, linestyle=":")
         panel.set(title=title, xlabel="symbol", ylabel="state")
         legend_below(panel, columns=3)
-        save(figure, path)
 
 
 def _draw_curves(
@@ -104,7 +103,7 @@ def draw_forecasts(
         title: of the first panel.
         path: of the file.
     """
-    with canvas(11, 4.4) as figure:
+    with canvas(path, 11, 4.4) as figure:
         runs, horizons = figure.subplots(1, 2)
         at = np.arange(1, len(truth) + 1) * time
         runs.plot(at, truth.numpy(), color="0.7", linewidth=3.5, label="the truth")
@@ -123,7 +122,6 @@ def draw_forecasts(
         logarithmic(horizons)
         for axes in (runs, horizons):
             legend_below(axes, columns=2)
-        save(figure, path)
 
 
 def draw_machine(
@@ -153,7 +151,7 @@ def draw_machine(
     cells = [cell for tape in tapes for cell in tape]
     first, last = min(cells), max(cells)
     shown = np.array([[tape.get(k, 0) for tape in tapes] for k in range(first, last + 1)])
-    with canvas(11, 6.4) as figure:
+    with canvas(path, 11, 6.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.5))
         edges = np.arange(len(symbols) + 1) - 0.5
         look = {"aspect": "auto", "interpolation": "nearest"}
@@ -174,14 +172,13 @@ def draw_machine(
         )
         for axes in (top, bottom):
             axes.grid(visible=False)
-        save(figure, path)
 
 
 def draw_widths(
     x: Tensor, y: Tensor, fits: Mapping[int, Tensor], rows: Sequence[Mapping[str, Any]], path: Path
 ) -> None:
     """A function and its approximations, and the error by the number of units."""
-    with canvas(10, 4) as figure:
+    with canvas(path, 10, 4) as figure:
         shown, errors = figure.subplots(1, 2)
         shown.plot(x, y, color="0.7", linewidth=3.5, label="the function")
         for k, (width, fit) in enumerate(fits.items()):
@@ -196,4 +193,3 @@ def draw_widths(
         errors.xaxis.set_major_formatter("{x:g}")
         errors.legend()
         legend_below(shown, columns=3)
-        save(figure, path)

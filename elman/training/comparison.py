@@ -13,10 +13,9 @@ from torch import Tensor
 
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
-from elman.lens.drawing import canvas, entitle, render, style, whole_numbers
+from elman.plots.curves import draw_models
 from elman.training import schema, storage
 from elman.training.loop import Trainer
-from elman.training.measures import Measure
 from elman.training.report import Report
 from elman.training.run import Run
 from elman.training.start import resume, start
@@ -150,7 +149,7 @@ def _train(
     if trainers[0][0].processes.first:
         _keep(folder, variants, rows)
         title = f"{task.name}: {short_name(trainers[0][0].task.data)}"
-        _draw(curves, task.headline, title, folder / "comparison.png")
+        draw_models(curves, task.headline, folder / "comparison.png", title)
     return {"rows": rows, "folder": str(folder)}
 
 
@@ -162,37 +161,3 @@ def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:
         "seconds": round(at.seconds, 2),
         "epochs": trainer.epochs,
     }
-
-
-def _draw(
-    curves: list[tuple[str, list[dict[str, Any]]]], headline: Measure, title: str, path: Path
-) -> None:
-    from matplotlib import ticker
-
-    drawn = [(label, metrics) for label, metrics in curves if metrics]
-    with canvas(9, 4) as figure:
-        axes = figure.subplots(1, 2, sharey=True)
-        for axis, (by, label) in zip(
-            axes, (("epoch", "epoch"), ("seconds", "seconds of training")), strict=True
-        ):
-            axis.set_xlabel(label)
-            axis.grid(alpha=0.3, which="both")
-            for k, (name, metrics) in enumerate(drawn):
-                names = (f"validation_{headline.name}", headline.name, "loss")
-                key = next(name for name in names if name in metrics[-1])
-                axis.plot(
-                    [m[by] for m in metrics],
-                    [m.get(key) for m in metrics],
-                    **style(k, len(drawn), len(metrics)),
-                    label=name,
-                )
-                axes[0].set_ylabel(key.replace("_", " "))
-        entitle(figure, title)
-        if not headline.higher:
-            axes[0].set_yscale("log")
-        whole_numbers(axes[0])
-        axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes[0].yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
-        if drawn:
-            axes[1].legend()
-        storage.write_bytes(path, render(figure))

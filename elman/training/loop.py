@@ -23,9 +23,9 @@ from elman.learning import (
     clip_value,
     make_optimizer,
 )
+from elman.plots.curves import draw_curves
 from elman.training import checkpoint
 from elman.training.averaging import Average
-from elman.training.curves import draw_curves
 from elman.training.distribution import Processes, scale
 from elman.training.gradients import make_gradients
 from elman.training.interrupt import Interrupt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import multiprocessing
@@ -21,6 +20,7 @@ from elman.data.endless import Endless, open_endless
 from elman.errors import ElmanError, InputError
 from elman.layers import Recurrent
 from elman.learning import OPTIMIZERS, RULES, Rule, TruncatedBPTT, clip_norm, make_optimizer
+from elman.plots.learning_rules import draw_rules
 from elman.training import storage
 from elman.training.interrupt import Interrupt
 from elman.training.memory import Memory, if_it_fits
@@ -211,7 +211,8 @@ def compare_rules(
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "comparison.json", compared)
     if any(row["curve"] for row in rows):
-        draw(compared, folder / "comparison")
+        pictures = [folder / f"comparison.{kind}" for kind in ("png", "svg")]
+        draw_rules(compared, pictures)
     return compared
 
 
@@ -219,51 +220,3 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function gives in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def draw(compared: dict[str, Any], path: Path) -> None:
-    """Draw error by steps and by seconds, and memory by steps, into ``path`` .png and .svg."""
-    from matplotlib import ticker
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    panels = (
-        ("step", "error", "steps of the stream", compared["measure"]),
-        ("seconds", "error", "seconds", compared["measure"]),
-        ("step", "bytes", "steps of the stream", "memory taken by learning, MB"),
-    )
-    drawn = [row for row in compared["rows"] if row["curve"]]
-    for axis, (across, up, x_label, y_label) in zip(axes, panels, strict=True):
-        for k, row in enumerate(drawn):
-            points = [p for p in row["curve"] if p[up] is not None]
-            values = [p[up] / (1e6 if up == "bytes" else 1) for p in points]
-            axis.plot(
-                [p[across] for p in points], values, color=str(0.12 * k), linewidth=1,
-                marker="osv^Dx"[k % 6], markersize=4, markerfacecolor="white",
-                markevery=(2 * k, 12), label=row["rule"],
-            )  # fmt: skip
-        axis.set_xlabel(x_label)
-        axis.set_ylabel(y_label)
-        axis.grid(alpha=0.3, which="both")
-        axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
-        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,g}"))
-        if up == "bytes":
-            axis.set_ylim(bottom=0)
-            continue
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-    if drawn:
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-    its = compared["settings"]
-    figure.suptitle(
-        f"{compared['data']}: {its['cell']}, {its['layers']} × {its['hidden']} units, "
-        f"an update every {its['update']} step{'s' if its['update'] > 1 else ''}"
-    )
-    for kind in ("png", "svg"):
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=130)
-        storage.write_bytes(path.with_suffix(f".{kind}"), content.getvalue())

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from elman import files
 from elman.errors import ElmanError, brief, one_line
 from elman.training import schema, storage
 from elman.training.lock import Lock
@@ -190,7 +191,7 @@ class Run:
         tensors = {name: value for name, value in assets.items() if isinstance(value, Tensor)}
         for name, value in assets.items():
             if isinstance(value, Path):
-                storage.copy_file(value, folder / name)
+                files.copy_file(value, folder / name)
             elif name not in tensors:
                 storage.write_json(folder / f"{name}.json", value)
         if tensors:
@@ -289,7 +290,7 @@ class Run:
         """Take away what killed writes have left; only who has the lock may."""
         for folder in (self.path, self.path / "checkpoint"):
             if folder.is_dir():
-                storage.clear_temporary(folder)
+                files.clear_temporary(folder)
 
     # -- what it tells people -----------------------------------------------------------------
 
@@ -318,14 +319,14 @@ class Run:
         known, faults = self.checked_metrics(*needed)
         kept = [line for line in known if line["epoch"] <= epoch]
         text = "".join(storage.to_json(line) + "\n" for line in kept)
-        storage.write_bytes(self.path / "metrics.jsonl", text.encode())
+        files.write_bytes(self.path / "metrics.jsonl", text.encode())
         samples = self.path / "samples.txt"
         if samples.is_file():
             text = samples.read_text(encoding="utf-8", errors="replace")
             parts = re.split(rf"(?m)^(?={_SAMPLE}$)", text)
             starts = [re.match(_SAMPLE, part) for part in parts]
             old = [p for p, m in zip(parts, starts, strict=True) if m and int(m[1]) <= epoch]
-            storage.write_bytes(samples, "".join(old).encode())
+            files.write_bytes(samples, "".join(old).encode())
         return faults
 
     def add_sample(self, epoch: int, text: str) -> None:

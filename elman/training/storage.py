@@ -1,13 +1,10 @@
-"""Files that are whole or not there: atomic writes, and tensors in any nesting without pickle."""
+"""JSON, and tensors in any nesting without pickle, in files that are whole or not there."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from elman.errors import ElmanError, brief, one_line
+from elman.files import write_bytes
 from elman.training.schema import Rule, anything
 
 _KEY = "$tensor"
@@ -24,8 +22,6 @@ _PAIRS = "$pairs"
 _TUPLE = "$tuple"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED = re.compile(r"[~/\[\ud800-\udfff]")
-# What write_bytes calls a file of ours until it is whole.
-_TEMPORARY = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors|png|svg|txt)\.[a-z0-9_]{8}")
 
 
 class Assets(dict[str, Any]):
@@ -33,57 +29,6 @@ class Assets(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise ElmanError(f"{name!r} is missing: restore it or train anew.")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment the old one or the whole new one is there.
-
-    Raises:
-        ElmanError: it cannot be written, for lack of space or permission.
-    """
-    handle, name = -1, ""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException as error:  # an impatient Ctrl-C, too, must leave nothing half-written
-        if name and os.path.exists(name):
-            os.unlink(name)
-        if not isinstance(error, OSError):
-            raise
-        raise ElmanError(
-            f"{path} could not be written ({error.strerror}): free some space or choose another "
-            "folder; what was there before is untouched."
-        ) from error
-
-
-def copy_file(source: Path, path: Path) -> None:
-    """Copy a file of any size so that the copy is whole or not there.
-
-    Raises:
-        ElmanError: it cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.copy")
-    try:
-        shutil.copyfile(source, aside)
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ElmanError(
-            f"{path} could not be written ({error.strerror}): free some space or choose another "
-            "folder."
-        ) from error
-
-
-def clear_temporary(folder: Path) -> None:
-    """Take away what killed writes into a folder have left; nobody may be writing there now."""
-    for path in folder.iterdir():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

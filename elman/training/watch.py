@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elman import files
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.lens.activations import Activity, of_steps
@@ -131,16 +132,16 @@ class Watch:
         """Drop the looks at updates from ``update`` on: they will come again."""
         kept = [line for line in self.lines() if line["update"] < update]
         text = "".join(storage.to_json(line) + "\n" for line in kept)
-        storage.write_bytes(self.run.path / LOG, text.encode())
+        files.write_bytes(self.run.path / LOG, text.encode())
 
     def draw(self) -> None:
         """Draw all looks into the run's folder."""
-        from elman.lens.watching import draw_watch
+        from elman.plots.training_gradients import draw_watch
 
         lines = self.lines()
         if lines:
-            for format, content in draw_watch(lines, self.job.title()).items():
-                storage.write_bytes(self.run.path / f"{PICTURE}.{format}", content)
+            pictures = [self.run.path / f"{PICTURE}.{format}" for format in ("png", "svg")]
+            draw_watch(lines, pictures, self.job.title())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

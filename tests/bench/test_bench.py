@@ -12,6 +12,7 @@ from elman import bench
 from elman.bench import Comparison, Measurement, Shape, jobs, workloads
 from elman.bench.networks import check_agreement
 from elman.bench.timing import Timing, interleaved
+from elman.plots.ratios import draw_ratios
 from elman.training.settings import read_recipe
 
 SHAPE = (3, 4, 1, 2, 3)
@@ -147,10 +148,10 @@ def test_the_table_ends_with_means(rows):
 
 def test_the_plot_is_written(rows, tmp_path):
     single = dataclasses.replace(rows[0], workload="step")
-    bench.plot([*rows, single], tmp_path / "ratios.png")
+    draw_ratios([*rows, single], tmp_path / "ratios.png")
     assert (tmp_path / "ratios.png").stat().st_size > 1000
     with pytest.raises(elman.InputError, match="nothing to draw"):
-        bench.plot([dataclasses.replace(single, ratio=None)], tmp_path / "none.png")
+        draw_ratios([dataclasses.replace(single, ratio=None)], tmp_path / "none.png")
 
 
 def test_targets_are_judged_by_their_rows(rows):

@@ -69,8 +69,11 @@ def test_version_and_help(elman):
     code, out, _ = elman("help", "train", "language-model")
     assert (code, out) == (0, elman(*TRAIN, "--help")[1])
     assert "--validation-data" in out
+    # The usage, and two examples.
     for command in ("train language-model", "generate", "compare language-model", "evaluate"):
-        assert elman("help", *command.split())[1].count("elman ") >= 3  # usage, and two examples
+        assert elman("help", *command.split())[1].count("elman ") >= 3, (
+            command
+        )  # usage, and two examples
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,16 @@ def test_names_in_messages_are_as_typed(elman, trained, arguments, words):
     code, out, errors = elman("generate", trained, *arguments)
     assert (code, out) == (2, "")
     assert words in errors
+
+
+def test_what_is_no_number_is_named(elman):
+    for command, said in {
+        "gradients --hidden a": "elman: --hidden must be a whole number, received 'a'. See elman "
+        "gradients --help.\n",
+        "bench --seconds=x": "elman: --seconds must be a number, received 'x'. See elman bench "
+        "--help.\n",
+    }.items():
+        assert elman(*command.split()) == (2, "", said)
 
 
 def test_what_is_missing_is_named(elman, trained):

@@ -28,7 +28,7 @@ def test_every_command_has_help(typed, columns, capsys, monkeypatch):
     assert cli.run([*typed.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(" ".join(["Usage: elman", *typed.split()]))
-    assert "Example: elman" in shown or typed in ("", "train", "compare")
+    assert "\nExamples:\n  elman" in shown or typed in ("", "train", "compare")
     # Every option is there, whole, however wide the terminal is.
     command = program.command()
     for name in typed.split():
@@ -39,7 +39,9 @@ def test_every_command_has_help(typed, columns, capsys, monkeypatch):
 
 def test_every_command_has_its_place(capsys):
     """The table names all commands that the modules have, each in the module that has it."""
-    found = {}
+    # Those with others below them are made of the table itself, with their jobs.
+    found = {name: row.module for name, row in ROWS.items() if row.below}
+    assert all(list(ROWS[name].below) == list(TASKS) for name in found)
     for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
         app = App()
         __import__(module.name)
@@ -55,11 +57,23 @@ def test_every_command_has_its_place(capsys):
 
 
 @pytest.mark.parametrize(
-    ("typed", "code"), [("--help", 0), ("", 2), ("--version", 0), ("trian", 2), ("help", 0)]
+    ("typed", "code"),
+    [
+        ("--help", 0),
+        ("", 2),
+        ("--version", 0),
+        ("trian", 2),
+        ("help", 0),
+        ("train --help", 0),
+        ("compare", 2),
+        ("train languag-model", 2),
+        ("data", 0),
+    ],
 )
 def test_what_needs_no_network_imports_none(typed, code):
     """Neither PyTorch nor what draws, computes or tokenizes: the answer is there at once."""
-    heavy = ("torch", "numpy", "matplotlib", "rich", "tokenizers", "lightning_fabric", "pooch")
+    heavy = ["torch", "numpy", "matplotlib", "tokenizers", "lightning_fabric", "pooch"]
+    heavy += [] if typed == "data" else ["rich"]  # which draws the table
     program = (
         "import sys\nfrom elman import cli\n"
         f"code = cli.run({typed.split()!r})\n"
@@ -70,10 +84,12 @@ def test_what_needs_no_network_imports_none(typed, code):
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == f"[] {code}"
-    answer = done.stdout + done.stderr
-    assert {"trian": "Did you mean 'train'?", "--version": elman.__version__}.get(
-        typed, "compare-learning"
-    ) in answer
+    answers = {
+        "": "compare-learning", "--help": "compare-learning", "help": "compare-learning",
+        "--version": elman.__version__, "trian": "Did you mean 'train'?",
+        "train languag-model": "Did you mean 'language-model'?", "data": "tiny-shakespeare",
+    }  # fmt: skip
+    assert answers.get(typed, "Train a language model on") in done.stdout + done.stderr
 
 
 def test_what_elman_offers_is_there_and_is_imported_at_its_first_use():

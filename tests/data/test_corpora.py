@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from elman.data import checksums
+from elman.cli.messages import Typed, listening
+from elman.data import checksums, download
 from elman.data.checksums import Entry
 from elman.data.corpora import CORPORA, Corpus, find, status
 from elman.data.readers import plain
@@ -67,12 +68,20 @@ def test_files_are_downloaded_once(corpus, served, tmp_path, capfd):
     assert "".join(corpus.blocks()) == (POEM + VERSE).decode()
     assert status(corpus) == "cached"
     assert cached(tmp_path) == sorted(corpus.paths())
-    output, errors = capfd.readouterr()
-    assert output == ""
-    assert "downloading two" in errors
+    assert capfd.readouterr() == ("", "")  # a library shows nothing, unless it is told who does
     (served[0] / "verse.txt").unlink()
     assert "".join(corpus.blocks()) == (POEM + VERSE).decode()
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_line_shows_a_download(corpus, capfd):
+    with listening(Typed([], "", {})):
+        corpus.paths()
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert "downloading two" in errors
+    assert "2.8/2.8 kB" in errors and len(POEM + VERSE) == 2816
+    assert download.bar is download.Bar
 
 
 def test_a_damaged_file_in_the_cache_is_downloaded_anew(corpus):

@@ -12,9 +12,10 @@ import elman
 from elman import ElmanError, InputError, cli
 from elman.cli.commands.learning import print_rules
 from elman.learning import RULES
+from elman.plots.learning_rules import draw_rules
 from elman.training import online
 from elman.training.memory import Memory
-from elman.training.online import OnlineSettings, compare_rules, draw, learn
+from elman.training.online import OnlineSettings, compare_rules, learn
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +79,8 @@ def test_what_diverges_is_said(together, tmp_path, capsys):
     )
     learned = learn("rtrl", "mackey-glass", settings)
     assert "diverged" in learned["failed"]
-    draw({"rows": [learned], "data": "", "measure": "error", "settings": settings.to_json()},
-         tmp_path / "drawn")  # fmt: skip
+    draw_rules({"rows": [learned], "data": "", "measure": "error", "settings": settings.to_json()},
+         tmp_path / "drawn.png")  # fmt: skip
 
 
 def test_the_command(tmp_path, capsys):

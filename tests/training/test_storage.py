@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from elman import files
 from elman.errors import ElmanError
 from elman.training import schema, storage
 from elman.training.run import Run
@@ -164,7 +165,7 @@ def test_what_killed_writes_have_left_is_cleared_and_nothing_else(tmp_path):
     ]
     for name in ours + others:
         (tmp_path / name).write_text("")
-    storage.clear_temporary(tmp_path)
+    files.clear_temporary(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(others)
 
 

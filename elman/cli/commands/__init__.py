@@ -8,18 +8,19 @@ from elman.tasks import TASKS
 
 def panels() -> dict[str, dict[str, Row]]:
     """A row a command, in the order of ``elman --help``: its module here, and what it does."""
-    jobs = TASKS.entries().values()
-    verbs = {name: Row("verbs", help) for job in jobs for name, help in job.verbs.items()}
-    return {"Models": {**_TRAINING, **verbs, **_COMPARING}, **_OTHERS}
+    entries = TASKS.entries()
+    jobs = {name: Row("jobs", entry.summary) for name, entry in entries.items()}
+    models = {
+        "train": Row("jobs", "Train a model; a sub-command for each job.", jobs),
+        "evaluate": Row("jobs", "Measure a trained model on DATA, or on what was held out."),
+    }
+    for entry in entries.values():
+        models |= {verb: Row("verbs", help) for verb, help in entry.verbs.items()}
+    compare = "Train several cells and sizes on the same data and compare."
+    models["compare"] = Row("jobs", compare, jobs)
+    return {"Models": models, **_OTHERS}
 
 
-_TRAINING = {
-    "train": Row("jobs", "Train a model; a sub-command for each job."),
-    "evaluate": Row("jobs", "Measure a trained model on DATA, or on what was held out."),
-}
-_COMPARING = {
-    "compare": Row("jobs", "Train several cells and sizes on the same data and compare."),
-}
 _OTHERS = {
     "What recurrences do": {
         "cells": Row("about", "List the cells, or describe one by its equations."),

@@ -12,18 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
-from elman.cli.options import size
+from elman.cli.arguments import Json, size
 from elman.cli.output import print_json
 from elman.cli.tables import print_rows, show, table
-
-Json = Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")]
 
 
 def add_to(app: App) -> None:
     """Add these commands to ``app``."""
-    app.command(epilog="Example: elman cells lstm --input 128 --hidden 64")(cells)
-    app.command(epilog="Example: elman data tiny-shakespeare")(data)
-    app.command(epilog="Example: elman doctor")(doctor)
+    app.command(epilog="elman cells lstm --input 128 --hidden 64")(cells)
+    app.command(epilog="elman data tiny-shakespeare")(data)
+    app.command(epilog="elman doctor")(doctor)
 
 
 def cells(

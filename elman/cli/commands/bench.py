@@ -12,25 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elman.cli.app import App
+from elman.cli.arguments import Json, numbers
 from elman.cli.figures import clock
-from elman.cli.options import numbers
 from elman.cli.output import print_json
 from elman.errors import InputError
-from elman.lens.drawing import check_folder
+from elman.plots.canvas import check_folder, check_path
 from elman.training.storage import to_json
 
 if TYPE_CHECKING:
     from elman.bench import Comparison, Measurement, Profile
 
-Json = Annotated[bool, typer.Option("--json", help="Print the rows as one line of JSON.")]
-
 _CELLS = "lstm,gru,rnn"
-_EXAMPLES = """Example: elman bench --cells lstm,gru --workloads train,step
-
+_EXAMPLES = """elman bench --cells lstm,gru --workloads train,step
 elman bench --workloads step --cells lstm --peers torch.nn,onnxruntime --threads 1
-
 elman bench --all --threads 1,2 --out speed.json --plot speed.png
-
 elman bench --profile --cells gru --shapes 128:128:1:16:100"""
 
 
@@ -99,9 +94,10 @@ def bench(
         raise InputError(
             "--profile compares nothing, so there is nothing to draw: leave out --plot."
         )
-    for path in (plot, out):
-        if path is not None:
-            check_folder(path)
+    if plot is not None:
+        check_path(plot)
+    if out is not None:
+        check_folder(out)
     chosen = None if shapes is None else [_shape(text) for text in shapes.split(",")]
     what = (
         measured.all_comparisons()
@@ -151,7 +147,9 @@ def _report(
         if all_:
             print(f"\n{measured.summary(verdicts)}")
     if plot is not None:
-        measured.plot(rows, plot)
+        from elman.plots.ratios import draw_ratios
+
+        draw_ratios(rows, plot)
 
 
 def _profile(profiles: Iterable[Profile], out: Path | None, json_: bool) -> None:

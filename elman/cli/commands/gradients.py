@@ -9,18 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
-from elman.cli.commands.jobs import Device, Folder, OwnCell
-from elman.cli.options import numbers, size
+from elman.cli.arguments import Device, Folder, Json, OwnCell, Plot, Seed, numbers, size
 from elman.cli.output import print_json
 from elman.cli.tables import print_rows
 from elman.errors import InputError
 
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
-Plot = Annotated[
-    Path | None,
-    typer.Option(help="Draw into this file: .png, .svg or .pdf.", show_default=False),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Fixes every draw.")]
 Threshold = Annotated[float, typer.Option(help="Vanished: below this share of the norm at lag 0.")]
 
 
@@ -29,20 +22,16 @@ def add_to(app: App) -> None:
     group = App(
         invoke_without_command=True,
         help="Where the gradient goes: vanishing and exploding, cell by cell.",
-        epilog="Example: elman gradients --cell rnn,gru,lstm --forget-bias 0,1,2 --plot flow.png",
+        epilog="elman gradients --cell rnn,gru,lstm --forget-bias 0,1,2 --plot flow.png",
     )
     group.callback()(gradients)
-    group.command(epilog="Example: elman gradients textbook --scales 0.5,1,2 --plot textbook.svg")(
-        textbook
-    )
-    group.command(epilog="Example: elman gradients cliff --clip 0.05 --plot cliff.png")(cliff)
+    group.command(epilog="elman gradients textbook --scales 0.5,1,2 --plot textbook.svg")(textbook)
+    group.command(epilog="elman gradients cliff --clip 0.05 --plot cliff.png")(cliff)
     group.command(
-        "run", epilog="Example: elman gradients run runs/language-model-time-machine --plot run.png"
+        "run", epilog="elman gradients run runs/language-model-time-machine --plot run.png"
     )(of_run)
     app.add_typer(group, name="gradients")
-    app.command(epilog="Example: elman inspect RUN --text 'time traveller' --plot gates.png")(
-        inspect
-    )
+    app.command(epilog="elman inspect RUN --text 'time traveller' --plot gates.png")(inspect)
 
 
 def gradients(
@@ -74,7 +63,8 @@ def gradients(
     """
     if context.invoked_subcommand is not None:
         return
-    from elman.lens import pictures, side_by_side
+    from elman.lens import side_by_side
+    from elman.plots.gradient_flow import draw_flows
 
     _check(plot)
     compared = side_by_side(
@@ -87,7 +77,7 @@ def gradients(
         f"{batch} sequences of {steps} steps of {input} inputs from N(0, 1)"
     )
     if plot is not None and len(compared) > 1:
-        pictures.draw_comparison(compared, plot, title)
+        draw_flows(compared, plot, title)
     elif plot is not None:
         compared[0].flow.plot(plot, f"{compared[0].label}, {title}")
     if json_:
@@ -134,9 +124,10 @@ def textbook(
     largest singular value in any step, in the long run by its spectral
     radius. Down a feed-forward chain, the same happens from layer to layer.
     """
-    from elman.lens import depth, pictures, repeated_products
+    from elman.lens import depth, repeated_products
     from elman.lens.flow import plain
     from elman.lens.textbook import NONLINEARITIES
+    from elman.plots.textbook import draw_textbook
 
     _check(plot)
     if not math.isfinite(gain):
@@ -149,7 +140,7 @@ def textbook(
         for name in NONLINEARITIES
     }
     if plot is not None:
-        pictures.draw_textbook(chains, depths, plot)
+        draw_textbook(chains, depths, plot)
     if json_:
         products = [
             {
@@ -192,8 +183,9 @@ def cliff(
     The error of a_t = w σ(a_{t−1}) + b after 50 steps (Pascanu, Mikolov &
     Bengio, 2013), and gradient descent on w and b, with and without clipping.
     """
-    from elman.lens import descend, pictures
+    from elman.lens import descend
     from elman.lens.flow import plain
+    from elman.plots.cliff import draw_cliff
 
     _check(plot)
     descents = [
@@ -201,7 +193,7 @@ def cliff(
         for threshold in (None, clip)
     ]
     if plot is not None:
-        pictures.draw_cliff(descents, plot)
+        draw_cliff(descents, plot)
     if json_:
         names = ("weight", "bias", "errors", "norms")
         paths = [
@@ -265,7 +257,7 @@ def inspect(
     Draws them as heat maps, and says how often each gate is nearly closed
     (below 0.1) and nearly open (above 0.9).
     """
-    from elman.lens import pictures
+    from elman.plots.gates import draw_activity
     from elman.tasks import open_run
     from elman.training.watch import saturation
 
@@ -284,7 +276,7 @@ def inspect(
         )
     looked = activities[layer]
     title = f"{_name(run)}: {job.title()}, layer {layer}"
-    pictures.draw_activity(looked, tokens, plot, units, title)
+    draw_activity(looked, tokens, plot, units, title)
     figures = {"tokens": tokens, "layer": layer, "gates": saturation(looked), "plot": str(plot)}
     if json_:
         print_json(figures)
@@ -305,7 +297,7 @@ def _name(run: Path) -> str:
 
 
 def _check(plot: Path | None) -> None:
-    from elman.lens.drawing import check_path
+    from elman.plots.canvas import check_path
 
     if plot is not None:
         check_path(plot)

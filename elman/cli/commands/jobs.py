@@ -12,8 +12,9 @@ import typer
 
 from elman.cells import registry
 from elman.cli.app import App
+from elman.cli.arguments import Data, Device, Folder, Json, OwnCell, Recipe, numbers
 from elman.cli.figures import figure
-from elman.cli.options import flag, gather, numbers, program, with_settings
+from elman.cli.options import flag, gather, program, with_settings
 from elman.cli.output import print_json
 from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
@@ -25,57 +26,28 @@ from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
 
-Data = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Texts: files (also .gz), folders of them, corpora that `elman data` lists, or - for "
-        "standard input.",
-        show_default=False,
-    ),
-]
-Recipe = Annotated[
-    Path | None,
-    typer.Option(
-        help="A TOML file with data and settings, such as those in benchmarks/recipes.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
-Folder = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
-OwnCell = Annotated[
-    str | None,
-    typer.Option(
-        "--cell",
-        help="Your own cell, if the run has one, such as mine.py:MyCell.",
-        show_default=False,
-    ),
-]
-
 
 def add_to(app: App) -> None:
-    """Add these commands to ``app``, with a sub-command for each task."""
-    training = App(no_args_is_help=True, help="Train a model; a sub-command for each job.")
-    comparing = App(
-        no_args_is_help=True, help="Train several cells and sizes on the same data and compare."
-    )
-    for task in TASKS.values():
-        training.command(task.name, epilog=_example("train", task))(_train(task))
-        comparing.command(task.name, epilog=_example("compare", task))(_compare(task))
-    app.add_typer(training, name="train")
+    """Add the commands that are the same for all jobs to ``app``."""
     app.command(
-        epilog="Example: elman evaluate runs/language-model-time-machine\n\n"
+        epilog="elman evaluate runs/language-model-time-machine\n"
         "elman evaluate runs/book other.txt --json"
     )(evaluate)
-    app.add_typer(comparing, name="compare")
+
+
+def add_job(app: App, group: str, name: str) -> None:
+    """Add the command of a job below ``train`` or ``compare`` to ``app``."""
+    task = TASKS[name]
+    command = _train(task) if group == "train" else _compare(task)
+    app.command(name, epilog=_example(group, task))(command)
 
 
 def _example(command: str, task: type[Task]) -> str:
     """What to type, from the example of a job."""
-    first = f"Example: elman {command} {task.name} {task.example}"
+    first = f"elman {command} {task.name} {task.example}"
     if command == "train":
-        return f"{first}\n\nelman train {task.name} --resume runs/… --epochs 40"
-    return f"{first} --cells rnn,gru,lstm\n\n{first[9:]} --cells gru,lstm --hidden 64,128"
+        return f"{first}\nelman train {task.name} --resume runs/… --epochs 40"
+    return f"{first} --cells rnn,gru,lstm\n{first} --cells gru,lstm --hidden 64,128"
 
 
 _logger = logging.getLogger("elman")

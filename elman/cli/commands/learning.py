@@ -19,15 +19,13 @@ from elman.data.text import STDIN, standard_input
 from elman.errors import ElmanError
 from elman.training.online import OnlineSettings
 
-_EXAMPLE = (
-    "Example: elman compare-learning mackey-glass --learning tbptt,rtrl,snap1 --steps 50000. "
-    "One rule alone learns an endless stream: --learning rtrl --steps 1000000."
-)
+_EXAMPLES = """elman compare-learning mackey-glass --learning tbptt,rtrl,snap1 --steps 50000
+elman compare-learning book.txt --learning rtrl --steps 1000000"""
 
 
 def add_to(app: App) -> None:
     """Add this command to ``app``."""
-    app.command("compare-learning", epilog=_EXAMPLE)(compare_learning)
+    app.command("compare-learning", epilog=_EXAMPLES)(compare_learning)
 
 
 @with_settings(OnlineSettings)

@@ -30,12 +30,12 @@ def add_to(app: App) -> None:
     group = App(
         invoke_without_command=True,
         help="What recurrences can do: counting, long time lags, chaos, any computation.",
-        epilog=f"Example: {_EXAMPLES['adding']}",
+        epilog=f"{_EXAMPLES['adding']}",
     )
     group.callback()(powers)
     for name, power in POWERS.items():
         example = _EXAMPLES.get(name, f"elman powers {name}")
-        group.command(name, epilog=f"Example: {example}")(_command(power))
+        group.command(name, epilog=f"{example}")(_command(power))
     app.add_typer(group, name="powers")
 
 

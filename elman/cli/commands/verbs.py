@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
-from elman.cli.commands.jobs import Device, Folder, Json, OwnCell
+from elman.cli.arguments import Device, Folder, Json, OwnCell
 from elman.cli.figures import figure
 from elman.cli.options import with_settings
 from elman.cli.output import print_json
@@ -26,9 +26,12 @@ from elman.training.task import Task, Verb
 def add_to(app: App) -> None:
     """Add a command for each verb to ``app``."""
     for name, verbs in by_name(TASKS.values()).items():
-        lines = verbs[0].example.splitlines()
-        examples = "\n\n".join(f"elman {name} {words}" for words in lines)
-        app.command(name, epilog=f"Example: {examples}")(_command(verbs))
+        app.command(name, epilog=_examples(name, verbs))(_command(verbs))
+
+
+def _examples(name: str, verbs: list[Verb]) -> str:
+    lines = [line for verb in verbs for line in verb.example.splitlines()]
+    return "\n".join(f"elman {name} {line}" for line in lines)
 
 
 def by_name(tasks: Iterable[type[Task]]) -> dict[str, list[Verb]]:

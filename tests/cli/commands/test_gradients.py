@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from elman import cli
-from elman.lens import pictures, watching
-from elman.training import comparison
+from elman.plots import canvas
 
 SMALL = ["--hidden", "8", "--steps", "20", "--batch", "2"]
 TEXT = "in $5 and $6 the quick brown fox jumps over the lazy dog. 中文 " * 30
@@ -148,13 +147,8 @@ def test_inspect(elman, trained):
 
 
 def test_pictures_name_model_and_data(elman, trained, monkeypatch):
-    from elman.lens import drawing
-    from elman.training import curves
-
     titles = []
-    for module in (drawing, pictures, watching, curves, comparison):
-        name = "entitle"
-        monkeypatch.setattr(module, name, lambda figure, title: titles.append(title))
+    monkeypatch.setattr(canvas, "entitle", lambda figure, title: titles.append(title))
     elman("gradients", *SMALL)
     elman("gradients", *SMALL, "--plot", "a.png")
     elman("gradients", "--cell", "rnn", *SMALL, "--plot", "a.png")

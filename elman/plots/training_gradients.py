@@ -1,20 +1,15 @@
-"""The picture of a training's gradient flow, from its log."""
+"""How the gradient, the gates and the states went while a network learned, from its log."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.lens.drawing import (
-    canvas,
-    entitle,
-    legend_below,
-    logarithmic,
-    render,
-    style,
-    whole_numbers,
-)
+from elman.plots.axes import legend_below, logarithmic, style, whole_numbers
+from elman.plots.canvas import canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,19 +17,17 @@ if TYPE_CHECKING:
 _LOOKS = 5  # lines of norms by lag, from the first look to the last
 
 
-def draw_watch(lines: list[dict[str, Any]], title: str = "") -> dict[str, bytes]:
+def draw_watch(lines: list[dict[str, Any]], path: Path | Sequence[Path], title: str = "") -> None:
     """Three panels for each cell: norm by lag, gate saturation, state norms.
 
     Args:
         lines: of the log that :class:`elman.training.watch.Watch` writes.
+        path: the file, or several in different formats.
         title: what was trained on what.
-
-    Returns:
-        The picture's bytes by format: ``"png"`` and ``"svg"``.
     """
     cells = lines[-1]["cells"]
     lines = [line for line in lines if _names(line["cells"]) == _names(cells)]
-    with canvas(12, 0.6 + 4 * len(cells)) as figure:
+    with canvas(path, 12, 0.6 + 4 * len(cells), title) as figure:
         rows = figure.subplots(len(cells), 3, squeeze=False)
         for k, (row, cell) in enumerate(zip(rows, cells, strict=True)):
             looks = [(line["update"], line["cells"][k]) for line in lines]
@@ -42,8 +35,6 @@ def draw_watch(lines: list[dict[str, Any]], title: str = "") -> dict[str, bytes]
             _draw_norms(row[0], looks, name)
             _draw_gates(row[1], looks, name)
             _draw_states(row[2], looks, name)
-        entitle(figure, title)
-        return {format: render(figure, format) for format in ("png", "svg")}
 
 
 def _names(cells: list[dict[str, Any]]) -> list[Any]:

@@ -1,0 +1,1 @@
+"""Every picture: one canvas, and one file a kind of picture."""
