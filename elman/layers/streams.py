@@ -11,11 +11,11 @@ from torch import Tensor
 from elman import nested
 from elman.cells.contract import Cell
 from elman.cells.options import Reading
-from elman.compiler import engine, native
-from elman.compiler.build import BuildError
-from elman.compiler.call import first_step, is_recorded
-from elman.compiler.products import is_traced
-from elman.compiler.stream import Stream, Unsupported
+from elman.compiler.cpu.build import BuildError
+from elman.compiler.cpu.stack import Stream, Unsupported
+from elman.compiler.modes import is_recorded, is_traced
+from elman.engines import choice, native
+from elman.engines.call import first_step
 from elman.errors import InputError
 from elman.layers import links, weights
 from elman.layers.dropout import between_layers
@@ -126,7 +126,7 @@ def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
         if not reading.holds(cell):
             stream, _ = _made(network, real)
             break
-    return stream if stream is not None and engine.forced() in (None, "native") else None
+    return stream if stream is not None and choice.forced() in (None, "native") else None
 
 
 def _made(network: Recurrent, real: torch.dtype) -> _Made:

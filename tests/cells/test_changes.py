@@ -15,7 +15,7 @@ from torch import nn
 import elman
 from elman import cells
 from elman.cells import Affine, Cell, Constant, Linear
-from elman.compiler import operator
+from elman.engines import operator
 
 SLOPE = 1.0
 F64 = torch.float64

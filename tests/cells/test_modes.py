@@ -14,7 +14,7 @@ from torch import nn
 import elman
 from elman import cells
 from elman.cells import Cell, Linear
-from elman.compiler import operator
+from elman.engines import operator
 from elman.learning import RTRL
 
 F64 = torch.float64

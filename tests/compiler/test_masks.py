@@ -13,9 +13,9 @@ from torch import exp, sigmoid, tanh
 import elman
 from elman import Affine, Cell, Diagonal, Linear, Recurrent
 from elman.cells import GRU, LRU, LSTM, QRNN, LayerNormLSTM, LinearRecurrence, MinGRU
-from elman.compiler import native
+from elman.compiler.cpu.recurrence import Course, doubled
 from elman.compiler.masks import filled
-from elman.compiler.scan import Course, doubled
+from elman.engines import native
 
 BAD = (math.nan, math.inf, -math.inf)
 

@@ -10,7 +10,7 @@ from torch import tanh
 
 import elman
 from elman import Affine, Cell, Linear, cells
-from elman.compiler import native, operator
+from elman.engines import native, operator
 
 
 class Own(Cell):

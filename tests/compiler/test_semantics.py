@@ -11,7 +11,7 @@ from torch import sigmoid, tanh
 
 import elman
 from elman import Affine, Cell, EngineWarning
-from elman.compiler import native
+from elman.engines import native
 
 REALS = pytest.mark.parametrize("real", [torch.float64, torch.float32], ids=["double", "float"])
 

@@ -183,9 +183,9 @@ def _findings() -> dict[str, Any]:
     import torch
 
     from elman import __version__
-    from elman.compiler import status as native_status
-    from elman.compiler.engine import ENGINES
+    from elman.compiler.cpu import status as native_status
     from elman.data.corpora import CORPORA, status
+    from elman.engines.choice import ENGINES
     from elman.errors import ElmanError
 
     native = native_status()

@@ -1,6 +1,6 @@
 """``elman::scan``: a linear recurrence over time, c_t = a_t ⊙ c_{t−1} + b_t, for all steps at once.
 
-On a CPU with a compiler it is the engine's kernel (engine/scan.hpp), whose gradient is the same
+On a CPU with a compiler it is the engine's kernel (runtime/scan.hpp), whose gradient is the same
 recurrence from the last step to the first; elsewhere, :func:`doubled` of PyTorch's operations.
 """
 
@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from elman.compiler.build import REALS, BuildError, engine
+from elman.compiler.cpu.build import REALS, BuildError, runtime
+from elman.compiler.cpu.products import column_sums
 from elman.compiler.masks import inside
 from elman.compiler.memory import plain
-from elman.compiler.products import column_sums, is_batched, is_traced
+from elman.compiler.modes import is_batched, is_traced
+from elman.errors import EngineWarning
 
 
 class Course(NamedTuple):
-    """How a scan goes through time; see :class:`elman.compiler.call.Call`.
+    """How a scan goes through time; see :class:`elman.engines.call.Call`.
 
     Attributes:
         resets: (T, B) bool: the memory goes back to its start before this step, in the order in
@@ -62,10 +64,8 @@ def scan(
 def _is_built(real: torch.dtype) -> bool:
     """Whether the engine can be built here; where it cannot, a warning says so, once."""
     try:
-        engine(real)
+        runtime(real)
     except BuildError as why:
-        from elman.compiler.engine import EngineWarning
-
         warnings.warn(
             f"linear recurrences are scanned by PyTorch's operations, which is slower: {why}.",
             EngineWarning,
@@ -101,7 +101,7 @@ def _run(
     a: Tensor, first: Tensor, again: Tensor | None, c: Tensor, course: Course,
     b: Tensor | None = None, gradient: tuple[Tensor | None, ...] = (),
 ) -> None:  # fmt: skip
-    """Call the kernel; see ``struct Scan`` in engine/scan.hpp."""
+    """Call the kernel; see ``struct Scan`` in runtime/scan.hpp."""
     steps, batch, width = c.shape
     a = _spread(a, c)
     first, c, b = plain(first), plain(c), None if b is None else plain(b)
@@ -118,7 +118,7 @@ def _run(
             *(_address(tensor) for tensor in gradient or [None] * 5),
         ],
     )  # fmt: skip
-    engine(c.dtype).elman_scan(
+    runtime(c.dtype).elman_scan(
         ctypes.c_void_p(numbers.buffer_info()[0]), bool(gradient), torch.get_num_threads()
     )
 

@@ -13,8 +13,8 @@ from elman.cells.contract import Cell
 from elman.cells.gru import GRU
 from elman.cells.lstm import LSTM, ProjectedLSTM
 from elman.cells.simple import Elman
-from elman.compiler.call import Call, Result, is_recorded, under_autocast
-from elman.compiler.products import is_transformed
+from elman.compiler.modes import is_recorded, is_transformed, under_autocast
+from elman.engines.call import Call, Result
 
 _ELMAN: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
 

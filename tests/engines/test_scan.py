@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import elman
 from elman import Linear, cells
 from elman.cells import LinearRecurrence
-from elman.compiler import build, parallel, reference, scan
-from elman.compiler.call import Call
-from elman.compiler.scan import Course
+from elman.compiler.cpu import build, recurrence
+from elman.compiler.cpu.recurrence import Course
+from elman.engines import reference, scan
+from elman.engines.call import Call
 
 F64 = {"dtype": torch.float64}
 
@@ -60,7 +61,7 @@ def drawn(steps, batch, units, fixed, padded, reset, reverse, complex, seed, dty
 def way(request, monkeypatch):
     """Both ways of scanning: by the engine, and by PyTorch's operations."""
     if request.param == "doubled":
-        monkeypatch.setattr(scan, "has_kernel", lambda c: False)
+        monkeypatch.setattr(recurrence, "has_kernel", lambda c: False)
     return request.param
 
 
@@ -72,7 +73,7 @@ def way(request, monkeypatch):
 )  # fmt: skip
 def test_it_is_the_loop(way, agree, gradients, **shape):
     *inputs, course = drawn(**shape)
-    received, expected = scan.scan(*inputs, course), by_hand(*inputs, course)
+    received, expected = recurrence.scan(*inputs, course), by_hand(*inputs, course)
     agree(received, expected)
     inputs = [i for i in inputs if i is not None]
     agree(gradients(received, inputs), gradients(expected, inputs))
@@ -85,7 +86,7 @@ def test_it_is_the_loop(way, agree, gradients, **shape):
 def test_single_precision(way, agree, complex):
     *inputs, course = drawn(50, 3, 37, False, True, True, True, complex, 0, torch.float32)
     doubles = [i.detach().double() for i in inputs]
-    agree(scan.scan(*inputs, course), [c.float() for c in by_hand(*doubles, course)], 1e-5)
+    agree(recurrence.scan(*inputs, course), [c.float() for c in by_hand(*doubles, course)], 1e-5)
 
 
 @pytest.mark.parametrize("complex", [False, True])
@@ -93,7 +94,7 @@ def test_single_precision(way, agree, complex):
 @pytest.mark.parametrize("fixed", [False, True])
 def test_gradients_of_gradients(way, complex, reverse, fixed):
     *inputs, course = drawn(3, 2, 2, fixed, True, True, reverse, complex, 4)
-    assert torch.autograd.gradgradcheck(lambda *i: scan.scan(*i, course), inputs)
+    assert torch.autograd.gradgradcheck(lambda *i: recurrence.scan(*i, course), inputs)
 
 
 @pytest.mark.parametrize("complex", [False, True])
@@ -103,7 +104,9 @@ def test_the_same_bits_for_any_threads_and_other_rows(complex):
     def run(rows=slice(None)):
         a, b, first, again = (i.detach()[..., rows, :].requires_grad_() for i in inputs)
         resets, lengths = course.resets[:, rows], course.lengths[rows]
-        c, last = scan.scan(a, b, first, again, course._replace(resets=resets, lengths=lengths))
+        c, last = recurrence.scan(
+            a, b, first, again, course._replace(resets=resets, lengths=lengths)
+        )
         return c, last, *torch.autograd.grad(c.square().sum() + last.sum(), (a, b, first, again))
 
     before = torch.get_num_threads()
@@ -123,9 +126,9 @@ def test_inputs_may_be_laid_out_in_any_way(agree):
     a, b, first, _, course = drawn(6, 4, 5, False, False, False, False, False, 6)
     turned = [v.detach().transpose(0, 1).contiguous().transpose(0, 1) for v in (a, b)]
     expected = by_hand(a, b, first, None, course)
-    agree(scan.scan(*turned, first, None, course), expected)
+    agree(recurrence.scan(*turned, first, None, course), expected)
     wide = first.detach()[:1].expand(4, 5)
-    agree(scan.scan(a, b, wide, None, course), by_hand(a, b, wide, None, course))
+    agree(recurrence.scan(a, b, wide, None, course), by_hand(a, b, wide, None, course))
 
 
 def test_a_long_sequence_is_its_steps(agree):
@@ -193,7 +196,7 @@ def test_a_cell_of_ones_own_is_scanned(way, agree, gradients, make, reverse):
     x.data[torch.arange(7).unsqueeze(1) >= lengths] = 0
     call = Call(x, *states, reverse, lengths, resets, True)
     weights = cell.state_dict(keep_vars=True)
-    received, expected = (e.run(cell, weights, call) for e in (parallel, reference))
+    received, expected = (e.run(cell, weights, call) for e in (scan, reference))
     agree(received, expected)
     inputs = [x, *states[0], *states[1], *cell.parameters()]
     agree(gradients(received, inputs), gradients(expected, inputs))
@@ -227,8 +230,8 @@ def test_without_a_compiler_it_scans_by_pytorch_and_says_so(monkeypatch, agree):
     def missing(real):
         raise build.BuildError("no C++ compiler was found")
 
-    monkeypatch.setattr(scan, "engine", missing)
-    monkeypatch.setattr(scan, "_is_built", scan.cache(scan._is_built.__wrapped__))
+    monkeypatch.setattr(recurrence, "runtime", missing)
+    monkeypatch.setattr(recurrence, "_is_built", recurrence.cache(recurrence._is_built.__wrapped__))
     with pytest.warns(elman.EngineWarning, match=r"slower: no C\+\+ compiler") as caught:
         agree(rnn(x), expected, 1e-6)
         rnn(x)

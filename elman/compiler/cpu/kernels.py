@@ -1,4 +1,4 @@
-"""A cell's compiled programs, and one run of a program in memory."""
+"""One program of a cell, compiled, and one run of it in memory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.compiler.build import build, engine
-from elman.compiler.call import profiled
-from elman.compiler.differentiate import Plan, in_place, plan
-from elman.compiler.emit import emit
+from elman.compiler.cpu.build import runtime
 from elman.compiler.ir import Buffer
-from elman.compiler.loop import Loop
-from elman.compiler.lower import Lowering
-from elman.compiler.masks import is_tame
 from elman.compiler.memory import plain, resolved
-from elman.compiler.naming import digest
+from elman.compiler.modes import profiled
 from elman.compiler.schedule import Program
-from elman.compiler.trace import Hoisted
-from elman.errors import InputError
 
 FIXED, BEFORE, AFTER = 0, 1, 2
 
 BUFFER, PRODUCT, MATRIX = 5, 6, 4
-"""How many numbers a buffer and a product are in engine/program.hpp, and where a matrix stands."""
+"""How many numbers a buffer and a product are in runtime/program.hpp, and where a matrix stands."""
 
 SHARED_FROM = 50_000
 """Multiplications a step, for each thread, from which threads share it."""
@@ -36,7 +28,7 @@ SHARED_FROM = 50_000
 
 @dataclass
 class State:
-    """A state of a program: see ``struct State`` in engine/program.hpp."""
+    """A state of a program: see ``struct State`` in runtime/program.hpp."""
 
     first: Tensor
     history: Tensor
@@ -61,7 +53,7 @@ class Shape:
 
 @dataclass
 class Description:
-    """A program in memory: see engine/program.hpp for what the numbers are.
+    """A program in memory: see runtime/program.hpp for what the numbers are.
 
     Attributes:
         header: ``struct Program``.
@@ -86,7 +78,7 @@ class Kernel:
 
     def __init__(self, name: str, program: Program, real: torch.dtype, cell: ctypes.CDLL):
         self.program, self.real = program, real
-        self.engine = engine(real)
+        self.runtime = runtime(real)
         self.buffers = program.buffers
         self._number = {buffer: k for k, buffer in enumerate(self.buffers)}
         self.products = program.products
@@ -112,7 +104,7 @@ class Kernel:
         for products, functions in program.stages:
             self._stages.extend([first[0], len(products), first[1], len(functions)])
             first = [first[0] + len(products), first[1] + len(functions)]
-        lanes = self.engine.elman_vector_bytes() // real.itemsize
+        lanes = self.runtime.elman_vector_bytes() // real.itemsize
         self._rounded = [-(-b.width // lanes) * lanes for b in self.buffers]
 
     def run(
@@ -125,7 +117,7 @@ class Kernel:
         """Run the program; for the arguments see :meth:`described`."""
         described = self.described(shape, where, states, weights)
         with profiled("elman::steps"):
-            self.engine.elman_run(described.address)
+            self.runtime.elman_run(described.address)
 
     def described(
         self,
@@ -238,9 +230,9 @@ class Kernel:
             if row:
                 packed = weight
             else:
-                size = self.engine.elman_packed_size(depth, columns)
+                size = self.runtime.elman_packed_size(depth, columns)
                 packed = torch.empty(size, dtype=self.real)
-                self.engine.elman_pack(
+                self.runtime.elman_pack(
                     ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
                     ctypes.c_void_p(packed.data_ptr()), threads,
                 )  # fmt: skip
@@ -271,63 +263,21 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
     return threads if batch * work >= SHARED_FROM * threads else 1
 
 
-class Compiled:
-    """A cell of certain sizes and type of numbers: its plan, its source and its kernels."""
-
-    def __init__(self, hoisted: Hoisted, loop: Loop, *, only_forward: bool = False):
-        self.hoisted = hoisted
-        self.digest = digest(hoisted, loop)
-        self.tame = is_tame(hoisted.operations, hoisted.x)
-        self.widths = [loop.shapes[n][-1:] for n in loop.sequences]
-        self.shapes = [tuple(loop.shapes[n]) for n in loop.parameters]
-        self.checked = False  # whether its numbers have been compared with the reference engine's
-        self.refused = ""  # why it is not run: see native._ready
-        self.plan: Plan = plan(Lowering(loop))
-        owned = [k for k in range(len(hoisted.sequences)) if hoisted.owns(k)]
-        self.places = in_place(self.plan, owned)
-        self.programs = {"forward": self.plan.forward}
-        if not only_forward:
-            self.programs |= {"train": self.plan.train, "backward": self.plan.backward}
-        self.source = emit(self.programs)
-        self._kernels: dict[torch.dtype, dict[str, Kernel]] = {}
-
-    def check_shapes(self, sequences: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
-        """Raise where the loop would read memory as something that it is not.
-
-        Raises:
-            InputError: a weight has another shape than its cell declares.
-        """
-        found = [s.shape[-1:] for s in sequences], [p.shape for p in parameters]
-        if found != (self.widths, self.shapes):
-            shapes, expected = (
-                ", ".join(str(tuple(s)) for part in parts for s in part)
-                for parts in (found, (self.widths, self.shapes))
-            )
-            raise InputError(
-                f"a weight has another shape than its cell declares: the step reads {shapes}; "
-                f"expected {expected}."
-            )
-
-    def build(self, real: torch.dtype) -> None:
-        """Compile the programs for one type of number, or take them from the cache.
-
-        Raises:
-            BuildError: it cannot be done here.
-        """
-        if real not in self._kernels:
-            library = build(self.source, real)
-            # At once, for threads that ask at the same moment.
-            self._kernels[real] = {
-                name: Kernel(name, program, real, library)
-                for name, program in self.programs.items()
-            }
-
-    def kernel(self, name: str, real: torch.dtype) -> Kernel:
-        """One of the programs."""
-        self.build(real)
-        return self._kernels[real][name]
-
-
 def pointer_to(numbers: array[int]) -> int:
     """Where numbers lie in memory."""
     return numbers.buffer_info()[0]
+
+
+def place(
+    buffer: Buffer, sequences: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> Tensor | tuple[int, int]:
+    """Where a buffer of the forward pass lies; see :meth:`Kernel.described`."""
+    if buffer.kind == "sequence":
+        return sequences[buffer.index]
+    if buffer.kind == "vector":
+        return parameters[buffer.index].reshape(-1)
+    if buffer.kind == "state":
+        return BEFORE, buffer.index
+    if buffer.kind == "after":
+        return AFTER, buffer.index
+    return FIXED, 0

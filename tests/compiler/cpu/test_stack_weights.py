@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 import elman
 from elman import cells
-from elman.compiler.stream import Stream
+from elman.compiler.cpu.stack import Stream
 from elman.layers import streams
 
 

@@ -9,8 +9,8 @@ from torch import sigmoid, tanh
 
 import elman
 from elman import Affine, Cell, Constant, Diagonal, Linear, cells
-from elman.compiler import native, reference
-from elman.compiler.call import Call
+from elman.engines import native, reference
+from elman.engines.call import Call
 
 
 class Peephole(Cell):
@@ -293,7 +293,7 @@ def test_drawn_shapes(data):
 def test_shared_rows_give_the_same_numbers(name, monkeypatch):
     # A step of so few rows would not be shared among threads by itself.
     torch.manual_seed(0)
-    from elman.compiler import kernels
+    from elman.compiler.cpu import kernels
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -312,7 +312,7 @@ def test_shared_rows_give_the_same_numbers(name, monkeypatch):
 def test_products_longer_than_a_piece(monkeypatch):
     # The engine sums over more than kPiece numbers in parts: 4 x 300 of them going back.
     torch.manual_seed(0)
-    from elman.compiler import kernels
+    from elman.compiler.cpu import kernels
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)

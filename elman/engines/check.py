@@ -18,15 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import elman
 from elman.cells.contract import Cell
 from elman.cells.lines import at, step_at
-from elman.compiler import reference
-from elman.compiler.call import Call, Result
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
 from elman.compiler.recorded import record, undisturbed
 from elman.compiler.trace import Hoisted
+from elman.engines import reference
+from elman.engines.call import Call, Result
 from elman.errors import ElmanError
 
 Run = Callable[[Mapping[str, Tensor], Call], Result]
@@ -207,9 +206,10 @@ def _text(part: Any) -> str:
 @cache
 def _of_elman() -> str:
     """What elman itself is: all that has a part in the outcome."""
-    folder = Path(elman.__file__).parent
+    folder = Path(__file__).parents[1]
     found = hashlib.sha256()
-    for path in sorted((*folder.glob("compiler/**/*"), *folder.glob("cells/*.py"))):
-        if path.suffix in (".py", ".hpp", ".cpp"):
-            found.update(path.read_bytes())
+    for part in ("cells", "compiler", "engines"):
+        for path in sorted((folder / part).rglob("*")):
+            if path.suffix in (".py", ".hpp", ".cpp"):
+                found.update(path.read_bytes())
     return found.hexdigest()

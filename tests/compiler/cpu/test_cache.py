@@ -20,9 +20,9 @@ import torch
 import elman
 from elman import folders
 from elman.cells.options import Reading
-from elman.compiler import cache
-from elman.compiler.check import fingerprint
-from elman.compiler.engine import EngineWarning
+from elman.compiler.cpu import cache
+from elman.engines.check import fingerprint
+from elman.engines.choice import EngineWarning
 
 NOBODY = 65534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user, whom root can be")

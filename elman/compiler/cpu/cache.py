@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from elman.errors import EngineWarning, callers_level
 from elman.folders import make_private, trusted, trusted_file, user_cache
 
 _log = logging.getLogger(__name__)
@@ -291,6 +292,4 @@ def _trouble(folder: Path | None, why: str) -> str:
 
 @functools.cache
 def _warn(folder: Path | None, why: str) -> None:
-    from elman.compiler.engine import EngineWarning, callers_level
-
     warnings.warn(_trouble(folder, why), EngineWarning, stacklevel=callers_level())

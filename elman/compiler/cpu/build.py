@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from elman.compiler import cache
-from elman.compiler.cache import BuildError
+from elman.compiler.cpu import cache
+from elman.compiler.cpu.cache import BuildError
+from elman.version import __version__
 
-HEADERS = Path(__file__).parent / "engine"
+HEADERS = Path(__file__).parent / "runtime"
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-w")
 
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -120,7 +121,7 @@ def build(source: str, real: torch.dtype, *, threads: bool = False) -> ctypes.CD
     """Compile ``source`` for one type of number, or take it from the cache.
 
     Args:
-        source: C++ that may include the engine's headers.
+        source: C++ that may include the runtime's headers.
         real: the type of its numbers.
         threads: whether it uses PyTorch's threads.
 
@@ -138,7 +139,7 @@ def build(source: str, real: torch.dtype, *, threads: bool = False) -> ctypes.CD
         " ".join(command),
         version(),
         cpu(),
-        _package_version(),
+        __version__,
     ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     try:
@@ -155,13 +156,13 @@ _failed: dict[str, str] = {}
 
 
 @functools.cache
-def engine(real: torch.dtype) -> ctypes.CDLL:
-    """The engine's library for one type of number.
+def runtime(real: torch.dtype) -> ctypes.CDLL:
+    """The library of loops, products and threads, for one type of number.
 
     Raises:
         BuildError: it cannot be built here.
     """
-    library = build((HEADERS / "engine.cpp").read_text(encoding="utf-8"), real, threads=True)
+    library = build((HEADERS / "runtime.cpp").read_text(encoding="utf-8"), real, threads=True)
     pointer, number = ctypes.c_void_p, ctypes.c_long
     for name, arguments in (
         ("elman_run", [pointer]),
@@ -201,12 +202,6 @@ def _further_flags() -> list[str]:
 @functools.cache
 def _headers() -> tuple[str, ...]:
     return tuple(path.read_text(encoding="utf-8") for path in sorted(HEADERS.glob("*.hpp")))
-
-
-def _package_version() -> str:
-    from elman import __version__
-
-    return __version__
 
 
 def _compile(command: list[str], source: str, path: Path, threads: bool) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler import reference
-from elman.compiler.call import Call
 from elman.compiler.trace import Hoisted
+from elman.engines import reference
+from elman.engines.call import Call
 
 
 def grouped(tensors: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:

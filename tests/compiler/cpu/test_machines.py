@@ -20,7 +20,7 @@ from torch import Tensor, sigmoid, tanh
 
 import elman
 from elman import Affine, Cell, Diagonal
-from elman.compiler import build, kernels, source
+from elman.compiler.cpu import build, kernels, source
 
 CHECK = Path(__file__).parent / "machines" / "check.cpp"
 
@@ -170,7 +170,7 @@ class Recording:
 
 
 def compiled_of(cell: Cell):
-    from elman.compiler import native
+    from elman.engines import native
 
     return native.compiled(cell)
 

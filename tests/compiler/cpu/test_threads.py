@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import elman
-from elman.compiler import build, kernels, scan
+from elman.compiler.cpu import build, kernels, recurrence
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about threads")
 
@@ -55,15 +55,15 @@ def test_a_thread_that_waits_for_long_sleeps(two_threads, one_core, monkeypatch)
 def test_a_scan_is_shared_among_threads(two_threads):
     a, b = torch.rand(400, 16, 256), torch.randn(400, 16, 256)
     first = torch.zeros(16, 256)
-    scan.scan(a, b, first, None, scan.Course())
+    recurrence.scan(a, b, first, None, recurrence.Course())
     whole, own = time.process_time(), time.thread_time()
     for _ in range(20):
-        scan.scan(a, b, first, None, scan.Course())
+        recurrence.scan(a, b, first, None, recurrence.Course())
     whole, own = time.process_time() - whole, time.thread_time() - own
     assert whole - own > 0.25 * own
 
 
 def test_the_engine_has_no_pragma_that_would_be_ignored():
-    # It is compiled without OpenMP, whose threads it asks for by function (engine/pool.hpp).
+    # It is compiled without OpenMP, whose threads it asks for by function (runtime/pool.hpp).
     for path in Path(build.HEADERS).iterdir():
         assert "#pragma omp" not in path.read_text(encoding="utf-8"), path.name

@@ -107,7 +107,7 @@ def test_torch_export_keeps_the_loop_in_one_operator(network, x):
 
 
 def test_operators_keep_to_their_schema(network, x):
-    from elman.compiler import native
+    from elman.engines import native
 
     seen = []
     original = torch.ops.elman.loop.default
@@ -228,7 +228,8 @@ def test_workers_of_a_data_loader_run_networks(network, x, start):
 
 
 def test_threads_that_bring_cells_at_the_same_moment(monkeypatch):
-    from elman.compiler import kernels, operator
+    from elman.compiler.cpu import kernels
+    from elman.engines import operator
 
     class Slow(dict):
         """Where names are given: between counting and adding, others have their turn."""
@@ -281,7 +282,7 @@ def test_copies_and_pickles(network, x):
 
 
 def test_source_can_be_read():
-    from elman.compiler import source
+    from elman.compiler.cpu import source
 
     text = source(OwnCell(3, 4))
     assert "tanh" in text and "forward_0" in text

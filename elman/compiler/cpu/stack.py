@@ -14,25 +14,25 @@ from torch._C._dynamo.guards import TensorGuards  # without PyTorch's compiler: 
 from torch.nn import Parameter
 
 from elman.cells.contract import Cell
-from elman.compiler.build import engine
-from elman.compiler.kernels import (
+from elman.compiler.cpu.build import runtime
+from elman.compiler.cpu.compiled import Compiled
+from elman.compiler.cpu.kernels import (
     BUFFER,
     MATRIX,
     PRODUCT,
     SHARED_FROM,
-    Compiled,
     Shape,
     State,
+    place,
     pointer_to,
 )
 from elman.compiler.lower import decompose
 from elman.compiler.memory import all_plain, plain
-from elman.compiler.operator import place
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import Hoisted, trace
 
 X, Y, STATES = 7, 8, 9
-"""Fields of ``struct Stack`` in engine/program.hpp."""
+"""Fields of ``struct Stack`` in runtime/program.hpp."""
 
 
 class Stream:
@@ -136,7 +136,7 @@ class Stream:
             new.append(after)
             call[at], call[at + 1] = state.data_ptr(), after.data_ptr()
             at += 2
-        if self._engine.elman_step(self._address):
+        if self._runtime.elman_step(self._address):
             self._key = None
             return self._run(tensors, x, states)
         return y, new
@@ -145,7 +145,7 @@ class Stream:
         self, tensors: list[Tensor], x: Tensor, batch: int, dtype: torch.dtype, threads: int
     ) -> None:
         """Describe the programs, and compute what they read that is computed from weights."""
-        self._engine = engine(dtype)
+        self._runtime = runtime(dtype)
         alive: list[Any] = []
         given, work = iter(enumerate(tensors)), 0
         layers, inputs = array("q"), array("q")

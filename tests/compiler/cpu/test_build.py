@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from elman.compiler import build, cache
+from elman.compiler.cpu import build, cache
 
 SOURCE = '#include "vector.hpp"\nextern "C" int answer() { return %d; }\n'
 
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    cached = (build.compiler, build.version, build.engine, cache._temporary, cache._warn)
+    cached = (build.compiler, build.version, build.runtime, cache._temporary, cache._warn)
     for function in cached:
         function.cache_clear()
     yield
@@ -194,10 +194,10 @@ def test_networks_train_without_a_compiler(tmp_path, compiler, why):
 
 def test_processes_that_build_the_same_at_once(folder):
     code = (
-        "import torch\nfrom elman.compiler.build import build\n"
+        "import torch\nfrom elman.compiler.cpu.build import build\n"
         f"assert build({SOURCE % 6!r}, torch.float32).answer() == 6"
     )
-    root = str(Path(build.__file__).parents[2])
+    root = str(Path(build.__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": root}
     children = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
@@ -224,13 +224,13 @@ def test_narrower_machines_compute_the_same(march):
         "elman.engine('reference')\n"
         "assert (n(x)[0] - y).abs().max() < 1e-12\n"
     )
-    root = str(Path(build.__file__).parents[2])
+    root = str(Path(build.__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": root, "ELMAN_MARCH": march}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_the_status_names_what_there_is(folder, monkeypatch):
-    from elman.compiler import status
+    from elman.compiler.cpu import status
 
     monkeypatch.setenv("ELMAN_CXXFLAGS", "-O0")
     found = status()
@@ -243,7 +243,7 @@ def test_the_status_names_what_there_is(folder, monkeypatch):
 
 
 def test_the_status_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch):
-    from elman.compiler import status
+    from elman.compiler.cpu import status
 
     monkeypatch.setenv("ELMAN_CXXFLAGS", "-O0")
     (tmp_path / "file").touch()
@@ -254,7 +254,7 @@ def test_the_status_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch):
     assert found["engine"] == "native"
     assert found["cache"].endswith("name another folder in ELMAN_CACHE.")
     monkeypatch.setenv("CXX", "true")
-    for function in (build.compiler, build.version, build.engine):
+    for function in (build.compiler, build.version, build.runtime):
         function.cache_clear()
     found = status()
     assert found["compiler"] == "true made no library: set CXX to a C++ compiler."
@@ -282,5 +282,5 @@ def test_a_first_use_waits_for_no_import():
         "assert network.engine == 'reference'\n"
         "assert not {'sympy', 'torch._dynamo', 'torch._inductor'} & sys.modules.keys()\n"
     )
-    root = str(Path(build.__file__).parents[2])
+    root = str(Path(build.__file__).parents[3])
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=True)

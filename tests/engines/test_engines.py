@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import elman
-from elman.compiler import engine as engines
-from elman.compiler import reference, torch_kernels
-from elman.compiler.call import Call
+from elman.engines import choice as engines
+from elman.engines import pytorch, reference
+from elman.engines.call import Call
 
 OTHERS = [name for name in engines.ENGINES if name != "reference"]
 
@@ -132,9 +132,9 @@ def test_only_exactly_known_cells_take_fused_kernels():
             h, c = super().step(z, h, c)
             return 0.5 * h, c
 
-    assert torch_kernels.knows(elman.cells.LSTM(2, 3))
-    assert not torch_kernels.knows(Leaky(2, 3))
-    assert not torch_kernels.knows(elman.cells.Elman(2, 3, "sigmoid"))
+    assert pytorch.knows(elman.cells.LSTM(2, 3))
+    assert not pytorch.knows(Leaky(2, 3))
+    assert not pytorch.knows(elman.cells.Elman(2, 3, "sigmoid"))
     x, rnn = torch.randn(4, 1, 2), elman.Recurrent(Leaky(2, 3))
     with elman.engine("reference"):
         expected = rnn(x)[0]
@@ -160,7 +160,7 @@ def test_fused_kernels_train_where_gradients_are_wanted(monkeypatch, grad, padde
     lengths = torch.tensor([4, 2]) if padded else None
     call = Call(torch.randn(4, 2, 2), zeros, zeros, lengths=lengths)
     with torch.set_grad_enabled(grad):
-        torch_kernels.run(cell, dict(cell.named_parameters()), call)
+        pytorch.run(cell, dict(cell.named_parameters()), call)
     assert seen == [grad]
 
 
@@ -348,8 +348,8 @@ def test_the_reference_does_not_warn_for_the_cells_it_usually_runs(kind, monkeyp
 
 
 def test_the_warning_names_the_callers_line(monkeypatch):
-    monkeypatch.setattr("elman.compiler.engine._warned", set())
-    monkeypatch.setattr("elman.compiler.native.unsupported", lambda *_: "of a test")
+    monkeypatch.setattr("elman.engines.choice._warned", set())
+    monkeypatch.setattr("elman.engines.native.unsupported", lambda *_: "of a test")
     rnn = elman.GRU(3, 4)
     resets = torch.zeros(2, 1, dtype=torch.bool)
     with pytest.warns(elman.EngineWarning) as caught:
@@ -358,7 +358,7 @@ def test_the_warning_names_the_callers_line(monkeypatch):
 
 
 def test_an_empty_sequence_is_no_reason_to_warn(monkeypatch):
-    monkeypatch.setattr("elman.compiler.engine._warned", set())
+    monkeypatch.setattr("elman.engines.choice._warned", set())
     y, state = elman.LSTM(3, 4)(torch.zeros(0, 2, 3))
     assert y.shape == (0, 2, 4)
     assert state[0].shape == (1, 2, 4)

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler.again import differentiable_backward, grouped, sequences_of
+from elman.compiler.cpu.compiled import Compiled
+from elman.compiler.cpu.kernels import BEFORE, Shape, State, place
+from elman.compiler.cpu.products import column_sums, product
 from elman.compiler.differentiate import Pair
 from elman.compiler.ir import Buffer
-from elman.compiler.kernels import AFTER, BEFORE, FIXED, Compiled, Shape, State
 from elman.compiler.masks import dead_rows, inside
 from elman.compiler.memory import all_plain, plain, resolved
-from elman.compiler.products import column_sums, is_batched, is_traced, product
+from elman.compiler.modes import is_batched, is_traced
+from elman.engines.rerun import differentiable_backward, grouped, sequences_of
 from elman.errors import InputError
 
 
@@ -24,7 +26,7 @@ class _Kernels(dict[str, Compiled]):
     """By name; one that a program brings from another process is compiled when it is asked for."""
 
     def __missing__(self, name: str) -> Compiled:
-        from elman.compiler.native import revived
+        from elman.engines.native import revived
 
         return revived(name)
 
@@ -322,21 +324,6 @@ def _before(
     if resets is None:
         return before
     return torch.where(resets.unsqueeze(-1), starts[state], before)
-
-
-def place(
-    buffer: Buffer, sequences: Sequence[Tensor], parameters: Sequence[Tensor]
-) -> Tensor | tuple[int, int]:
-    """Where a buffer of the forward pass lies; see :meth:`Kernel.described`."""
-    if buffer.kind == "sequence":
-        return sequences[buffer.index]
-    if buffer.kind == "vector":
-        return parameters[buffer.index].reshape(-1)
-    if buffer.kind == "state":
-        return BEFORE, buffer.index
-    if buffer.kind == "after":
-        return AFTER, buffer.index
-    return FIXED, 0
 
 
 def _clear(buffers: Iterable[Tensor], lengths: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -13,14 +12,15 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler import native, parallel, reference, torch_kernels
-from elman.compiler.call import Call, Result, constant_while_compiling, under_autocast
-from elman.errors import InputError
+from elman.compiler.modes import constant_while_compiling, under_autocast
+from elman.engines import native, pytorch, reference, scan
+from elman.engines.call import Call, Result
+from elman.errors import EngineWarning, InputError, callers_level
 
 ENGINES: dict[str, ModuleType] = {
-    "scan": parallel,
+    "scan": scan,
     "native": native,
-    "torch": torch_kernels,
+    "torch": pytorch,
     "reference": reference,
 }
 """By name, the preferred first. Each module has ``unsupported(cell, call)`` and ``run``."""
@@ -38,10 +38,6 @@ class _Choice(NamedTuple):
 # A chain, so that each thread has its own, whichever thread the object was made in.
 _forced: ContextVar[_Choice | None] = ContextVar("elman_engine", default=None)
 _warned: set[tuple[str, str]] = set()
-
-
-class EngineWarning(UserWarning):
-    """A slower engine ran than the one that usually runs this cell; the message says why."""
 
 
 class engine:
@@ -102,11 +98,11 @@ def usual(cell: Cell, real: torch.dtype) -> str:
     name = _name()
     if name is not None:
         return name
-    if parallel.knows(cell):
+    if scan.knows(cell):
         return "scan"
     if native.knows(cell, real):
         return "native"
-    return "torch" if torch_kernels.knows(cell) else "reference"
+    return "torch" if pytorch.knows(cell) else "reference"
 
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
@@ -139,7 +135,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
 def _preferred(cell: Cell) -> list[str]:
     """The engines for this cell, the fastest first."""
     # Of a cell that is no linear recurrence nobody expects a scan.
-    return [name for name in ENGINES if name != "scan" or parallel.knows(cell)]
+    return [name for name in ENGINES if name != "scan" or scan.knows(cell)]
 
 
 @constant_while_compiling
@@ -162,12 +158,3 @@ def _warn(label: str, name: str, why: str) -> None:
             EngineWarning,
             stacklevel=callers_level(),
         )
-
-
-def callers_level() -> int:
-    """How far up the stack the code stands that called elman's layers, for a warning to name."""
-    frame, level = sys._getframe(1), 1
-    between = ("elman.", "torch.", "lightning")
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(between):
-        frame, level = frame.f_back, level + 1
-    return level

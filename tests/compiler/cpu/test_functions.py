@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from elman.compiler.build import build
+from elman.compiler.cpu.build import build
 
 NAMES = ("exp", "sigmoid", "tanh")
 SOURCE = '#include "vector.hpp"\n' + "\n".join(

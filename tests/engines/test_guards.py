@@ -12,8 +12,9 @@ from torch import nn, tanh
 
 import elman
 from elman import Cell, Linear, cells
-from elman.compiler import build, kernels, native, operator
-from elman.compiler.products import product
+from elman.compiler.cpu import build, kernels
+from elman.compiler.cpu.products import product
+from elman.engines import native, operator
 
 pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler.call import Call, Result, asserted, first_step, is_recorded
 from elman.compiler.masks import Living, filled, learned
+from elman.compiler.modes import asserted, is_recorded
+from elman.engines.call import Call, Result, first_step
 
 
 def unsupported(cell: Cell, call: Call) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import re
 import threading
 import uuid
 import weakref
@@ -18,26 +17,25 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.cells.contract import Cell
-from elman.cells.lines import at, cause, reason, step_at, step_line
+from elman.cells.lines import at, reason, step_at
 from elman.cells.options import Reading, is_mutable
-from elman.compiler import build, cache, operator, reference
-from elman.compiler.build import REALS
-from elman.compiler.call import (
-    Call,
-    Result,
+from elman.compiler.cpu import build, cache
+from elman.compiler.cpu.build import REALS
+from elman.compiler.cpu.compiled import Compiled
+from elman.compiler.cpu.compiled import compiled as compile_cell
+from elman.compiler.masks import filled, learned
+from elman.compiler.modes import (
     constant_while_compiling,
     in_onnx,
     is_recorded,
+    is_transformed,
     unrecorded,
 )
-from elman.compiler.check import check, fingerprint
-from elman.compiler.kernels import Compiled
-from elman.compiler.lower import decompose
-from elman.compiler.masks import filled, learned
 from elman.compiler.naming import cell_of, name_of, unknown
-from elman.compiler.products import is_transformed
 from elman.compiler.record import Unsupported
-from elman.compiler.trace import trace
+from elman.engines import operator, reference
+from elman.engines.call import Call, Result
+from elman.engines.check import check, fingerprint
 from elman.errors import InputError
 
 KEPT = 64
@@ -243,15 +241,6 @@ def _let_go() -> None:
     gc.collect()
 
 
-def source(cell: Cell) -> str:
-    """The C++ that ``cell`` is compiled to.
-
-    Raises:
-        InputError: the native engine has no kernel for it.
-    """
-    return compiled(cell).source
-
-
 def compiled(cell: Cell, real: torch.dtype | None = None) -> Compiled:
     """The kernels of ``cell`` for numbers of a type, or of its weights'.
 
@@ -362,22 +351,10 @@ def _ready(cell: Cell, real: torch.dtype) -> str:
 
 
 def _compile(cell: Cell, real: torch.dtype) -> str:
-    if real not in REALS:
-        return f"?the native engine computes in float32 and float64, not in {real}"
     try:
-        build.compiler()
-        # Of a compiler of PyTorch's that runs this with fakes, and of what records programs.
-        with _disable_current_modes(), unrecorded():
-            compiled = Compiled(*trace(cell, decompose, real))
+        compiled = compile_cell(cell, real)
     except Unsupported as why:
-        named = re.search(r":\d+\)", str(why))
-        return f"?{why}" if named else f"?{why}{at(step_at(cell))}"
-    except (build.BuildError, InputError) as why:  # what the reference engine will say, too
         return f"?{why}"
-    except Exception as raised:  # of the step itself: the reference engine shows it in full
-        error = cause(raised)
-        line = at(step_line(cell, error) or step_at(cell))
-        return f"?its step cannot be traced{line} ({reason(error)})"
     name = name_of(cell, real, compiled.digest)
     if name in operator.COMPILED:  # held by others, who may have done something beside it
         place, _, end = name.rpartition("#")
