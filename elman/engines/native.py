@@ -21,8 +21,8 @@ from elman.cells.lines import at, reason, step_at
 from elman.cells.options import Reading, is_mutable
 from elman.compiler.cpu import build, cache
 from elman.compiler.cpu.build import REALS
-from elman.compiler.cpu.compiled import Compiled
-from elman.compiler.cpu.compiled import compiled as compile_cell
+from elman.compiler.cpu.compiled import Compiled, compile_cell
+from elman.compiler.cpu.forward import Layout
 from elman.compiler.masks import filled, learned
 from elman.compiler.modes import (
     constant_while_compiling,
@@ -33,14 +33,14 @@ from elman.compiler.modes import (
 )
 from elman.compiler.naming import cell_of, name_of, unknown
 from elman.compiler.record import Unsupported
-from elman.engines import operator, reference
+from elman.engines import kept, operator, reference
 from elman.engines.call import Call, Result
 from elman.engines.check import check, fingerprint
 from elman.errors import InputError
 
 KEPT = 64
 """Kernels of a class of cells that are kept while no network uses them: a next one may."""
-_known: weakref.WeakKeyDictionary[type[Cell], dict[Any, tuple[str, operator.Held | None]]] = (
+_known: weakref.WeakKeyDictionary[type[Cell], dict[Any, tuple[str, kept.Held | None]]] = (
     weakref.WeakKeyDictionary()
 )
 """The name of a compiled cell, or why there is none (after a question mark), by what it reads."""
@@ -98,7 +98,7 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
     """Run the kernels of that name, which were made for ``cell``."""
     steps, batch = call.x.shape[:2]
     real = next(iter(weights.values())).dtype
-    compiled = operator.COMPILED[name]
+    compiled = kept.COMPILED[name]
     _check_alike(weights, call)
     if not torch.is_autocast_enabled("cpu"):
         call.check_types(real)
@@ -130,7 +130,7 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
             None if resets is None else resets.contiguous(), call.lengths,
             call.reverse, call.every_state, train, cell=cell,
         )  # fmt: skip
-    layout = operator.Layout(compiled, call.every_state, train)
+    layout = Layout(compiled, call.every_state, train)
     y = out[0]
     if call.lengths is not None:
         alive = torch.arange(steps).unsqueeze(1) < call.lengths
@@ -213,9 +213,9 @@ def tagged_name(tag: str, mode: bool, real: torch.dtype) -> str:
     name = _ready(cell, real)
     if name[0] != "?":
         # The compiled code will speak of it.
-        operator.hold(name, for_good=vars(cell)["_memo"][_kind(cell, real)].cell)
+        kept.hold(name, for_good=vars(cell)["_memo"][_kind(cell, real)].cell)
         if not torch.compiler.is_exporting():  # an exported program is of its day
-            operator.watch(name, partial(_present, weakref.ref(cell), real))
+            kept.watch(name, partial(_present, weakref.ref(cell), real))
     return name
 
 
@@ -250,7 +250,7 @@ def compiled(cell: Cell, real: torch.dtype | None = None) -> Compiled:
     name = _name(cell, real or _type(cell))
     if name[0] == "?":
         raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
-    return operator.COMPILED[name]
+    return kept.COMPILED[name]
 
 
 def _name(cell: Cell, real: torch.dtype) -> str:
@@ -269,7 +269,7 @@ def _name(cell: Cell, real: torch.dtype) -> str:
             vars(cell)["_memo"][kind] = memo
     if memo.name[0] == "?":
         return memo.name
-    return operator.COMPILED[memo.name].refused or memo.name
+    return kept.COMPILED[memo.name].refused or memo.name
 
 
 _Kind = tuple[bool, torch.dtype, torch.dtype]
@@ -286,7 +286,7 @@ class _Memo(NamedTuple):
     name: str
     reading: Reading
     cell: Cell
-    held: operator.Held | None = None
+    held: kept.Held | None = None
 
 
 def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
@@ -313,7 +313,7 @@ def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
             f"arguments{at(step_at(cell))}"
         )
         return _Memo(name, reading, made_for)
-    held = None if name[0] == "?" else operator.hold(name)
+    held = None if name[0] == "?" else kept.hold(name)
     if key is not None:
         while len(known) >= KEPT:
             known.pop(next(iter(known)))
@@ -324,9 +324,9 @@ def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
 def _ready(cell: Cell, real: torch.dtype) -> str:
     """As :func:`_name`, once its kernels are built and have been compared with the reference."""
     name = _name(cell, real)
-    if name[0] == "?" or operator.COMPILED[name].checked:
+    if name[0] == "?" or kept.COMPILED[name].checked:
         return name
-    compiled = operator.COMPILED[name]
+    compiled = kept.COMPILED[name]
     with _naming, _disable_current_modes(), unrecorded():
         try:
             compiled.build(real)
@@ -356,10 +356,10 @@ def _compile(cell: Cell, real: torch.dtype) -> str:
     except Unsupported as why:
         return f"?{why}"
     name = name_of(cell, real, compiled.digest)
-    if name in operator.COMPILED:  # held by others, who may have done something beside it
+    if name in kept.COMPILED:  # held by others, who may have done something beside it
         place, _, end = name.rpartition("#")
         name = f"{place}~{next(_count)}#{end}"
-    operator.COMPILED[name] = compiled
+    kept.COMPILED[name] = compiled
     return name
 
 
@@ -377,7 +377,10 @@ def revived(name: str) -> Compiled:
         known = _ready(cell, real)
     if known[0] == "?" or known.rpartition("#")[2] != name.rpartition("#")[2]:
         raise unknown(name)
-    compiled = operator.COMPILED.setdefault(name, operator.COMPILED[known])
+    compiled = kept.COMPILED.setdefault(name, kept.COMPILED[known])
     for each in {known, name}:
-        operator.hold(each, for_good=cell.bind({}))
+        kept.hold(each, for_good=cell.bind({}))
     return compiled
+
+
+kept.revive_by(revived)

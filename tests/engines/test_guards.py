@@ -12,9 +12,10 @@ from torch import nn, tanh
 
 import elman
 from elman import Cell, Linear, cells
-from elman.compiler.cpu import build, kernels
+from elman.compiler.cpu import backward, build, kernels
+from elman.compiler.cpu.compiled import Compiled
 from elman.compiler.cpu.products import product
-from elman.engines import native, operator
+from elman.engines import native
 
 pytestmark = pytest.mark.filterwarnings("ignore::elman.EngineWarning")
 
@@ -189,7 +190,7 @@ def test_frozen_weights_cost_no_product(cell, monkeypatch):
         products.append(args)
         return product(*args, **options)
 
-    monkeypatch.setattr(operator, "product", counted)
+    monkeypatch.setattr(backward, "product", counted)
 
     def gradients():
         products.clear()
@@ -362,7 +363,7 @@ def test_steps_are_taken_where_nothing_can_be_built(x, monkeypatch):
         def unable(*_):
             raise build.BuildError("no compiler")
 
-        monkeypatch.setattr(kernels.Compiled, "build", unable)
+        monkeypatch.setattr(Compiled, "build", unable)
         other = elman.Recurrent(Own(4, 5, k=3.5))
         other.load_state_dict(network.state_dict())
         torch.testing.assert_close(other.step(x[0], state)[0], expected)

@@ -228,8 +228,8 @@ def test_workers_of_a_data_loader_run_networks(network, x, start):
 
 
 def test_threads_that_bring_cells_at_the_same_moment(monkeypatch):
-    from elman.compiler.cpu import kernels
-    from elman.engines import operator
+    from elman.compiler.cpu import compiled, kernels
+    from elman.engines import kept
 
     class Slow(dict):
         """Where names are given: between counting and adding, others have their turn."""
@@ -243,8 +243,8 @@ def test_threads_that_bring_cells_at_the_same_moment(monkeypatch):
         time.sleep(0.02)
         return real(*given)
 
-    monkeypatch.setattr(operator, "COMPILED", Slow(operator.COMPILED))
-    monkeypatch.setattr(kernels, "Kernel", slowly)
+    monkeypatch.setattr(kept, "COMPILED", Slow(kept.COMPILED))
+    monkeypatch.setattr(compiled, "Kernel", slowly)
 
     class Fresh(OwnCell):
         """That no other test has compiled."""

@@ -12,7 +12,7 @@ import torch
 
 from elman.cells.contract import Cell
 from elman.compiler.cpu import build, cache
-from elman.compiler.cpu.compiled import compiled
+from elman.compiler.cpu.compiled import compile_cell
 from elman.compiler.record import Unsupported
 from elman.errors import InputError
 
@@ -25,7 +25,7 @@ def source(cell: Cell) -> str:
     """
     like = next(cell.parameters(), None)
     try:
-        return compiled(cell, torch.float32 if like is None else like.dtype).source
+        return compile_cell(cell, torch.float32 if like is None else like.dtype).source
     except Unsupported as why:
         raise InputError(
             f"the native engine cannot compile {type(cell).__name__}: {why}."

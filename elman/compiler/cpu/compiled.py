@@ -82,7 +82,7 @@ class Compiled:
         return self._kernels[real][name]
 
 
-def compiled(cell: Cell, real: torch.dtype) -> Compiled:
+def compile_cell(cell: Cell, real: torch.dtype) -> Compiled:
     """The programs of ``cell`` for one type of number, which are not built yet.
 
     Raises:
