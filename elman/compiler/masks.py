@@ -34,11 +34,6 @@ def inside(steps: int, lengths: Tensor, ahead: int = 0) -> Tensor:
     return (t.unsqueeze(1) < lengths).unsqueeze(-1)
 
 
-def dead_rows(steps: int, lengths: Tensor) -> Tensor:
-    """The numbers of the rows past their end, of all (T · B)."""
-    return (~inside(steps, lengths)).flatten().nonzero().squeeze(1)
-
-
 def filled(values: Tensor, lengths: Tensor) -> Tensor:
     """``values`` (T, B, …), past each sequence's end those of the longest, as constants."""
     steps = values.shape[0]

@@ -350,7 +350,7 @@ def test_a_stream_that_was_interrupted_while_it_prepared_goes_on(network, x, mon
         assert torch.equal(network.step(x[0], state)[0], expected)
 
 
-def interrupted(*_):
+def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from elman.compiler.cpu.compiled import Compiled
-from elman.compiler.cpu.forward import clear
 from elman.compiler.cpu.kernels import BEFORE, Shape, State, place
 from elman.compiler.cpu.products import column_sums, product
 from elman.compiler.differentiate import Pair
@@ -77,10 +76,10 @@ def run_backward(
 
     shape = Shape(steps, batch, not reverse, True, resets, lengths)
     kernel = cell.kernel("backward", states[0].dtype)
-    kernel.run(shape, where, [*carried, *past], parameters)
+    zeroed = [b for b in made if b.series and b not in plan.saved] if lengths is not None else []
+    kernel.run(shape, where, [*carried, *past], parameters, zeroed)
     alive: Tensor | None = None  # where the states that go by rows past their end are not finite
     if lengths is not None:
-        clear((b for k, b in made.items() if k.series and k not in plan.saved), lengths)
         going_by = states if reverse else [h[-1] for h in histories]
         if not all(bool(s.isfinite().all()) for s in going_by):
             alive = inside(steps, lengths)

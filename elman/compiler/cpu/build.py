@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from elman.compiler.cpu import cache
+from elman.compiler.cpu import cache, layouts
 from elman.compiler.cpu.cache import BuildError
 from elman.version import __version__
 
@@ -162,21 +162,12 @@ def runtime(real: torch.dtype) -> ctypes.CDLL:
     Raises:
         BuildError: it cannot be built here.
     """
-    library = build((HEADERS / "runtime.cpp").read_text(encoding="utf-8"), real, threads=True)
-    pointer, number = ctypes.c_void_p, ctypes.c_long
-    for name, arguments in (
-        ("elman_run", [pointer]),
-        ("elman_step", [pointer]),
-        ("elman_product", [pointer, number]),
-        ("elman_sum_rows", [pointer, number, number, number, pointer, number]),
-        ("elman_scan", [pointer, number, number]),
-        ("elman_packed_size", [number] * 2),
-        ("elman_pack", [pointer, *[number] * 4, pointer, number]),
-        ("elman_vector_bytes", []),
-    ):
-        function = getattr(library, name)
-        function.argtypes = arguments
-        function.restype = number
+    source = (HEADERS / "runtime.cpp").read_text(encoding="utf-8")
+    library = build(source + layouts.agreement(), real, threads=True)
+    for entry in layouts.ENTRIES:
+        getattr(library, entry).argtypes = [ctypes.c_void_p]
+    for entry in (*layouts.ENTRIES, "elman_block", "elman_vector_bytes"):
+        getattr(library, entry).restype = ctypes.c_long
     return library
 
 

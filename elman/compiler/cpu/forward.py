@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from elman.compiler.cpu.compiled import Compiled
 from elman.compiler.cpu.kernels import Shape, State, place
 from elman.compiler.ir import Buffer
-from elman.compiler.masks import dead_rows
 from elman.compiler.memory import all_plain
 
 
@@ -114,15 +113,6 @@ def run_forward(
         return out
     kernel = cell.kernel("train" if train else "forward", states[0].dtype)
     shape = Shape(steps, batch, reverse, False, resets, lengths)
-    kernel.run(shape, where, given, parameters)
-    if lengths is not None:
-        clear(out[layout.rest], lengths)
+    # What is saved is read after the loop, too: past a sequence's end nobody has computed it.
+    kernel.run(shape, where, given, parameters, saved if lengths is not None else ())
     return out
-
-
-def clear(buffers: Iterable[Tensor], lengths: Tensor) -> None:
-    """Zero what buffers (T, B, width) hold past each sequence's end, which nobody has computed."""
-    rows: Tensor | None = None
-    for buffer in buffers:
-        rows = dead_rows(buffer.shape[0], lengths) if rows is None else rows
-        buffer.view(-1, buffer.shape[-1]).index_fill_(0, rows, 0)

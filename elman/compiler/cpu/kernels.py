@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.compiler.cpu import layouts
 from elman.compiler.cpu.build import runtime
+from elman.compiler.cpu.layouts import address, packed
 from elman.compiler.ir import Buffer
 from elman.compiler.memory import plain, resolved
 from elman.compiler.modes import profiled
@@ -19,8 +21,20 @@ from elman.compiler.schedule import Program
 
 FIXED, BEFORE, AFTER = 0, 1, 2
 
-BUFFER, PRODUCT, MATRIX = 5, 6, 4
-"""How many numbers a buffer and a product are in runtime/program.hpp, and where a matrix stands."""
+_BUFFER, _PRODUCT, _STATE, _PROGRAM = (
+    layouts.positions(layouts.Buffer),
+    layouts.positions(layouts.Product),
+    layouts.positions(layouts.State),
+    layouts.positions(layouts.Program),
+)
+_NO_STATE = packed(
+    [
+        layouts.State(
+            first=0, again=0, history=0, present=0, last=0, added=0, again_out=0, width=0, slots=0,
+            past=False,
+        )
+    ]
+)  # fmt: skip
 
 SHARED_FROM = 50_000
 """Multiplications a step, for each thread, from which threads share it."""
@@ -28,7 +42,7 @@ SHARED_FROM = 50_000
 
 @dataclass
 class State:
-    """A state of a program: see ``struct State`` in runtime/program.hpp."""
+    """A state of a program; ``struct State`` in runtime/program.hpp says what its tensors are."""
 
     first: Tensor
     history: Tensor
@@ -53,12 +67,12 @@ class Shape:
 
 @dataclass
 class Description:
-    """A program in memory: see runtime/program.hpp for what the numbers are.
+    """A program in memory, as the runtime reads it.
 
     Attributes:
-        header: ``struct Program``.
-        buffers: its buffers, ``BUFFER`` numbers each, the address first.
-        products: its products, ``PRODUCT`` numbers each, the matrix's address at ``MATRIX``.
+        header: one :class:`layouts.Program`.
+        buffers: its :class:`layouts.Buffer`.
+        products: its :class:`layouts.Product`.
         alive: the tensors and numbers that it points to.
     """
 
@@ -66,11 +80,6 @@ class Description:
     buffers: array[int]
     products: array[int]
     alive: list[Any]
-
-    @property
-    def address(self) -> ctypes.c_void_p:
-        """Where the program is."""
-        return ctypes.c_void_p(pointer_to(self.header))
 
 
 class Kernel:
@@ -82,30 +91,64 @@ class Kernel:
         self.buffers = program.buffers
         self._number = {buffer: k for k, buffer in enumerate(self.buffers)}
         self.products = program.products
-        self._functions = array("q")
         self._slots: list[array[int]] = []
+        functions, stages = [], []
         for k, function in enumerate(program.functions):
             numbers = array("q", [self._number[program.resolve(b)] for b, _ in function.slots])
             offsets = array("q", [offset for _, offset in function.slots])
             self._slots += [numbers, offsets]
-            address = ctypes.cast(getattr(cell, f"{name}_{k}"), ctypes.c_void_p).value
-            self._functions.extend(
-                [
-                    address or 0,
-                    function.width,
-                    bool(function.reductions),
-                    len(numbers),
-                    pointer_to(numbers),
-                    pointer_to(offsets),
-                ]
+            functions.append(
+                layouts.Function(
+                    run=ctypes.cast(getattr(cell, f"{name}_{k}"), ctypes.c_void_p).value or 0,
+                    width=function.width,
+                    whole_rows=bool(function.reductions),
+                    slots=len(numbers),
+                    buffers=address(numbers),
+                    offsets=address(offsets),
+                )
             )
-        self._stages = array("q")
-        first = [0, 0]
-        for products, functions in program.stages:
-            self._stages.extend([first[0], len(products), first[1], len(functions)])
-            first = [first[0] + len(products), first[1] + len(functions)]
+        first_product = first_function = 0
+        for filled, applied in program.stages:
+            stages.append(
+                layouts.Stage(
+                    first_product=first_product,
+                    products=len(filled),
+                    first_function=first_function,
+                    functions=len(applied),
+                )
+            )
+            first_product += len(filled)
+            first_function += len(applied)
+        self._functions, self._stages = packed(functions), packed(stages)
+        self._block = self.runtime.elman_block()
         lanes = self.runtime.elman_vector_bytes() // real.itemsize
         self._rounded = [-(-b.width // lanes) * lanes for b in self.buffers]
+        # What is alike in all runs; the rest is set by its position in a copy.
+        self._buffers = packed(
+            layouts.Buffer(
+                data=0, step=0, row=0, width=b.width, place=FIXED, state=0, zeroed=False
+            )
+            for b in self.buffers
+        )  # fmt: skip
+        self._products = packed(
+            layouts.Product(
+                source=self._number[program.resolve(target.product.source)],  # type: ignore[union-attr]
+                target=self._number[program.resolve(target)],
+                depth=0, columns=0, matrix=0, down=0, across=0, packed=0,
+            )
+            for target in self.products
+        )  # fmt: skip
+        self._header = packed(
+            [
+                layouts.Program(
+                    steps=0, batch=0, threads=0, reverse=False, backward=False, resets=0, lengths=0,
+                    states=0, state_count=0, buffers=0, buffer_count=len(self.buffers),
+                    products=0, product_count=len(self.products),
+                    functions=address(self._functions), stages=address(self._stages),
+                    stage_count=len(program.stages), team=1,
+                )
+            ]
+        )  # fmt: skip
 
     def run(
         self,
@@ -113,11 +156,12 @@ class Kernel:
         where: Callable[[Buffer], Tensor | tuple[int, int]],
         states: Sequence[State],
         weights: Sequence[Tensor],
+        zeroed: Collection[Buffer] = (),
     ) -> None:
         """Run the program; for the arguments see :meth:`described`."""
-        described = self.described(shape, where, states, weights)
+        described = self.described(shape, where, states, weights, zeroed)
         with profiled("elman::steps"):
-            self.runtime.elman_run(described.address)
+            self.runtime.elman_run(address(described.header))
 
     def described(
         self,
@@ -125,79 +169,78 @@ class Kernel:
         where: Callable[[Buffer], Tensor | tuple[int, int]],
         states: Sequence[State],
         weights: Sequence[Tensor],
+        zeroed: Collection[Buffer] = (),
         in_place: Collection[int] = (),
     ) -> Description:
-        """The program in memory, as the engine reads it.
+        """The program in memory, as the runtime reads it.
 
         Args:
-            shape: see :class:`Shape`.
+            shape: how it runs.
             where: for each buffer its tensor, (T, B, width), (B, width) or (width,), or (BEFORE
                 or AFTER, the number of the state), or (FIXED, 0) for one that nobody else reads.
             states: what goes from step to step.
             weights: the matrices, by number.
-            in_place: which of them are read where they lie, and not packed: see :meth:`reads`.
+            zeroed: the buffers whose rows past their end become zero.
+            in_place: which matrices are read where they lie, and not packed: see :meth:`reads`.
         """
         steps, batch = shape.steps, shape.batch
         resets = None if shape.resets is None else plain(shape.resets.to(torch.bool))
         lengths = None if shape.lengths is None else plain(shape.lengths.to(torch.int64))
         alive: list[Any] = [weights, states, resets, lengths]
-        fields: list[int] = []
+        buffers, at = self._buffers[:], _BUFFER
         private, used = [], 0  # buffers that nobody else reads, and how far into their space
-        for buffer, rounded in zip(self.buffers, self._rounded, strict=True):
-            place = where(buffer)
+        for k, (buffer, rounded) in enumerate(zip(self.buffers, self._rounded, strict=True)):
+            place, first = where(buffer), k * len(_BUFFER)
             if isinstance(place, Tensor):
                 alive.append(place)
-                step, row = (0, 0, *place.stride())[-3:-1]
-                fields += (place.data_ptr(), step, row, FIXED, 0)
+                buffers[first + at.data] = place.data_ptr()
+                buffers[first + at.step], buffers[first + at.row] = (0, 0, *place.stride())[-3:-1]
+                buffers[first + at.zeroed] = buffer in zeroed
             elif place[0] == FIXED:
-                private.append(len(fields))
-                fields += (used, 0, rounded, FIXED, 0)
+                private.append(first + at.data)
+                buffers[first + at.data], buffers[first + at.row] = used, rounded
                 used += rounded * batch * self.real.itemsize
             else:
-                fields += (0, 0, states[place[1]].first.shape[-1], *place)
+                buffers[first + at.place], buffers[first + at.state] = place
+                buffers[first + at.row] = states[place[1]].first.shape[-1]
         # Rows past their end go through products though no function has written them.
         made = torch.empty if lengths is None else torch.zeros
         space = made(used // self.real.itemsize, dtype=self.real)
         alive.append(space)
-        at = space.data_ptr()
-        for k in private:
-            fields[k] += at
-        buffers = array("q", fields)
+        begin = space.data_ptr()
+        for data in private:
+            buffers[data] += begin
+        products, work = self._read(weights, alive, in_place)
+        numbers = self._carried(states, alive)
+        alive.append(numbers)
         threads = torch.get_num_threads()
-        products, work = self._pack(weights, threads, alive, in_place)
-        fields = []
-        for state in states:
-            present = torch.empty_like(state.first)
+        header, of = self._header[:], _PROGRAM
+        header[of.steps], header[of.batch], header[of.threads] = steps, batch, threads
+        header[of.reverse], header[of.backward] = shape.reverse, shape.backward
+        header[of.resets], header[of.lengths] = _address(resets), _address(lengths)
+        header[of.states], header[of.state_count] = address(numbers), len(states)
+        header[of.buffers], header[of.products] = address(buffers), address(products)
+        header[of.team] = team(batch, threads, work, self.real.itemsize)
+        return Description(header, buffers, products, alive)
+
+    @staticmethod
+    def _carried(states: Sequence[State], alive: list[Any]) -> array[int]:
+        """The states in memory."""
+        numbers, at = _NO_STATE * len(states), _STATE
+        for k, state in enumerate(states):
+            first, present = k * len(at), torch.empty_like(state.first)
             alive.append(present)
-            pointers = (
-                state.first, state.again, state.history, present, state.last, state.added,
-                state.again_out,
-            )  # fmt: skip
-            fields += [0 if p is None else p.data_ptr() for p in pointers]
-            fields += (state.first.shape[-1], state.history.shape[0], state.past)
-        numbers = array("q", fields)
-        header = array(
-            "q",
-            [
-                steps,
-                batch,
-                threads,
-                shape.reverse,
-                shape.backward,
-                0 if resets is None else resets.data_ptr(),
-                0 if lengths is None else lengths.data_ptr(),
-                pointer_to(numbers),
-                len(states),
-                pointer_to(buffers),
-                len(self.buffers),
-                pointer_to(products),
-                pointer_to(self._functions),
-                pointer_to(self._stages),
-                len(self._stages) // 4,
-                team(batch, threads, work, self.real.itemsize),
-            ],
-        )
-        return Description(header, buffers, products, [*alive, numbers])
+            numbers[first + at.first] = state.first.data_ptr()
+            numbers[first + at.again] = _address(state.again)
+            numbers[first + at.history] = state.history.data_ptr()
+            numbers[first + at.present] = present.data_ptr()
+            numbers[first + at.last] = _address(state.last)
+            numbers[first + at.added] = _address(state.added)
+            numbers[first + at.again_out] = _address(state.again_out)
+            numbers[first + at.width] = state.first.shape[-1]
+            numbers[first + at.slots] = state.history.shape[0]
+            numbers[first + at.past] = state.past
+        return numbers
 
     def reads(self, weight: int) -> bool:
         """Whether a matrix that is contiguous need not be packed: each product is with its rows."""
@@ -208,48 +251,30 @@ class Kernel:
         """The number of a buffer in :attr:`Description.buffers`."""
         return self._number[buffer]
 
-    def _pack(
-        self,
-        weights: Sequence[Tensor],
-        threads: int,
-        alive: list[Any],
-        in_place: Collection[int],
+    def _read(
+        self, weights: Sequence[Tensor], alive: list[Any], in_place: Collection[int]
     ) -> tuple[array[int], int]:
-        """The products' descriptions, and how many multiplications a row takes."""
-        products = array("q")
-        work = 0
-        for target in self.products:
+        """The products in memory, and how many multiplications a row takes."""
+        numbers, at, work = self._products[:], _PRODUCT, 0
+        for k, target in enumerate(self.products):
             assert target.product is not None
             weight = resolved(weights[target.product.weight])
             alive.append(weight)
             depth, columns = weight.shape
-            along, across = weight.stride()
+            down, across = weight.stride()
             if target.product.transposed:
-                depth, columns, along, across = columns, depth, across, along
-            row = depth if target.product.weight in in_place else 0
-            if row:
-                packed = weight
-            else:
-                size = self.runtime.elman_packed_size(depth, columns)
-                packed = torch.empty(size, dtype=self.real)
-                self.runtime.elman_pack(
-                    ctypes.c_void_p(weight.data_ptr()), along, across, depth, columns,
-                    ctypes.c_void_p(packed.data_ptr()), threads,
-                )  # fmt: skip
-            alive.append(packed)
-            source = self.program.resolve(target.product.source)
-            products.extend(
-                [
-                    self._number[source],
-                    self._number[self.program.resolve(target)],
-                    depth,
-                    columns,
-                    packed.data_ptr(),
-                    row,
-                ]
-            )
+                depth, columns, down, across = columns, depth, across, down
+            first = k * len(at)
+            numbers[first + at.depth], numbers[first + at.columns] = depth, columns
+            numbers[first + at.matrix] = weight.data_ptr()
+            numbers[first + at.down], numbers[first + at.across] = down, across
+            if target.product.weight not in in_place:
+                room = -(-columns // self._block) * self._block * depth
+                packed = torch.empty(room, dtype=self.real)
+                alive.append(packed)
+                numbers[first + at.packed] = packed.data_ptr()
             work += depth * columns
-        return products, work
+        return numbers, work
 
 
 def team(batch: int, threads: int, work: int, size: int) -> int:
@@ -263,9 +288,8 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
     return threads if batch * work >= SHARED_FROM * threads else 1
 
 
-def pointer_to(numbers: array[int]) -> int:
-    """Where numbers lie in memory."""
-    return numbers.buffer_info()[0]
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def place(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-from array import array
-
 import torch
 from torch import Tensor
 
 from elman.compiler.affine import provide
 from elman.compiler.cpu.build import runtime
+from elman.compiler.cpu.layouts import packer
 from elman.compiler.memory import plain, resolved
 from elman.compiler.modes import profiled
+
+_product, _column_sums = packer("elman_product"), packer("elman_sum_rows")
 
 
 def product(
@@ -31,17 +31,16 @@ def product(
         out = a.new_empty(a.shape[0], b.shape[1])
     if bias is not None:
         bias = plain(bias)
-    call = array(
-        "q",
-        [
-            a.data_ptr(), *a.stride(), b.data_ptr(), *b.stride(), *a.shape, b.shape[1],
-            out.data_ptr(), out.stride(0), 0 if bias is None else bias.data_ptr(), add,
-        ],
+    (a_down, a_across), (b_down, b_across) = a.stride(), b.stride()
+    record = _product(
+        a=a.data_ptr(), a_down=a_down, a_across=a_across,
+        b=b.data_ptr(), b_down=b_down, b_across=b_across,
+        rows=a.shape[0], depth=a.shape[1], columns=b.shape[1],
+        out=out.data_ptr(), out_row=out.stride(0),
+        bias=0 if bias is None else bias.data_ptr(), add=add, threads=torch.get_num_threads(),
     )  # fmt: skip
     with profiled("elman::product"):
-        runtime(a.dtype).elman_product(
-            ctypes.c_void_p(call.buffer_info()[0]), torch.get_num_threads()
-        )
+        runtime(a.dtype).elman_product(record)
     return out
 
 
@@ -50,10 +49,11 @@ def column_sums(rows: Tensor) -> Tensor:
     rows = resolved(rows)
     rows = rows if rows.stride(1) == 1 else rows.contiguous()
     out = rows.new_empty(rows.shape[1])
-    runtime(rows.dtype).elman_sum_rows(
-        ctypes.c_void_p(rows.data_ptr()), rows.stride(0), *rows.shape,
-        ctypes.c_void_p(out.data_ptr()), torch.get_num_threads(),
+    record = _column_sums(
+        rows=rows.data_ptr(), row=rows.stride(0), row_count=rows.shape[0], columns=rows.shape[1],
+        out=out.data_ptr(), threads=torch.get_num_threads(),
     )  # fmt: skip
+    runtime(rows.dtype).elman_sum_rows(record)
     return out
 
 

@@ -6,9 +6,7 @@ recurrence from the last step to the first; elsewhere, :func:`doubled` of PyTorc
 
 from __future__ import annotations
 
-import ctypes
 import warnings
-from array import array
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from elman.compiler.cpu.build import REALS, BuildError, runtime
+from elman.compiler.cpu.layouts import packer
 from elman.compiler.cpu.products import column_sums
 from elman.compiler.masks import inside
 from elman.compiler.memory import plain
@@ -97,30 +96,32 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+_record = packer("elman_scan")
+
+
 def _run(
-    a: Tensor, first: Tensor, again: Tensor | None, c: Tensor, course: Course,
-    b: Tensor | None = None, gradient: tuple[Tensor | None, ...] = (),
+    a: Tensor, first: Tensor, again: Tensor | None, c: Tensor, course: Course, *,
+    b: Tensor | None = None, from_c: Tensor | None = None, carried: Tensor | None = None,
+    to_a: Tensor | None = None, to_b: Tensor | None = None, to_again: Tensor | None = None,
 ) -> None:  # fmt: skip
-    """Call the kernel; see ``struct Scan`` in runtime/scan.hpp."""
+    """Call the kernel, of the gradient where ``to_b`` is given; runtime/scan.hpp has the words."""
     steps, batch, width = c.shape
     a = _spread(a, c)
     first, c, b = plain(first), plain(c), None if b is None else plain(b)
     again = None if again is None else plain(again)
     resets = None if course.resets is None else plain(course.resets.to(torch.bool))
     lengths = None if course.lengths is None else plain(course.lengths.to(torch.int64))
-    strides = (0, 0) if a.dim() == 1 else a.stride()[:2]
-    numbers = array(
-        "q",
-        [
-            steps, batch, width // 2 if course.complex else width, width, course.reverse,
-            _address(resets), _address(lengths), _address(a), *strides, _address(b),
-            _address(first), _address(again), _address(c),
-            *(_address(tensor) for tensor in gradient or [None] * 5),
-        ],
+    a_step, a_row = (0, 0) if a.dim() == 1 else a.stride()[:2]
+    record = _record(
+        steps=steps, batch=batch, units=width // 2 if course.complex else width, width=width,
+        reverse=course.reverse, backward=to_b is not None,
+        resets=_address(resets), lengths=_address(lengths),
+        a=_address(a), a_step=a_step, a_row=a_row, b=_address(b),
+        first=_address(first), again=_address(again), c=_address(c),
+        from_c=_address(from_c), carried=_address(carried), to_a=_address(to_a),
+        to_b=_address(to_b), to_again=_address(to_again), threads=torch.get_num_threads(),
     )  # fmt: skip
-    runtime(c.dtype).elman_scan(
-        ctypes.c_void_p(numbers.buffer_info()[0]), bool(gradient), torch.get_num_threads()
-    )
+    runtime(c.dtype).elman_scan(record)
 
 
 def _spread(a: Tensor, c: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def _scan(
     c = torch.empty_like(b, memory_format=torch.contiguous_format)
     if not c.numel():
         return c, first.clone()
-    _run(a, first, again, c, way, b)
+    _run(a, first, again, c, way, b=b)
     return c, c[0 if way.reverse else -1].clone()
 
 
@@ -168,10 +169,8 @@ def _scan_backward(
     to_b = torch.empty_like(c)
     _run(
         a, first, again, c, Course(resets, lengths, reverse, complex),
-        gradient=(
-            None if from_c is None else plain(from_c), carried, to_a if wants_a else None,
-            to_b, to_again,
-        ),
+        from_c=None if from_c is None else plain(from_c), carried=carried,
+        to_a=to_a if wants_a else None, to_b=to_b, to_again=to_again,
     )  # fmt: skip
     if not wants_a:
         to_a = c.new_empty(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
@@ -14,25 +13,24 @@ from torch._C._dynamo.guards import TensorGuards  # without PyTorch's compiler: 
 from torch.nn import Parameter
 
 from elman.cells.contract import Cell
+from elman.compiler.cpu import layouts
 from elman.compiler.cpu.build import runtime
 from elman.compiler.cpu.compiled import Compiled
 from elman.compiler.cpu.kernels import (
-    BUFFER,
-    MATRIX,
-    PRODUCT,
     SHARED_FROM,
     Shape,
     State,
     place,
-    pointer_to,
 )
+from elman.compiler.cpu.layouts import address, packed
 from elman.compiler.lower import decompose
 from elman.compiler.memory import all_plain, plain
 from elman.compiler.record import Unsupported
 from elman.compiler.trace import Hoisted, trace
 
-X, Y, STATES = 7, 8, 9
-"""Fields of ``struct Stack`` in runtime/program.hpp."""
+_STACK, _STATE = layouts.positions(layouts.Stack), layouts.positions(layouts.StackState)
+_BUFFER, _PRODUCT = layouts.positions(layouts.Buffer), layouts.positions(layouts.Product)
+_KEPT = layouts.positions(layouts.Kept)
 
 
 class Stream:
@@ -128,14 +126,14 @@ class Stream:
             self._find(addresses)
         x = plain(x)
         y = x.new_empty((*x.shape[:-1], self._sizes[-1][0]))
-        call = self._call
-        call[X], call[Y] = x.data_ptr(), y.data_ptr()
-        states, new, at = [plain(s) for s in states], [], STATES
+        self._call[_STACK.x], self._call[_STACK.y] = x.data_ptr(), y.data_ptr()
+        states, new, first = [plain(s) for s in states], [], 0
         for state in states:
             after = torch.empty_like(state)
             new.append(after)
-            call[at], call[at + 1] = state.data_ptr(), after.data_ptr()
-            at += 2
+            self._states[first + _STATE.before] = state.data_ptr()
+            self._states[first + _STATE.after] = after.data_ptr()
+            first += len(_STATE)
         if self._runtime.elman_step(self._address):
             self._key = None
             return self._run(tensors, x, states)
@@ -168,9 +166,9 @@ class Stream:
                 own = [None if i in others else i for i in own]
                 in_place = {j for j, i in enumerate(own) if i is not None and kernel.reads(j)}
                 # One that is its own but has to be packed is computed from itself.
-                packed = {t.product.weight for t in kernel.products} - in_place  # type: ignore[union-attr]
+                to_pack = {t.product.weight for t in kernel.products} - in_place  # type: ignore[union-attr]
                 kept |= {
-                    i: tensors[i].detach().clone() for j in packed if (i := own[j]) is not None
+                    i: tensors[i].detach().clone() for j in to_pack if (i := own[j]) is not None
                 }
                 dummies = [x.new_zeros(batch, size) for size in self._sizes[k]]
                 described = kernel.described(
@@ -178,30 +176,45 @@ class Stream:
                     lambda b, rows=rows, weights=parameters: place(b, [rows], weights),  # type: ignore[misc]
                     [State(d, d.unsqueeze(0)) for d in dummies],
                     parameters,
-                    in_place,
+                    in_place=in_place,
                 )
                 for at, buffer in enumerate(kernel.buffers):
                     if buffer.kind == "vector" and (i := own[buffer.index]) is not None:
-                        self._places.append((described.buffers, BUFFER * at, i))
+                        position = at * len(_BUFFER) + _BUFFER.data
+                        self._places.append((described.buffers, position, i))
                 for at, target in enumerate(kernel.products):
                     j = target.product.weight  # type: ignore[union-attr]
                     if j in in_place:
-                        self._places.append((described.products, PRODUCT * at + MATRIX, own[j]))  # type: ignore[arg-type]
+                        position = at * len(_PRODUCT) + _PRODUCT.matrix
+                        self._places.append((described.products, position, own[j]))  # type: ignore[arg-type]
+                self._runtime.elman_pack(address(described.header))
                 alive.append((described, parameters))
                 inputs.append(kernel.number(source) if source in kernel.buffers else -1)
-                layers.append(described.address.value or 0)
+                layers.append(address(described.header))
                 work += sum(w.numel() for w in parameters)
         shared = threads if batch * work >= SHARED_FROM * threads else 1
-        states = len(self._sizes[0])
-        self._kept = array("q")
-        for i, copy in kept.items():
-            self._places.append((self._kept, len(self._kept), i))
-            self._kept.extend([0, copy.data_ptr(), copy.numel() * copy.itemsize])
-        call = [pointer_to(layers), pointer_to(inputs), len(layers), shared, states]
-        call += [pointer_to(self._kept), len(kept)]
-        self._call = array("q", [*call, 0, 0, *[0] * (2 * states)])
-        self._address = ctypes.c_void_p(pointer_to(self._call))
-        self._alive = [*alive, layers, inputs, kept]
+        copies = packed(
+            layouts.Kept(now=0, then=copy.data_ptr(), bytes=copy.numel() * copy.itemsize)
+            for copy in kept.values()
+        )
+        for at, i in enumerate(kept):
+            self._places.append((copies, at * len(_KEPT) + _KEPT.now, i))
+        self._states = packed([layouts.StackState(before=0, after=0)] * len(self._sizes[0]))
+        call = layouts.Stack(
+            layers=address(layers),
+            inputs=address(inputs),
+            layer_count=len(layers),
+            threads=shared,
+            states=address(self._states),
+            state_count=len(self._sizes[0]),
+            kept=address(copies),
+            kept_count=len(kept),
+            x=0,
+            y=0,
+        )
+        self._call = packed([call])
+        self._address = address(self._call)
+        self._alive = [*alive, layers, inputs, kept, copies]
         self._addresses = []
         sizes: Any = [list(t.shape) for t in tensors]
         strides: Any = [list(t.stride()) for t in tensors]

@@ -47,7 +47,7 @@ class Recording:
         self.runs: list[str] = []
         self.original = kernels.Kernel.run
 
-    def run(self, kernel, shape, where, states, weights) -> None:
+    def run(self, kernel, shape, where, states, weights, zeroed=()) -> None:
         """In place of ``Kernel.run``: the same, written down."""
         places = [where(buffer) for buffer in kernel.buffers]
         fields = ("first", "again", "history", "last", "added", "again_out")
@@ -56,7 +56,7 @@ class Recording:
         # Whole storages, of which the tensors may be parts.
         storages = {t.untyped_storage().data_ptr(): whole(t) for t in reals}
         before = {key: t.clone() for key, t in storages.items()}
-        self.original(kernel, shape, where, states, weights)
+        self.original(kernel, shape, where, states, weights, zeroed)
 
         names = {key: f"m{k}" for k, key in enumerate(storages)}
 
@@ -85,29 +85,29 @@ class Recording:
 
         rows = []
         for k, (buffer, place) in enumerate(zip(kernel.buffers, places, strict=True)):
-            width = buffer.width
+            width, zero = buffer.width, int(buffer in zeroed)
             if isinstance(place, Tensor):
                 step, row = [0, 0, *place.stride()][-3:-1]
-                rows.append(f"{{{pointer(place)}, {step}, {row}, kFixed, 0}}")
+                rows.append(f"{{{pointer(place)}, {step}, {row}, {width}, kFixed, 0, {zero}}}")
             elif place[0] == kernels.FIXED:
                 out.append(f"std::vector<real> buffer{k}({shape.batch * width});")
-                rows.append(f"{{buffer{k}.data(), 0, {width}, kFixed, 0}}")
+                rows.append(f"{{buffer{k}.data(), 0, {width}, {width}, kFixed, 0, 0}}")
             else:
-                width, kind = states[place[1]].first.shape[-1], ("kBefore", "kAfter")[place[0] - 1]
-                rows.append(f"{{nullptr, 0, {width}, {kind}, {place[1]}}}")
+                row, kind = states[place[1]].first.shape[-1], ("kBefore", "kAfter")[place[0] - 1]
+                rows.append(f"{{nullptr, 0, {row}, {width}, {kind}, {place[1]}, 0}}")
         out.append(f"Buffer buffers[] = {{{', '.join(rows)}}};")
 
         program, cell = kernel.program, f"cell{len(self.cells) - 1}"
         name = next(n for n, p in self.compiled.programs.items() if p is program)
-        products, matrices = [], []
+        products = []
         for target in kernel.products:
             matrix = weights[target.product.weight]
             matrix = matrix.t() if target.product.transposed else matrix
             ends = [kernel.number(program.resolve(b)) for b in (target.product.source, target)]
-            products.append(f"{{{ends[0]}, {ends[1]}, {matrix.shape[0]}, {matrix.shape[1]}}}")
-            matrices.append(f"{{{pointer(matrix)}, {matrix.stride(0)}, {matrix.stride(1)}}}")
+            sizes = ", ".join(map(str, (*ends, *matrix.shape)))
+            strides = ", ".join(map(str, matrix.stride()))
+            products.append(f"{{{sizes}, {pointer(matrix)}, {strides}, nullptr}}")
         out.append(f"Product products[] = {{{', '.join(products) or '{}'}}};")
-        out.append(f"const Weight weights[] = {{{', '.join(matrices) or '{}'}}};")
 
         rows = []
         for k, function in enumerate(program.functions):
@@ -137,6 +137,7 @@ class Recording:
             "steps": shape.steps, "batch": shape.batch, "reverse": int(shape.reverse),
             "backward": int(shape.backward), "states": "states", "state_count": len(states),
             "buffers": "buffers", "buffer_count": len(kernel.buffers), "products": "products",
+            "product_count": len(kernel.products),
             "functions": "functions", "stages": "stages", "stage_count": len(program.stages),
             **{what: what for what, (_, t) in masks.items() if t is not None},
             # Rows shared among threads in one run, a team on the same rows in the next.
@@ -144,8 +145,7 @@ class Recording:
         }  # fmt: skip
         out += [f"p.{what} = {value};" for what, value in settings.items()]
         label = f"{type(self.cell).__name__} {name}, run {len(self.runs)}"
-        counts = f"{len(kernel.products)}, memories, {len(memories)}"
-        out.append(f'replay(p, products, weights, {counts}, "{label}");')
+        out.append(f'replay(p, products, memories, {len(memories)}, "{label}");')
         self.runs.append("{\n" + "\n".join(out) + "\n}")
 
     def of(self, cell: Cell, *calls) -> None:

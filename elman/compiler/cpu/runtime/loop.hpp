@@ -152,11 +152,11 @@ class Worker {
     const real* a = base_[product.source];
     real* c = base_[product.target];
     const long rows = end_ - begin_, next = kBlock * product.depth;
-    if (product.row) {
+    if (!product.packed) {
       const long from = begin_ + rows * group / groups, to = begin_ + rows * end / groups;
       const long column = first * kBlock, until = std::min(last * kBlock, product.columns);
-      return rows_times_rows(a + from * in.row, in.row, to - from, product.packed + column * product.row,
-                             product.row, product.depth, c + from * out.row + column, out.row, until - column);
+      return rows_times_rows(a + from * in.row, in.row, to - from, product.matrix + column * product.across,
+                             product.across, product.depth, c + from * out.row + column, out.row, until - column);
     }
     const long pieces = std::max(1L, (product.depth + kPiece - 1) / kPiece);
     for (long piece = 0; piece < pieces; ++piece) {
@@ -198,6 +198,7 @@ class Worker {
   // Rows past their end keep their state; a reset takes the gradient.
   void finish(long t) {
     if (!some_dead_ && !(some_again_ && p_.backward)) return;
+    if (some_dead_) zero_dead_rows(t);
     const real* passing = passing_.data();
     for (long i = 0; i < p_.state_count; ++i) {
       const State& s = p_.states[i];
@@ -219,6 +220,15 @@ class Worker {
       }
     }
     barrier_.meet(members_);
+  }
+
+  void zero_dead_rows(long t) {
+    for (long i = 0; i < p_.buffer_count; ++i) {
+      const Buffer& buffer = p_.buffers[i];
+      if (!buffer.zeroed) continue;
+      for (long b = my_begin(); b < my_end(); ++b)
+        if (dead(t, b)) std::memset(base_[i] + b * buffer.row, 0, buffer.width * sizeof(real));
+    }
   }
 
   void keep_last() {

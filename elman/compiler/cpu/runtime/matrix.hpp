@@ -18,12 +18,6 @@ constexpr long kDepth = 512;  // of k at a time
 constexpr long kTall = 16;    // groups of kRows rows at a time
 constexpr long kWide = 32;    // blocks of columns at a time
 
-// Element (i, j) is at data[i * down + j * across].
-struct Matrix {
-  const real* data;
-  long down, across;
-};
-
 class Space {
  public:
   explicit Space(long count)
@@ -36,19 +30,23 @@ class Space {
   real* data_;
 };
 
+// Element (i, j) of a matrix is at its address + i * down + j * across.
 struct MatrixProduct {
-  Matrix a, b;
+  const real* a;
+  long a_down, a_across;
+  const real* b;
+  long b_down, b_across;
   long rows, depth, columns;
   real* out;  // row i at out + i * out_row
   long out_row;
   const real* bias;  // a row that every row of C begins with, or null
   long add;          // to what is there
+  long threads;
 
-  void run(long threads) const {
-    if (rows * depth * columns < 1 << 16) threads = 1;
+  void run() const {
     const Space packed(packed_size(piece(), std::min(columns, kWide * kBlock)));
     Barrier barrier;
-    parallel(threads, [&](long member, long members) { work(member, members, packed.data(), barrier); });
+    parallel(rows * depth * columns < 1 << 16 ? 1 : threads, [&](long member, long members) { work(member, members, packed.data(), barrier); });
   }
 
  private:
@@ -58,7 +56,7 @@ struct MatrixProduct {
   long row(long group) const { return rows * group / groups(); }
 
   void work(long member, long members, real* b_packed, Barrier& barrier) const {
-    const bool turned = a.across != 1;
+    const bool turned = a_across != 1;
     const Space a_packed(turned ? kTall * kRows * piece() : 0);
     const long all = blocks(columns), parts = (all + kWide - 1) / kWide;
     for (long part = 0; part < parts; ++part) {
@@ -73,7 +71,7 @@ struct MatrixProduct {
       for (long k = 0; k < std::max(1L, depth); k += piece()) {
         const long deep = std::min(piece(), depth - k);
         real* packed = b_packed - from * kBlock * deep;
-        pack(b.data + k * b.down, b.down, b.across, deep, columns, packed, first_pack, last_pack);
+        pack(b + k * b_down, b_down, b_across, deep, columns, packed, first_pack, last_pack);
         barrier.meet(members);
         for (long group = first_group; group < last_group; group += kTall) {
           const long end = std::min(last_group, group + kTall);
@@ -93,18 +91,18 @@ struct MatrixProduct {
     const long count = last - first, apart = kRows * piece();
     long starts[kTall + 1];
     for (long g = 0; g <= count; ++g) starts[g] = row(first + g);
-    const bool whole = a.down == 1 && starts[count - 1] + kRows <= rows;
+    const bool whole = a_down == 1 && starts[count - 1] + kRows <= rows;
     for (long j = 0; j < deep; ++j) {
-      const real* in = a.data + (k + j) * a.across;
+      const real* in = a + (k + j) * a_across;
       real* to = packed + j * kRows;
       if (whole) {
         for (long g = 0; g < count; ++g) {
-          __builtin_prefetch(in + 8 * a.across + starts[g]);  // a page a row: the machine sees no pattern
+          __builtin_prefetch(in + 8 * a_across + starts[g]);  // a page a row: the machine sees no pattern
           std::memcpy(to + g * apart, in + starts[g], kRows * sizeof(real));
         }
       } else {
         for (long g = 0; g < count; ++g)
-          for (long r = starts[g]; r < starts[g + 1]; ++r) to[g * apart + r - starts[g]] = in[r * a.down];
+          for (long r = starts[g]; r < starts[g + 1]; ++r) to[g * apart + r - starts[g]] = in[r * a_down];
       }
     }
   }
@@ -132,7 +130,7 @@ struct MatrixProduct {
     if (a_packed)
       tile_for<true>(count)(a_packed, 0, w, 0, deep, to, to_row, more, more_row);
     else
-      tile_for<false>(count)(a.data + from * a.down + k, a.down, w, 0, deep, to, to_row, more, more_row);
+      tile_for<false>(count)(a + from * a_down + k, a_down, w, 0, deep, to, to_row, more, more_row);
     if (!whole)
       for (long r = 0; r < count; ++r) std::memcpy(c + r * out_row, part + r * kBlock, left * sizeof(real));
   }

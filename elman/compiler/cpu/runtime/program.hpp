@@ -1,5 +1,7 @@
-// What runs at every step, as the Python side hands it over (elman/compiler/kernels.py has
-// the same layouts). Sizes are in elements.
+// What runs at every step, as the Python side hands it over. Sizes are in elements.
+//
+// Each struct has a class in elman/compiler/cpu/layouts.py with the same fields in the same order, of
+// eight bytes each; where they differ, the runtime does not compile.
 #pragma once
 #include "vector.hpp"
 
@@ -26,17 +28,19 @@ struct Buffer {
   real* data;
   long step;
   long row;
-  long place;  // kFixed, or of which state it is the value before or after the step
+  long width;
+  long place;   // kFixed, or of which state it is the value before or after the step
   long state;
+  long zeroed;  // rows past their end are set to zero: they are read after the loop
 };
 
+// What fills a buffer: another times a matrix, whose element (k, c) is at k * down + c * across.
 struct Product {
-  long source;
-  long target;
-  long depth;
-  long columns;
-  const real* packed;
-  long row;  // 0, or: not packed, but as it lies in memory, column c at packed + c * row
+  long source, target;
+  long depth, columns;
+  const real* matrix;
+  long down, across;
+  real* packed;  // room for the matrix as the loop reads it; or null: as it lies, where down is 1
 };
 
 using Pointwise = void (*)(real* const*, long, long);
@@ -66,6 +70,7 @@ struct Program {
   Buffer* buffers;
   long buffer_count;
   const Product* products;
+  long product_count;
   const Function* functions;
   const Stage* stages;
   long stage_count;
@@ -79,19 +84,24 @@ struct Kept {
   long bytes;
 };
 
+// A state of all layers, (layers, B, width).
+struct StackState {
+  real* before;
+  real* after;  // out
+};
+
 // One step of layers of which each reads what the one before it wrote. All have states of the same
-// widths; state s of layer i is at before[s] + i * batch * width, and after the step likewise.
+// widths.
 struct Stack {
   Program* const* layers;
   const long* inputs;  // which buffer of each layer is its input, or -1
-  long count, threads, states;
+  long layer_count, threads;
+  const StackState* states;
+  long state_count;
   const Kept* kept;
   long kept_count;
   real* x;  // (B, M)
   real* y;  // (B, S) out: the last layer's first state
-
-  // Before and after of each state: they follow.
-  real* const* at() const { return reinterpret_cast<real* const*>(this + 1); }
 
   bool stale() const {
     for (long i = 0; i < kept_count; ++i)
@@ -100,16 +110,16 @@ struct Stack {
   }
 
   void connect() const {
-    for (long i = 0; i < count; ++i) {
+    for (long i = 0; i < layer_count; ++i) {
       Program& p = *layers[i];
       if (inputs[i] >= 0) p.buffers[inputs[i]].data = i ? layers[i - 1]->states[0].history : x;
-      for (long s = 0; s < states; ++s) {
-        const long past = i * p.batch * p.states[s].width;
-        p.states[s].first = at()[2 * s] + past;
-        p.states[s].history = at()[2 * s + 1] + past;
+      for (long s = 0; s < state_count; ++s) {
+        const long offset = i * p.batch * p.states[s].width;
+        p.states[s].first = states[s].before + offset;
+        p.states[s].history = states[s].after + offset;
       }
     }
-    layers[count - 1]->states[0].last = y;
+    layers[layer_count - 1]->states[0].last = y;
   }
 };
 

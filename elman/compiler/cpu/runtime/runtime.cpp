@@ -1,11 +1,37 @@
-// The part of the engine that is the same for every cell, as a library with a C interface.
+// The part of the native engine that is the same for every cell, as a library with a C interface.
 #include "loop.hpp"
 #include "matrix.hpp"
 #include "scan.hpp"
 
+namespace elman {
+
+// The sum of the rows of a matrix (row_count, columns).
+struct ColumnSums {
+  const real* rows;
+  long row;  // from one row to the next
+  long row_count, columns;
+  real* out;
+  long threads;
+};
+
+}  // namespace elman
+
 using namespace elman;
 
 namespace {
+
+void pack_matrices(const Program& p) {
+  for (long i = 0; i < p.product_count; ++i) {
+    const Product& w = p.products[i];
+    if (!w.packed) continue;
+    const long count = blocks(w.columns);
+    const long parts = w.depth * w.columns < 16384 ? 1 : std::min(p.threads, count);
+    parallel_for(parts, parts, [&](long part) {
+      pack(w.matrix, w.down, w.across, w.depth, w.columns, w.packed, count * part / parts,
+           count * (part + 1) / parts);
+    });
+  }
+}
 
 // Rows that a thread takes at a time, so that what a step touches stays in its cache.
 constexpr long kChunk = 8 * kRows;
@@ -34,76 +60,74 @@ void run_team(Program* const* programs, long count, int threads) {
 
 extern "C" {
 
-void elman_run(Program* p) {
+// The matrices of a program whose steps elman_step takes.
+long elman_pack(const Program* p) {
+  pack_matrices(*p);
+  return 0;
+}
+
+long elman_run(Program* p) {
+  pack_matrices(*p);
   const int threads = static_cast<int>(p->threads);
   if (p->team > 1)
     run_team(&p, 1, static_cast<int>(p->team));
   else
     run_rows(*p, static_cast<int>(std::min<long>(threads, p->batch)));
+  return 0;
 }
 
 // 1, and nothing is done, where what was computed from weights has to be computed again.
-int elman_step(Stack* stack) {
+long elman_step(Stack* stack) {
   if (stack->stale()) return 1;
   stack->connect();
   if (stack->threads > 1) {
-    run_team(stack->layers, stack->count, static_cast<int>(stack->threads));
+    run_team(stack->layers, stack->layer_count, static_cast<int>(stack->threads));
     return 0;
   }
   Barrier alone;
-  for (long i = 0; i < stack->count; ++i)
+  for (long i = 0; i < stack->layer_count; ++i)
     Worker(*stack->layers[i], alone, 0, 1, 0, stack->layers[i]->batch).run();
   return 0;
 }
 
-long elman_packed_size(long depth, long columns) { return packed_size(depth, columns); }
-
-void elman_pack(const real* w, long stride_k, long stride_c, long depth, long columns,
-                real* packed, long threads) {
-  const long count = blocks(columns);
-  const long parts = std::min(threads, count);
-  if (parts == 1 || depth * columns < 16384) {
-    pack(w, stride_k, stride_c, depth, columns, packed, 0, count);
-    return;
-  }
-  parallel_for(parts, parts, [&](long i) {
-    pack(w, stride_k, stride_c, depth, columns, packed, count * i / parts, count * (i + 1) / parts);
-  });
+long elman_product(const MatrixProduct* p) {
+  p->run();
+  return 0;
 }
 
-void elman_product(const MatrixProduct* p, long threads) { p->run(threads); }
-
-// The sum of the rows: of every 32 first, which keeps the error small.
-void elman_sum_rows(const real* in, long row, long rows, long columns, real* out, long threads) {
+// Of every 32 rows first, which keeps the error small.
+long elman_sum_rows(const ColumnSums* s) {
   constexpr long kWide = 256 * N;  // long pieces of rows, which memory gives at its best rate
   const auto work = [&](long part, long parts) {
-    const long vectors = (columns + N - 1) / N;
-    const long begin = vectors * part / parts * N, n = std::min(columns, vectors * (part + 1) / parts * N) - begin;
+    const long vectors = (s->columns + N - 1) / N;
+    const long begin = vectors * part / parts * N;
+    const long n = std::min(s->columns, vectors * (part + 1) / parts * N) - begin;
     real some[kWide];
-    std::memset(out + begin, 0, n * sizeof(real));
-    for (long first = 0; first < rows; first += 32) {
+    std::memset(s->out + begin, 0, n * sizeof(real));
+    for (long first = 0; first < s->row_count; first += 32) {
       std::memset(some, 0, n * sizeof(real));
-      for (long r = first; r < std::min(rows, first + 32); ++r)
-        for (long c = 0; c < n; ++c) some[c] += in[r * row + begin + c];
-      for (long c = 0; c < n; ++c) out[begin + c] += some[c];
+      for (long r = first; r < std::min(s->row_count, first + 32); ++r)
+        for (long c = 0; c < n; ++c) some[c] += s->rows[r * s->row + begin + c];
+      for (long c = 0; c < n; ++c) s->out[begin + c] += some[c];
     }
   };
-  if (rows * columns < 1 << 15) threads = 1;
-  const long parts = std::max(threads, (columns + kWide - 1) / kWide);
+  const long threads = s->row_count * s->columns < 1 << 15 ? 1 : s->threads;
+  const long parts = std::max(threads, (s->columns + kWide - 1) / kWide);
   parallel_for(threads, parts, [&](long part) { work(part, parts); });
+  return 0;
 }
 
-void elman_scan(const Scan* s, long backward, long threads) {
+long elman_scan(const Scan* s) {
   const long blocks = s->batch * s->blocks();
-  const long parts = std::min(threads, blocks);
-  if (parts <= 1 || s->steps * s->batch * s->width < 1 << 15) {
-    run_scan(*s, backward, 0, blocks);
-    return;
-  }
-  parallel_for(parts, parts, [&](long i) {
-    run_scan(*s, backward, blocks * i / parts, blocks * (i + 1) / parts);
-  });
+  const bool small = s->steps * s->batch * s->width < 1 << 15;
+  const long parts = small ? 1 : std::max(1L, std::min(s->threads, blocks));
+  parallel_for(parts, parts,
+               [&](long i) { run_scan(*s, blocks * i / parts, blocks * (i + 1) / parts); });
+  return 0;
 }
+
+// A matrix has columns in blocks of this many, the last one filled up, where it is packed.
+long elman_block() { return kBlock; }
 
 long elman_vector_bytes() { return kBytes; }
 

@@ -9,11 +9,12 @@
 
 namespace elman {
 
-// As the Python side hands it over (elman/compiler/scan.py). Sequences are (T, B, width); a complex
+// As the Python side hands it over (see program.hpp). Sequences are (T, B, width); a complex
 // row is `units` real parts and then as many imaginary ones.
 struct Scan {
   long steps, batch, units, width;
   long reverse;                 // from the last step to the first
+  long backward;                // the gradient
   const unsigned char* resets;  // (T, B): the state before this step is its start; or null
   const long* lengths;          // (B) or null
   const real* a;
@@ -27,6 +28,7 @@ struct Scan {
   // summed over time where a is the same for all steps; to b; and to the start, summed.
   const real* from_c;
   real *carried, *to_a, *to_b, *to_again;
+  long threads;
 
   // Of two vectors, as `each` takes them: with one, how a unit is computed, and so how it is
   // rounded, would depend on where another thread's part begins.
@@ -158,9 +160,9 @@ void scan_backward(const Scan& s, long begin, long end) {
   }
 }
 
-inline void run_scan(const Scan& s, bool backward, long begin, long end) {
+inline void run_scan(const Scan& s, long begin, long end) {
   const bool complex = s.width != s.units;
-  if (backward)
+  if (s.backward)
     complex ? scan_backward<true>(s, begin, end) : scan_backward<false>(s, begin, end);
   else
     complex ? scan<true>(s, begin, end) : scan<false>(s, begin, end);

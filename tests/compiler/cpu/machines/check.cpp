@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <limits>
 
-#include "engine.cpp"
+#include "runtime.cpp"
 
 using wide = std::conditional_t<sizeof(real) == 4, double, long double>;
 
@@ -95,7 +95,10 @@ void check_pack(long depth, long columns, bool turned) {
   const auto w = numbers.some(depth * columns);
   const long down = turned ? 1 : columns, across = turned ? depth : 1;
   std::vector<real> packed(packed_size(depth, columns), NAN);
-  elman_pack(w.data(), down, across, depth, columns, packed.data(), 2);
+  const Product product{0, 0, depth, columns, w.data(), down, across, packed.data()};
+  Program program{};
+  program.threads = 2, program.products = &product, program.product_count = 1;
+  elman_pack(&program);
   for (long c = 0; c < blocks(columns) * kBlock; ++c)
     for (long k = 0; k < depth; ++k)
       expect(packed[(c / kBlock * depth + k) * kBlock + c % kBlock] ==
@@ -147,16 +150,17 @@ void check_matrices(long rows, long depth, long columns, bool turn_a, bool turn_
   const auto a = numbers.some(rows * depth), b = numbers.some(depth * columns), bias = numbers.some(columns);
   auto out = numbers.some(rows * columns);
   const auto before = out;
-  const Matrix left{a.data(), turn_a ? 1 : depth, turn_a ? rows : 1};
-  const Matrix right{b.data(), turn_b ? 1 : columns, turn_b ? depth : 1};
-  const MatrixProduct product{left, right, rows, depth, columns, out.data(), columns,
-                              begin == kBias ? bias.data() : nullptr, begin == kAdd};
-  elman_product(&product, threads);
+  const long a_down = turn_a ? 1 : depth, a_across = turn_a ? rows : 1;
+  const long b_down = turn_b ? 1 : columns, b_across = turn_b ? depth : 1;
+  const MatrixProduct product{a.data(), a_down, a_across, b.data(), b_down, b_across,
+                              rows, depth, columns, out.data(), columns,
+                              begin == kBias ? bias.data() : nullptr, begin == kAdd, threads};
+  elman_product(&product);
   for (long i = 0; i < rows; ++i)
     for (long j = 0; j < columns; ++j) {
       wide total = begin == kBias ? bias[j] : begin == kAdd ? before[i * columns + j] : 0;
       for (long k = 0; k < depth; ++k)
-        total += wide(a[i * left.down + k * left.across]) * b[k * right.down + j * right.across];
+        total += wide(a[i * a_down + k * a_across]) * b[k * b_down + j * b_across];
       expect(near(out[i * columns + j], total, 4 * kTolerance), "matrices", rows, depth, columns);
     }
 }
@@ -165,7 +169,8 @@ void check_sums(long rows, long columns) {
   Numbers numbers{5};
   const auto in = numbers.some(rows * columns);
   std::vector<real> out(columns);
-  elman_sum_rows(in.data(), columns, rows, columns, out.data(), 2);
+  const ColumnSums sums{in.data(), columns, rows, columns, out.data(), 2};
+  elman_sum_rows(&sums);
   for (long c = 0; c < columns; ++c) {
     wide total = 0;
     for (long r = 0; r < rows; ++r) total += in[r * columns + c];
@@ -208,24 +213,13 @@ struct Memory {
   long count;
 };
 
-// A matrix of a product, and where it goes when it is packed.
-struct Weight {
-  const real* data;
-  long down, across;
-};
-
-void replay(Program program, Product* products, const Weight* weights, long product_count,
-            const Memory* memories, long memory_count, const char* name) {
+void replay(Program program, Product* products, const Memory* memories, long memory_count,
+            const char* name) {
   std::vector<std::vector<real>> packed;
-  for (long i = 0; i < product_count; ++i) {
+  for (long i = 0; i < program.product_count; ++i) {
     Product& p = products[i];
-    if (weights[i].down == 1 && i % 2) {  // as it lies in memory
-      p.packed = weights[i].data, p.row = weights[i].across;
-      continue;
-    }
-    packed.emplace_back(elman_packed_size(p.depth, p.columns));
-    elman_pack(weights[i].data, weights[i].down, weights[i].across, p.depth, p.columns,
-               packed.back().data(), program.threads);
+    if (p.down == 1 && i % 2) continue;  // as it lies in memory
+    packed.emplace_back(packed_size(p.depth, p.columns));
     p.packed = packed.back().data();
   }
   elman_run(&program);
