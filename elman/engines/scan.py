@@ -1,7 +1,7 @@
 """The ``scan`` engine: cells whose memory is a linear recurrence, all their steps at once.
 
 The cell's maps and functions see the whole sequence in place of a step; between its coefficients
-and its output stands one scan over time, :func:`elman.compiler.cpu.recurrence.scan`.
+and its output stands one scan over time, :func:`elman.compiler.recurrence.scan`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
+# Imported for the kernel of the scan that it provides.
+import elman.compiler.cpu  # noqa: F401
 from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.cells.lines import at, step_at
 from elman.cells.step_checks import checked_step
 from elman.compiler.affine import affine
-from elman.compiler.cpu.recurrence import Course, has_kernel, previous, scan
 from elman.compiler.masks import filled, inside, learned
 from elman.compiler.modes import in_onnx, is_transformed, under_autocast, unrecorded
 from elman.compiler.record import Unsupported
+from elman.compiler.recurrence import Course, has_kernel, previous, scan
 from elman.engines import reference
 from elman.engines.call import Call, Result
 from elman.engines.check import TOLERANCE, difference

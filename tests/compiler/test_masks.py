@@ -13,8 +13,8 @@ from torch import exp, sigmoid, tanh
 import elman
 from elman import Affine, Cell, Diagonal, Linear, Recurrent
 from elman.cells import GRU, LRU, LSTM, QRNN, LayerNormLSTM, LinearRecurrence, MinGRU
-from elman.compiler.cpu.recurrence import Course, doubled
 from elman.compiler.masks import filled
+from elman.compiler.recurrence import Course, doubled
 from elman.engines import native
 
 BAD = (math.nan, math.inf, -math.inf)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 import elman
 from elman import Linear, cells
 from elman.cells import LinearRecurrence
-from elman.compiler.cpu import build, recurrence
-from elman.compiler.cpu.recurrence import Course
+from elman.compiler import recurrence
+from elman.compiler.cpu import build
+from elman.compiler.cpu import scan as kernel
+from elman.compiler.recurrence import Course
 from elman.engines import reference, scan
 from elman.engines.call import Call
 
@@ -230,8 +232,8 @@ def test_without_a_compiler_it_scans_by_pytorch_and_says_so(monkeypatch, agree):
     def missing(real):
         raise build.BuildError("no C++ compiler was found")
 
-    monkeypatch.setattr(recurrence, "runtime", missing)
-    monkeypatch.setattr(recurrence, "_is_built", recurrence.cache(recurrence._is_built.__wrapped__))
+    monkeypatch.setattr(kernel, "runtime", missing)
+    monkeypatch.setattr(kernel, "_is_built", kernel.cache(kernel._is_built.__wrapped__))
     with pytest.warns(elman.EngineWarning, match=r"slower: no C\+\+ compiler") as caught:
         agree(rnn(x), expected, 1e-6)
         rnn(x)

@@ -11,10 +11,13 @@ import warnings
 import torch
 
 from elman.cells.contract import Cell
-from elman.compiler.cpu import build, cache
+from elman.compiler.cpu import build, cache, products, scan
 from elman.compiler.cpu.compiled import compile_cell
 from elman.compiler.record import Unsupported
 from elman.errors import InputError
+
+OPERATORS = (products, scan)
+"""What computes elman's operators on this processor, from when it is imported."""
 
 
 def source(cell: Cell) -> str:

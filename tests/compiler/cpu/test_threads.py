@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import elman
-from elman.compiler.cpu import build, kernels, recurrence
+from elman.compiler import recurrence
+from elman.compiler.cpu import build, kernels
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about threads")
 

@@ -1,29 +1,23 @@
 """``elman::scan``: a linear recurrence over time, c_t = a_t ⊙ c_{t−1} + b_t, for all steps at once.
 
-On a CPU with a compiler it is the engine's kernel (runtime/scan.hpp), whose gradient is the same
-recurrence from the last step to the first; elsewhere, :func:`doubled` of PyTorch's operations.
+A target may provide a kernel for its device, whose gradient is the same recurrence from the last
+step to the first; elsewhere, it is :func:`doubled` of PyTorch's operations.
 """
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from elman.compiler.cpu.build import REALS, BuildError, runtime
-from elman.compiler.cpu.layouts import packer
-from elman.compiler.cpu.products import column_sums
 from elman.compiler.masks import inside
-from elman.compiler.memory import plain
 from elman.compiler.modes import is_batched, is_traced
-from elman.errors import EngineWarning
 
 
 class Course(NamedTuple):
-    """How a scan goes through time; see :class:`elman.engines.call.Call`.
+    """How a scan goes through time.
 
     Attributes:
         resets: (T, B) bool: the memory goes back to its start before this step, in the order in
@@ -59,27 +53,37 @@ def scan(
     return c, last
 
 
-@cache
-def _is_built(real: torch.dtype) -> bool:
-    """Whether the engine can be built here; where it cannot, a warning says so, once."""
-    try:
-        runtime(real)
-    except BuildError as why:
-        warnings.warn(
-            f"linear recurrences are scanned by PyTorch's operations, which is slower: {why}.",
-            EngineWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
+class Kernel(NamedTuple):
+    """What scans on a type of device.
+
+    Attributes:
+        takes: whether it has a kernel for tensors like this.
+        forward: of a, b, first, again and the course: c and its last.
+        backward: of the gradients of c and its last, a, c, first, again, the course, and whether
+            the gradient of a is wanted: the gradients of a (empty where it is not), of b, of first
+            and of again, where it is.
+    """
+
+    takes: Callable[[Tensor], bool]
+    forward: Callable[..., tuple[Tensor, Tensor]]
+    backward: Callable[..., list[Tensor]]
+
+
+_provided: dict[str, Kernel] = {}
+
+
+def provide(device: str, kernel: Kernel) -> None:
+    """Scan by ``kernel`` on a type of device, where it can."""
+    _provided[device] = kernel
 
 
 def has_kernel(c: Tensor) -> bool:
-    """Whether the engine has a kernel for tensors like this."""
-    return c.device.type == "cpu" and c.dtype in REALS and _is_built(c.dtype)
+    """Whether there is a kernel for tensors like this."""
+    kernel = _provided.get(c.device.type)
+    return kernel is not None and kernel.takes(c)
 
 
-# -- by the engine ----------------------------------------------------------------------------
+# -- by a kernel ------------------------------------------------------------------------------
 
 _library = torch.library.Library("elman", "FRAGMENT")
 _course = "Tensor? resets, Tensor? lengths, bool reverse, bool complex"
@@ -92,93 +96,22 @@ _library.define(
 )
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-_record = packer("elman_scan")
-
-
-def _run(
-    a: Tensor, first: Tensor, again: Tensor | None, c: Tensor, course: Course, *,
-    b: Tensor | None = None, from_c: Tensor | None = None, carried: Tensor | None = None,
-    to_a: Tensor | None = None, to_b: Tensor | None = None, to_again: Tensor | None = None,
-) -> None:  # fmt: skip
-    """Call the kernel, of the gradient where ``to_b`` is given; runtime/scan.hpp has the words."""
-    steps, batch, width = c.shape
-    a = _spread(a, c)
-    first, c, b = plain(first), plain(c), None if b is None else plain(b)
-    again = None if again is None else plain(again)
-    resets = None if course.resets is None else plain(course.resets.to(torch.bool))
-    lengths = None if course.lengths is None else plain(course.lengths.to(torch.int64))
-    a_step, a_row = (0, 0) if a.dim() == 1 else a.stride()[:2]
-    record = _record(
-        steps=steps, batch=batch, units=width // 2 if course.complex else width, width=width,
-        reverse=course.reverse, backward=to_b is not None,
-        resets=_address(resets), lengths=_address(lengths),
-        a=_address(a), a_step=a_step, a_row=a_row, b=_address(b),
-        first=_address(first), again=_address(again), c=_address(c),
-        from_c=_address(from_c), carried=_address(carried), to_a=_address(to_a),
-        to_b=_address(to_b), to_again=_address(to_again), threads=torch.get_num_threads(),
-    )  # fmt: skip
-    runtime(c.dtype).elman_scan(record)
-
-
-def _spread(a: Tensor, c: Tensor) -> Tensor:
-    """``a`` as (W) where it is the same for all steps and rows, as (T, B, W) otherwise."""
-    return plain(a.reshape(-1) if _is_fixed(a, c) else a.expand_as(c))
-
-
-def _is_fixed(a: Tensor, c: Tensor) -> bool:
-    return a.numel() == c.shape[-1]
-
-
 def _scan(
     a: Tensor, b: Tensor, first: Tensor, again: Tensor | None, *course: Any
 ) -> tuple[Tensor, Tensor]:
-    way = Course(*course)
     if not has_kernel(b):
-        return doubled(a, b, first, again, way)
-    c = torch.empty_like(b, memory_format=torch.contiguous_format)
-    if not c.numel():
-        return c, first.clone()
-    _run(a, first, again, c, way, b=b)
-    return c, c[0 if way.reverse else -1].clone()
+        return doubled(a, b, first, again, Course(*course))
+    return _provided[b.device.type].forward(a, b, first, again, Course(*course))
 
 
 def _scan_backward(
-    from_c: Tensor | None,
-    from_last: Tensor | None,
-    a: Tensor,
-    c: Tensor,
-    first: Tensor,
-    again: Tensor | None,
-    resets: Tensor | None,
-    lengths: Tensor | None,
-    reverse: bool,
-    complex: bool,
-    wants_a: bool,
-) -> list[Tensor]:
-    """The gradients of a (empty where not wanted), of b, of first and of again, where it is."""
-    c = plain(c)  # hooks for saved tensors may give it back laid out in another way
-    fixed = _is_fixed(a, c)
-    to_a = c.new_zeros(c.shape[1:]) if fixed else torch.empty_like(c)
-    carried, to_again = c.new_zeros(2, *first.shape)
-    if from_last is not None:
-        carried.copy_(from_last)
-    to_b = torch.empty_like(c)
-    _run(
-        a, first, again, c, Course(resets, lengths, reverse, complex),
-        from_c=None if from_c is None else plain(from_c), carried=carried,
-        to_a=to_a if wants_a else None, to_b=to_b, to_again=to_again,
-    )  # fmt: skip
-    if not wants_a:
-        to_a = c.new_empty(0)
-    elif fixed:
-        to_a = column_sums(to_a).reshape(a.shape)
-    else:
-        to_a = to_a.sum_to_size(a.shape)
-    return [to_a, to_b, carried.clone(), *([] if again is None else [to_again.clone()])]
+    from_c: Tensor | None, from_last: Tensor | None, a: Tensor, c: Tensor, first: Tensor,
+    again: Tensor | None, resets: Tensor | None, lengths: Tensor | None, reverse: bool,
+    complex: bool, wants_a: bool,
+) -> list[Tensor]:  # fmt: skip
+    course = Course(resets, lengths, reverse, complex)
+    kernel = _provided[c.device.type]
+    return kernel.backward(from_c, from_last, a, c, first, again, course, wants_a)
 
 
 def _fake_scan(
@@ -295,7 +228,7 @@ class _Scan(torch.autograd.Function):
 
 
 _library.impl("scan", _scan, "CompositeExplicitAutograd")
-_library.impl("scan_backward", _scan_backward, "CPU")
+_library.impl("scan_backward", _scan_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("elman::scan", _fake_scan, lib=_library)
 torch.library.register_fake("elman::scan_backward", _fake_scan_backward, lib=_library)
 torch.library.register_autograd("elman::scan", _backward, setup_context=_set_up, lib=_library)
@@ -316,25 +249,25 @@ def doubled(
     a = a.expand_as(b)
     if complex:
         a, b, first, again = (_as_complex(v) for v in (a, b, first, again))
-    fresh = None  # where the past is not read at all, which may be infinite
+    restarted = None  # where the past is not read at all, which may be infinite
     if resets is not None:
         assert again is not None
-        fresh = resets.unsqueeze(-1)
-        a, b = torch.where(fresh, 0, a), torch.where(fresh, a * again + b, b)
+        restarted = resets.unsqueeze(-1)
+        a, b = torch.where(restarted, 0, a), torch.where(restarted, a * again + b, b)
     if lengths is not None:
         alive = inside(b.shape[0], lengths)
         a, b = torch.where(alive, a, 1), torch.where(alive, b, 0)
     if reverse:
-        a, b, fresh = a.flip(0), b.flip(0), None if fresh is None else fresh.flip(0)
-    if fresh is not None:
-        first = torch.where(fresh[0], 0, first)
+        a, b, restarted = a.flip(0), b.flip(0), None if restarted is None else restarted.flip(0)
+    if restarted is not None:
+        first = torch.where(restarted[0], 0, first)
     b = torch.cat([(a[0] * first + b[0]).unsqueeze(0), b[1:]])
     c, reach = b, 1
     while reach < len(c):
         past = c[:-reach]
-        if fresh is not None:
-            past = torch.where(fresh[reach:], 0, past)
-            fresh = torch.cat([fresh[:reach], fresh[reach:] | fresh[:-reach]])
+        if restarted is not None:
+            past = torch.where(restarted[reach:], 0, past)
+            restarted = torch.cat([restarted[:reach], restarted[reach:] | restarted[:-reach]])
         c = torch.cat([c[:reach], c[reach:] + a[reach:] * past])
         a = torch.cat([a[:reach], a[reach:] * a[:-reach]])
         reach *= 2
