@@ -180,7 +180,7 @@ def _results(run: Run, weights: Mapping[str, Tensor], call: Call) -> dict[str, T
 def fingerprint(hoisted: Hoisted, source: str, real: torch.dtype, key: Hashable) -> str:
     """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again.
 
-    ``key`` is what the step reads beside its tensors, its code among it: see :class:`Reading`.
+    ``key`` is what the step reads beside its tensors, its code among it (:attr:`Reading.key`).
     """
     parts = [source, str(real), *hoisted.recording, str(hoisted.operations), _text(key)]
     # Where a function lies in memory is another place in every process.

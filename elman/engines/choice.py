@@ -64,7 +64,7 @@ class engine:
                 f"unknown engine {name!r}: expected auto or one of {', '.join(ENGINES)}."
             )
         self._name = None if name == "auto" else name
-        _forced.set(_Choice(self._name, self, False, _at_rest(_forced.get())))
+        _forced.set(_Choice(self._name, self, False, _pruned(_forced.get())))
 
     def __enter__(self) -> None:
         now = _forced.get()
@@ -82,8 +82,8 @@ class engine:
             _forced.set(choice.below)
 
 
-def _at_rest(choice: _Choice | None) -> _Choice | None:
-    """A choice as another lies on it: without those below that nothing can come back to.
+def _pruned(choice: _Choice | None) -> _Choice | None:
+    """A choice without those below it that nothing can come back to.
 
     So a program that forces an engine a million times, without a block, remembers the last ones.
     """

@@ -22,7 +22,7 @@ from elman.cells.options import Reading, is_mutable
 from elman.compiler.cpu import build, cache
 from elman.compiler.cpu.build import REALS
 from elman.compiler.cpu.compiled import Compiled, compile_cell
-from elman.compiler.cpu.forward import Layout
+from elman.compiler.cpu.forward import LoopOutputs
 from elman.compiler.masks import filled, learned
 from elman.compiler.modes import (
     constant_while_compiling,
@@ -130,7 +130,7 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
             None if resets is None else resets.contiguous(), call.lengths,
             call.reverse, call.every_state, train, cell=cell,
         )  # fmt: skip
-    layout = Layout(compiled, call.every_state, train)
+    layout = LoopOutputs(compiled, call.every_state, train)
     y = out[0]
     if call.lengths is not None:
         alive = torch.arange(steps).unsqueeze(1) < call.lengths

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.compiler.cpu.backward import run_backward
-from elman.compiler.cpu.forward import Layout, outputs, run_forward
+from elman.compiler.cpu.forward import LoopOutputs, outputs, run_forward
 from elman.compiler.modes import is_batched, is_traced
 from elman.engines import kept
 from elman.engines.rerun import differentiable_backward, grouped, sequences_of
@@ -58,7 +58,7 @@ def _fake_backward(
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     name, origin, sequences, parameters, states, starts = inputs[:6]
     resets, lengths, reverse, keep, train = inputs[6:]
-    layout = Layout(kept.COMPILED[name], keep, train)
+    layout = LoopOutputs(kept.COMPILED[name], keep, train)
     read = [sequences[k] for k in kept.COMPILED[name].plan.kept]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(

@@ -38,7 +38,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     if call.lengths is not None and steps and x.shape[1]:
         living = Living(call.lengths, call.reverse)
         x, weights = filled(x, call.lengths), learned(weights, call.lengths)
-    bound, rows = cell.bind(weights), x.unbind(0)
+    bound, inputs = cell.bind(weights), x.unbind(0)
     states = call.state
     outputs: list[Tensor] = [call.state[0]] * steps
     every: list[tuple[Tensor, ...]] = [states] * steps
@@ -53,7 +53,7 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
                     for start, state in zip(call.start, states, strict=True)
                 )
         alive, read = (None, states) if living is None else living.read(t, states)
-        new = bound(rows[t], *read) if k else first_step(cell, weights, rows[t], tuple(read))
+        new = bound(inputs[t], *read) if k else first_step(cell, weights, inputs[t], tuple(read))
         outputs[t] = new[0]
         if alive is not None:
             outputs[t] = torch.where(alive, new[0], 0)

@@ -1,4 +1,4 @@
-"""The native engine among PyTorch's own features."""
+"""A network is a module like any other to PyTorch, on the native engine, too."""
 
 import copy
 import multiprocessing

@@ -85,7 +85,7 @@ def run_backward(
             alive = inside(steps, lengths)
 
     def series(buffer: Buffer | None, state: int) -> Tensor:
-        """A pair's side as (T, B, width)."""
+        """One of the two that a product over time is of, as (T, B, width)."""
         if buffer is None:
             before = _before(states[state], histories[state], starts, state, resets, reverse)
             return before if alive is None else torch.where(alive, before, 0)
@@ -134,8 +134,8 @@ def _shifted_product(
     later, earlier, start = other[1:], history[:-1], other[0]
     if reverse:
         later, earlier, start = other[:-1], history[1:], other[-1]
-    sides = [(later.flatten(0, 1), earlier.flatten(0, 1)), (start, first)]
-    for left, right in sides if pair.right is None else [(b, a) for a, b in sides]:
+    pairs = [(later.flatten(0, 1), earlier.flatten(0, 1)), (start, first)]
+    for left, right in pairs if pair.right is None else [(b, a) for a, b in pairs]:
         total = product(left.t(), right, out=total)
     assert total is not None
     return total

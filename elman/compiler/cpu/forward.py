@@ -12,7 +12,7 @@ from elman.compiler.ir import Buffer
 from elman.compiler.memory import all_plain
 
 
-class Layout:
+class LoopOutputs:
     """The order of the tensors that ``elman::loop`` returns.
 
     First the states after each step (of the first state alone, or of all), then the states after
@@ -38,7 +38,7 @@ def outputs(
     sequences: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """Room for what the loop gives; with ``sequences``, in their place where that is possible."""
-    layout, widths = Layout(cell, keep, train), [b.width for b in cell.plan.step.states]
+    layout, widths = LoopOutputs(cell, keep, train), [b.width for b in cell.plan.step.states]
     shapes: list[tuple[int, ...]] = [(steps, batch, w) for w in widths[: layout.histories]]
     shapes += [(batch, w) for w in widths]
     out = [like.new_empty(shape) for shape in shapes]
@@ -81,14 +81,14 @@ def run_forward(
         reuse: what is saved may take the place of the sequences that nobody else reads.
 
     Returns:
-        Histories, last states and what is saved, in the order of :class:`Layout`.
+        Histories, last states and what is saved, in the order of :class:`LoopOutputs`.
 
     Raises:
         InputError: a weight has another shape than its cell declares.
     """
     cell.check_shapes(sequences, parameters)
     steps, batch = sequences[0].shape[:2]
-    layout = Layout(cell, keep, train)
+    layout = LoopOutputs(cell, keep, train)
     sequences, parameters = all_plain(sequences), all_plain(parameters)
     out = outputs(cell, states[0], steps, batch, keep, train, sequences if reuse else None)
     histories = out[: layout.histories]

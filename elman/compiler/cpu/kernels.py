@@ -158,7 +158,7 @@ class Kernel:
         weights: Sequence[Tensor],
         zeroed: Collection[Buffer] = (),
     ) -> None:
-        """Run the program; for the arguments see :meth:`described`."""
+        """Run the program, of these arguments of :meth:`described`."""
         described = self.described(shape, where, states, weights, zeroed)
         with profiled("elman::steps"):
             self.runtime.elman_run(address(described.header))
@@ -181,7 +181,8 @@ class Kernel:
             states: what goes from step to step.
             weights: the matrices, by number.
             zeroed: the buffers whose rows past their end become zero.
-            in_place: which matrices are read where they lie, and not packed: see :meth:`reads`.
+            in_place: which matrices are read where they lie, not packed; :meth:`reads` says which
+                may be.
         """
         steps, batch = shape.steps, shape.batch
         resets = None if shape.resets is None else plain(shape.resets.to(torch.bool))
@@ -295,7 +296,7 @@ def _address(tensor: Tensor | None) -> int:
 def place(
     buffer: Buffer, sequences: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> Tensor | tuple[int, int]:
-    """Where a buffer of the forward pass lies; see :meth:`Kernel.described`."""
+    """Where a buffer of the forward pass lies, as :meth:`Kernel.described` asks for it."""
     if buffer.kind == "sequence":
         return sequences[buffer.index]
     if buffer.kind == "vector":

@@ -25,7 +25,6 @@ from elman.compiler.cpu.kernels import (
 from elman.compiler.cpu.layouts import address, packed
 from elman.compiler.lower import decompose
 from elman.compiler.memory import all_plain, plain
-from elman.compiler.record import Unsupported
 from elman.compiler.trace import Hoisted, trace
 
 _STACK, _STATE = layouts.positions(layouts.Stack), layouts.positions(layouts.StackState)
@@ -33,7 +32,7 @@ _BUFFER, _PRODUCT = layouts.positions(layouts.Buffer), layouts.positions(layouts
 _KEPT = layouts.positions(layouts.Kept)
 
 
-class Stream:
+class CompiledStack:
     """A stack of cells that takes one step in one call of the engine.
 
     Everything that a cell does, its map of the input included, is one program; the programs of
@@ -109,8 +108,8 @@ class Stream:
     def _run(
         self, tensors: list[Tensor], x: Tensor, states: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]] | None:
-        rows = x.shape[0] if x.dim() == 2 else 1
-        key = (rows, x.dtype, torch.get_num_threads(), torch.is_inference_mode_enabled())
+        batch = x.shape[0] if x.dim() == 2 else 1
+        key = (batch, x.dtype, torch.get_num_threads(), torch.is_inference_mode_enabled())
         if key != self._key or not self._guards.check(*tensors):
             if not all(map(_is_plain, tensors)) or any(
                 t.dtype != x.dtype and t.is_floating_point() for t in tensors
@@ -156,10 +155,10 @@ class Stream:
                 numbers = {cell.hoisted.weights[n]: i for n, (i, _) in numbered.items()}
                 kernel = cell.kernel("forward", dtype)
                 source = cell.plan.step.sequences[0]
-                rows = x.new_zeros(1, batch, source.width)
+                some = x.new_zeros(1, batch, source.width)
                 computed = _sources(cell.hoisted)
                 kept |= {numbers[n]: tensors[numbers[n]].detach().clone() for n in computed}
-                _, parameters = cell.hoisted.run(rows[0], weights)
+                _, parameters = cell.hoisted.run(some[0], weights)
                 parameters = all_plain(p.to(dtype) for p in parameters)
                 own = [numbers.get(n) for n in cell.hoisted.parameters]
                 others = {i for i in own if i is not None and tensors[i].dtype != dtype}
@@ -173,7 +172,7 @@ class Stream:
                 dummies = [x.new_zeros(batch, size) for size in self._sizes[k]]
                 described = kernel.described(
                     Shape(1, batch, False, False, None, None),
-                    lambda b, rows=rows, weights=parameters: place(b, [rows], weights),  # type: ignore[misc]
+                    lambda b, some=some, weights=parameters: place(b, [some], weights),  # type: ignore[misc]
                     [State(d, d.unsqueeze(0)) for d in dummies],
                     parameters,
                     in_place=in_place,
@@ -245,6 +244,3 @@ def _sources(hoisted: Hoisted) -> set[int]:
     """The numbers of the weights that something is computed from before the step."""
     read = {number for operation in hoisted.operations for number in operation.refs()}
     return read.intersection(hoisted.weights.values())
-
-
-__all__ = ["Stream", "Unsupported"]

@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def nothing_built():
     cached = (build.compiler, build.version, build.runtime, cache._temporary, cache._warn)
     for function in cached:
         function.cache_clear()
@@ -64,8 +64,8 @@ def test_building_is_told_once_to_those_who_listen(folder, capsys):
         assert capsys.readouterr() == ("", "")
         build.build(SOURCE % 2, torch.float32)
         build.build(SOURCE % 3, torch.float32)
-    told = f"compiling kernels for this processor, to be kept in {folder} …\n"
-    assert capsys.readouterr() == ("", told)
+    announced = f"compiling kernels for this processor, to be kept in {folder} …\n"
+    assert capsys.readouterr() == ("", announced)
 
 
 def test_flags_and_types_have_libraries_of_their_own(folder, monkeypatch):

@@ -70,7 +70,7 @@ def shared(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def nothing_kept():
     cached = (cache._temporary, cache._warn, cache._clear_once)
     for function in cached:
         function.cache_clear()
@@ -82,9 +82,9 @@ def fresh():
 @contextlib.contextmanager
 def refused(why):
     """What is asked for comes from a folder of this process, with one warning that says why."""
-    with pytest.warns(EngineWarning) as told:
+    with pytest.warns(EngineWarning) as warned:
         yield
-    (warning,) = told
+    (warning,) = warned
     assert warning.filename == __file__  # the line that uses elman, not one within
     assert re.search(f"cannot be used .*{why}.*ELMAN_CACHE", str(warning.message))
 
@@ -353,17 +353,17 @@ def test_a_library_can_be_loaded_from_a_folder_with_any_name(tmp_path, make, mon
 
 
 def test_marks_are_kept_beside_the_libraries_where_nobody_else_can_write(folder, make, monkeypatch):
-    def fresh(name):
+    def in_new_process(name):
         monkeypatch.setattr(cache, "_marks", set())
         return cache.is_marked(name)
 
     cache.mark("a")  # there is no folder yet: for this process
-    assert cache.is_marked("a") and not fresh("a")
+    assert cache.is_marked("a") and not in_new_process("a")
     cache.library("a", make)
     cache.mark("a")
-    assert fresh("a") and not fresh("b")
+    assert in_new_process("a") and not in_new_process("b")
     folder.chmod(0o777)
-    assert not fresh("a")
+    assert not in_new_process("a")
     cache.mark("b")
     assert cache.is_marked("b") and not (folder / "b.checked").exists()
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 import elman
 from elman import cells
-from elman.compiler.cpu.stack import Stream
+from elman.compiler.cpu.stack import CompiledStack
 from elman.layers import streams
 
 
@@ -189,7 +189,7 @@ def test_nothing_is_prepared_again_where_nothing_is_computed_from_weights(monkey
     def refuse(*_):
         raise AssertionError
 
-    monkeypatch.setattr(Stream, "_prepare", refuse)
+    monkeypatch.setattr(CompiledStack, "_prepare", refuse)
     through_data(rnn)
     step(rnn, x)
 

@@ -95,10 +95,10 @@ ELMAN_INLINE void each_row(const Scan& s, long begin, long end, Body body) {
   }
 }
 
-// What a step reads of its row: the state before it, and whether that is a fresh start.
+// What a step reads of its row: the state before it, and whether that is a start after a reset.
 struct Before {
   const real* state;
-  bool fresh;
+  bool restarted;
 };
 inline Before before(const Scan& s, long k, long t, long row) {
   if (s.resets && s.resets[t * s.batch + row]) return {s.again + row * s.width, true};
@@ -153,8 +153,8 @@ void scan_backward(const Scan& s, long begin, long end) {
           u.store(to_a, s.a_step ? share : u.load(to_a) + share);
         }
         const auto earlier = conjugate(u.load(a)) * g;
-        if (past.fresh) u.store(to_again, u.load(to_again) + earlier);
-        u.store(carried, past.fresh ? decltype(g){} : earlier);
+        if (past.restarted) u.store(to_again, u.load(to_again) + earlier);
+        u.store(carried, past.restarted ? decltype(g){} : earlier);
       });
     });
   }
