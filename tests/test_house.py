@@ -39,15 +39,13 @@ BY_CONTRACT = {"export", "serve", "cli"}
 """Rooms that know a job by its contract alone: of ``elman.tasks`` they import no file."""
 
 KNOWN: set[tuple[str, str]] = {
-    # The version stands in elman.version.
-    ("elman.cli.commands.about", "elman"),
+    # Of users, elman hands out names; it stands above no room.
     ("elman.cli.commands.bench", "elman"),
-    ("elman.cli.program", "elman"),
-    ("elman.training.run", "elman"),
     # What the networks of all jobs have in common is to be read from their contract.
     ("elman.cli.commands.jobs", "elman.tasks.network"),
     ("elman.cli.options", "elman.tasks.network"),
     # Circles.
+    ("elman.cli.entry", "elman.cli.program"),
     ("elman.data.vocabulary", "elman.data.bytepairs"),
     ("elman.lens.flow", "elman.lens.pictures"),
 }
