@@ -13,17 +13,18 @@ class _Kernels(dict[str, Compiled]):
     """By name; one that a program brings from another process is compiled when it is asked for."""
 
     def __missing__(self, name: str) -> Compiled:
-        for revive in _revivers:
-            return revive(name)
-        raise KeyError(name)
+        if _revive is None:
+            raise KeyError(name)
+        return _revive(name)
 
 
-_revivers: list[Callable[[str], Compiled]] = []
+_revive: Callable[[str], Compiled] | None = None
 
 
 def revive_by(function: Callable[[str], Compiled]) -> None:
     """Ask ``function`` for the kernels of names that are not known: it may have to run them."""
-    _revivers[:] = [function]
+    global _revive
+    _revive = function
 
 
 COMPILED: dict[str, Compiled] = _Kernels()
