@@ -1,8 +1,8 @@
 """What crosses from Python to C++: structs whose fields both sides know by name.
 
-Each class is a struct of the runtime (``runtime/*.hpp`` says what its fields mean) with the same
+Each is a struct of the runtime (``runtime/*.hpp`` says what its fields mean) with the same
 fields in the same order, of eight bytes each: a number or an address. No record is made with a
-field missing or one too many; and where a class and its struct differ, :func:`agreement`, which is
+field missing or one too many; and where the two sides differ, :func:`agreement`, which is
 compiled with the runtime, does not compile.
 """
 
@@ -10,180 +10,62 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import namedtuple
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 Layout = TypeVar("Layout")
 
+State = namedtuple("State", "first again history present last added again_out width slots past")
+"""A state that goes from step to step."""
 
-class State(NamedTuple):
-    """A state that goes from step to step."""
+Buffer = namedtuple("Buffer", "data step row width place state zeroed")
+"""Rows in memory, a step after the other, or where a state is read from."""
 
-    first: int
-    again: int
-    history: int
-    present: int
-    last: int
-    added: int
-    again_out: int
-    width: int
-    slots: int
-    past: int
+Product = namedtuple("Product", "source target depth columns matrix down across packed")
+"""What fills a buffer: another times a matrix."""
 
+Function = namedtuple("Function", "run width whole_rows slots buffers offsets")
+"""An emitted function, and where its arguments lie."""
 
-class Buffer(NamedTuple):
-    """Rows in memory, a step after the other, or where a state is read from."""
+Stage = namedtuple("Stage", "first_product products first_function functions")
+"""Products, and then the functions that read them."""
 
-    data: int
-    step: int
-    row: int
-    width: int
-    place: int
-    state: int
-    zeroed: int
+Program = namedtuple(
+    "Program",
+    "steps batch threads reverse backward resets lengths states state_count buffers "
+    "buffer_count products product_count functions stages stage_count team",
+)
+"""What runs at every step of a loop over time."""
 
+Kept = namedtuple("Kept", "now then bytes")
+"""Memory that something was computed from, and what it held then."""
 
-class Product(NamedTuple):
-    """What fills a buffer: another times a matrix."""
+StackState = namedtuple("StackState", "before after")
+"""A state of all layers of a stack, before a step and after it."""
 
-    source: int
-    target: int
-    depth: int
-    columns: int
-    matrix: int
-    down: int
-    across: int
-    packed: int
+Stack = namedtuple(
+    "Stack",
+    "layers inputs layer_count threads states state_count kept kept_count x y",
+)
+"""One step of layers of which each reads what the one before it wrote."""
 
+MatrixProduct = namedtuple(
+    "MatrixProduct",
+    "a a_down a_across b b_down b_across rows depth columns out out_row bias add threads",
+)
+"""A product of whole matrices."""
 
-class Function(NamedTuple):
-    """An emitted function, and where its arguments lie."""
+ColumnSums = namedtuple("ColumnSums", "rows row row_count columns out threads")
+"""The sum of a matrix's rows."""
 
-    run: int
-    width: int
-    whole_rows: int
-    slots: int
-    buffers: int
-    offsets: int
-
-
-class Stage(NamedTuple):
-    """Products, and then the functions that read them."""
-
-    first_product: int
-    products: int
-    first_function: int
-    functions: int
-
-
-class Program(NamedTuple):
-    """What runs at every step of a loop over time."""
-
-    steps: int
-    batch: int
-    threads: int
-    reverse: int
-    backward: int
-    resets: int
-    lengths: int
-    states: int
-    state_count: int
-    buffers: int
-    buffer_count: int
-    products: int
-    product_count: int
-    functions: int
-    stages: int
-    stage_count: int
-    team: int
-
-
-class Kept(NamedTuple):
-    """Memory that something was computed from, and what it held then."""
-
-    now: int
-    then: int
-    bytes: int
-
-
-class StackState(NamedTuple):
-    """A state of all layers of a stack, before a step and after it."""
-
-    before: int
-    after: int
-
-
-class Stack(NamedTuple):
-    """One step of layers of which each reads what the one before it wrote."""
-
-    layers: int
-    inputs: int
-    layer_count: int
-    threads: int
-    states: int
-    state_count: int
-    kept: int
-    kept_count: int
-    x: int
-    y: int
-
-
-class MatrixProduct(NamedTuple):
-    """A product of whole matrices."""
-
-    a: int
-    a_down: int
-    a_across: int
-    b: int
-    b_down: int
-    b_across: int
-    rows: int
-    depth: int
-    columns: int
-    out: int
-    out_row: int
-    bias: int
-    add: int
-    threads: int
-
-
-class ColumnSums(NamedTuple):
-    """The sum of a matrix's rows."""
-
-    rows: int
-    row: int
-    row_count: int
-    columns: int
-    out: int
-    threads: int
-
-
-class Scan(NamedTuple):
-    """A linear recurrence over time, or its gradient."""
-
-    steps: int
-    batch: int
-    units: int
-    width: int
-    reverse: int
-    backward: int
-    resets: int
-    lengths: int
-    a: int
-    a_step: int
-    a_row: int
-    b: int
-    first: int
-    again: int
-    c: int
-    from_c: int
-    carried: int
-    to_a: int
-    to_b: int
-    to_again: int
-    threads: int
-
+Scan = namedtuple(
+    "Scan",
+    "steps batch units width reverse backward resets lengths a a_step a_row b first again c "
+    "from_c carried to_a to_b to_again threads",
+)
+"""A linear recurrence over time, or its gradient."""
 
 ENTRIES: dict[str, Any] = {
     "elman_run": Program,
@@ -208,7 +90,7 @@ STRUCTS = (
 
 
 def agreement() -> str:
-    """C++ that compiles only where every struct of the runtime has the fields of its class."""
+    """C++ that compiles only where every struct of the runtime has the fields that it has here."""
     lines = ["#include <cstddef>", "#include <type_traits>"]
     for layout in STRUCTS:
         name, fields = layout.__name__, layout._fields

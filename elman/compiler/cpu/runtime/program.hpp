@@ -1,7 +1,7 @@
 // What runs at every step, as the Python side hands it over. Sizes are in elements.
 //
-// Each struct has a class in elman/compiler/cpu/layouts.py with the same fields in the same order, of
-// eight bytes each; where they differ, the runtime does not compile.
+// Each struct is declared in elman/compiler/cpu/layouts.py, too, with the same fields in the same order,
+// of eight bytes each; where they differ, the runtime does not compile.
 #pragma once
 #include "vector.hpp"
 
