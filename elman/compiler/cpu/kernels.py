@@ -15,7 +15,7 @@ from elman.compiler.cpu import layouts
 from elman.compiler.cpu.build import runtime
 from elman.compiler.cpu.layouts import address, packed
 from elman.compiler.ir import Buffer
-from elman.compiler.memory import plain, resolved
+from elman.compiler.memory import plain, pointer, resolved
 from elman.compiler.modes import profiled
 from elman.compiler.schedule import Program
 
@@ -218,7 +218,7 @@ class Kernel:
         header, of = self._header[:], _PROGRAM
         header[of.steps], header[of.batch], header[of.threads] = steps, batch, threads
         header[of.reverse], header[of.backward] = shape.reverse, shape.backward
-        header[of.resets], header[of.lengths] = _address(resets), _address(lengths)
+        header[of.resets], header[of.lengths] = pointer(resets), pointer(lengths)
         header[of.states], header[of.state_count] = address(numbers), len(states)
         header[of.buffers], header[of.products] = address(buffers), address(products)
         header[of.team] = team(batch, threads, work, self.real.itemsize)
@@ -232,12 +232,12 @@ class Kernel:
             first, present = k * len(at), torch.empty_like(state.first)
             alive.append(present)
             numbers[first + at.first] = state.first.data_ptr()
-            numbers[first + at.again] = _address(state.again)
+            numbers[first + at.again] = pointer(state.again)
             numbers[first + at.history] = state.history.data_ptr()
             numbers[first + at.present] = present.data_ptr()
-            numbers[first + at.last] = _address(state.last)
-            numbers[first + at.added] = _address(state.added)
-            numbers[first + at.again_out] = _address(state.again_out)
+            numbers[first + at.last] = pointer(state.last)
+            numbers[first + at.added] = pointer(state.added)
+            numbers[first + at.again_out] = pointer(state.again_out)
             numbers[first + at.width] = state.first.shape[-1]
             numbers[first + at.slots] = state.history.shape[0]
             numbers[first + at.past] = state.past
@@ -287,10 +287,6 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
     if threads == 1 or (batch >= 4 * threads and work * size <= 3 << 19):
         return 1
     return threads if batch * work >= SHARED_FROM * threads else 1
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 def place(

@@ -8,7 +8,7 @@ from torch import Tensor
 from elman.compiler.affine import provide
 from elman.compiler.cpu.build import runtime
 from elman.compiler.cpu.layouts import packer
-from elman.compiler.memory import plain, resolved
+from elman.compiler.memory import plain, pointer, resolved
 from elman.compiler.modes import profiled
 
 _product, _column_sums = packer("elman_product"), packer("elman_sum_rows")
@@ -37,7 +37,7 @@ def product(
         b=b.data_ptr(), b_down=b_down, b_across=b_across,
         rows=a.shape[0], depth=a.shape[1], columns=b.shape[1],
         out=out.data_ptr(), out_row=out.stride(0),
-        bias=0 if bias is None else bias.data_ptr(), add=add, threads=torch.get_num_threads(),
+        bias=pointer(bias), add=add, threads=torch.get_num_threads(),
     )  # fmt: skip
     with profiled("elman::product"):
         runtime(a.dtype).elman_product(record)

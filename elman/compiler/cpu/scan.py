@@ -11,7 +11,7 @@ from torch import Tensor
 from elman.compiler.cpu.build import REALS, BuildError, runtime
 from elman.compiler.cpu.layouts import packer
 from elman.compiler.cpu.products import column_sums
-from elman.compiler.memory import plain
+from elman.compiler.memory import plain, pointer
 from elman.compiler.recurrence import Course, Kernel, provide
 from elman.errors import EngineWarning
 
@@ -35,10 +35,6 @@ def _takes(c: Tensor) -> bool:
     return c.device.type == "cpu" and c.dtype in REALS and _is_built(c.dtype)
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 _record = packer("elman_scan")
 
 
@@ -58,11 +54,11 @@ def _run(
     record = _record(
         steps=steps, batch=batch, units=width // 2 if course.complex else width, width=width,
         reverse=course.reverse, backward=to_b is not None,
-        resets=_address(resets), lengths=_address(lengths),
-        a=_address(a), a_step=a_step, a_row=a_row, b=_address(b),
-        first=_address(first), again=_address(again), c=_address(c),
-        from_c=_address(from_c), carried=_address(carried), to_a=_address(to_a),
-        to_b=_address(to_b), to_again=_address(to_again), threads=torch.get_num_threads(),
+        resets=pointer(resets), lengths=pointer(lengths),
+        a=pointer(a), a_step=a_step, a_row=a_row, b=pointer(b),
+        first=pointer(first), again=pointer(again), c=pointer(c),
+        from_c=pointer(from_c), carried=pointer(carried), to_a=pointer(to_a),
+        to_b=pointer(to_b), to_again=pointer(to_again), threads=torch.get_num_threads(),
     )  # fmt: skip
     runtime(c.dtype).elman_scan(record)
 
