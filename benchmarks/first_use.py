@@ -62,7 +62,7 @@ class One(elman.Cell):
         v = z + h
         return 0.5 * ({function}) + 0.1 * h
 
-from elman.compiler import native
+from elman.engines import native
 compared, check, is_marked = [0.0], native.check, native.cache.is_marked
 def timed(*arguments):
     start = time.perf_counter()

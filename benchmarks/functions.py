@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from elman.compiler.build import build
+from elman.compiler.cpu.build import build
 
 NAMES = ("exp", "sigmoid", "tanh")
 SOURCE = '#include "vector.hpp"\n' + "\n".join(

@@ -23,7 +23,7 @@ import elman
 from elman.allocation import keep_freed_memory
 from elman.bench import machine
 from elman.cells import make
-from elman.compiler.scan import Course, scan
+from elman.compiler.recurrence import Course, scan
 
 CELLS = "sru,qrnn,mingru,minlstm,lru"
 SHAPES = (

@@ -15,7 +15,7 @@ from typing import Any as _Any
 # where torch is not yet imported, and yields to the user's choice.
 _os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
-__version__ = "0.1.0"
+from elman.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from elman import cells as cells
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from elman.cells import Constant as Constant
     from elman.cells import Diagonal as Diagonal
     from elman.cells import Linear as Linear
-    from elman.compiler.engine import EngineWarning as EngineWarning
-    from elman.compiler.engine import engine as engine
+    from elman.engines.choice import engine as engine
     from elman.errors import ElmanError as ElmanError
+    from elman.errors import EngineWarning as EngineWarning
     from elman.errors import InputError as InputError
     from elman.layers import AR as AR
     from elman.layers import GRU as GRU
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "elman": ("cells", "layers", "learning", "lens", "tasks"),
     "elman.cells": ("Affine", "Cell", "Constant", "Diagonal", "Linear"),
-    "elman.compiler.engine": ("EngineWarning", "engine"),
-    "elman.errors": ("ElmanError", "InputError"),
+    "elman.engines.choice": ("engine",),
+    "elman.errors": ("ElmanError", "EngineWarning", "InputError"),
     "elman.layers": ("AR", "GRU", "LSTM", "NARX", "RNN", "Recurrent"),
     "elman.lens": ("gradient_flow",),
     "elman.tasks": ("open_run",),

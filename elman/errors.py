@@ -1,9 +1,10 @@
-"""What elman tells a person whose input it cannot use."""
+"""What elman tells a person: errors about what it cannot use, and warnings about what is slow."""
 
 from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from typing import Any
 
 
@@ -18,6 +19,10 @@ class ElmanError(Exception):
 
 class InputError(ElmanError, ValueError):
     """An argument, a setting or a name cannot be used (exit code 2 on the command line)."""
+
+
+class EngineWarning(UserWarning):
+    """A slower engine ran than the one that usually runs this cell; the message says why."""
 
 
 def one_line(text: object, width: int = 200) -> str:
@@ -42,3 +47,12 @@ class _Brief(reprlib.Repr):
         digits = round(value.bit_length() / math.log2(10))
         long = digits > self.maxlong
         return f"an integer of {digits:,} digits" if long else super().repr_int(value, level)
+
+
+def callers_level() -> int:
+    """How far up the stack the code stands that called elman's layers, for a warning to name."""
+    frame, level = sys._getframe(1), 1
+    between = ("elman.", "torch.", "lightning")
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(between):
+        frame, level = frame.f_back, level + 1
+    return level

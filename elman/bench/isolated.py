@@ -20,7 +20,8 @@ import torch
 from elman.allocation import return_freed_memory
 from elman.bench.measurement import Shape
 from elman.bench.networks import ElmanCalls, TorchCalls, elman_network, torch_network
-from elman.compiler import build, engine
+from elman.compiler.cpu import build
+from elman.engines import choice
 from elman.errors import ElmanError
 
 _STEPS = 3  # training steps whose memory is measured, one after the other
@@ -42,7 +43,7 @@ def ask(
     """
     question = {
         "what": what, "cell": cell, "shape": shape, "library": library,
-        "threads": torch.get_num_threads(), "engine": engine.forced() or "auto",
+        "threads": torch.get_num_threads(), "engine": choice.forced() or "auto",
     }  # fmt: skip
     # The package may have been found through the working folder.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -63,7 +64,7 @@ def ask(
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to a question, in the process that was made for it."""
     torch.set_num_threads(question["threads"])
-    engine.engine(question["engine"])
+    choice.engine(question["engine"])
     torch.manual_seed(0)
     measure = {"memory": memory, "compile": seconds_to_compile}[question["what"]]
     return measure(question["cell"], Shape(*question["shape"]), question["library"])
@@ -105,11 +106,11 @@ def seconds_to_compile(cell: str, shape: Shape, library: str) -> dict[str, Any]:
     torch.ones(2, requires_grad=True).sum().backward()
     started = time.perf_counter()
     if library == "elman":
-        build.engine(torch.float32)
+        build.runtime(torch.float32)
     built = time.perf_counter() - started
     network: Any = elman_network(cell, shape)
     if library == "torch.compile":
-        engine.engine("reference")
+        choice.engine("reference")
         network = torch.compile(network)
     x = torch.randn(shape.steps, shape.batch, shape.input, requires_grad=True)
     started = time.perf_counter()

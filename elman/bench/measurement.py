@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 
 from elman.bench.timing import Timing
-from elman.compiler.build import BuildError, cpu, version
+from elman.compiler.cpu.build import BuildError, cpu, version
+from elman.version import __version__
 
 
 class Shape(NamedTuple):
@@ -131,8 +132,6 @@ def as_json(found: Sequence[Any]) -> list[dict[str, Any]]:
 
 def machine() -> dict[str, Any]:
     """What a result depends on: the machine, the date, the versions, threads and precision."""
-    from elman import __version__
-
     lines = [x.split(":")[1].strip() for x in cpu().splitlines() if x.startswith("model name")]
     try:
         compiler = version()

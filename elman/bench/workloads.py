@@ -28,7 +28,7 @@ from elman.bench.networks import (
 )
 from elman.bench.timing import Timing, interleaved, product_rate
 from elman.cells import Cell, layer_norm, recurrent_dropout, zoneout
-from elman.compiler.engine import engine
+from elman.engines.choice import engine
 from elman.layers import Recurrent
 
 TEXTBOOK = Shape(28, 256, 2, 32, 35)

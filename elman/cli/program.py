@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from elman import __version__
 from elman.cli.app import App, Commands, Group, Row
 from elman.cli.commands import panels
 from elman.cli.entry import importing
 from elman.cli.errors import exit_code
 from elman.cli.messages import Typed, listening
+from elman.version import __version__
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

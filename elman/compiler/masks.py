@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from elman.compiler.products import affine
+from elman.compiler.affine import affine
+from elman.compiler.modes import is_drawn_up
 from elman.compiler.record import VIEWS, Operation
 
 aten = torch.ops.aten
@@ -33,11 +34,6 @@ def inside(steps: int, lengths: Tensor, ahead: int = 0) -> Tensor:
     return (t.unsqueeze(1) < lengths).unsqueeze(-1)
 
 
-def dead_rows(steps: int, lengths: Tensor) -> Tensor:
-    """The numbers of the rows past their end, of all (T · B)."""
-    return (~inside(steps, lengths)).flatten().nonzero().squeeze(1)
-
-
 def filled(values: Tensor, lengths: Tensor) -> Tensor:
     """``values`` (T, B, …), past each sequence's end those of the longest, as constants."""
     steps = values.shape[0]
@@ -53,11 +49,6 @@ def learned(weights: Mapping[str, Tensor], lengths: Tensor) -> Mapping[str, Tens
         return weights
     some = lengths.max() > 0
     return {name: torch.where(some, w, w.detach()) for name, w in weights.items()}
-
-
-def is_drawn_up() -> bool:
-    """Whether PyTorch writes the operations down for numbers that are not there yet."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def is_tame(operations: Iterable[Operation], x: int) -> bool:

@@ -69,3 +69,8 @@ def plain(tensor: Tensor) -> Tensor:
 def all_plain(tensors: Iterable[Tensor]) -> list[Tensor]:
     """:func:`plain` of each."""
     return [plain(tensor) for tensor in tensors]
+
+
+def pointer(tensor: Tensor | None) -> int:
+    """Where a tensor's numbers begin in memory; 0 for none."""
+    return 0 if tensor is None else tensor.data_ptr()

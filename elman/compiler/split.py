@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from elman.cells.lines import at
-from elman.compiler.products import affine
+from elman.compiler.affine import affine
 from elman.compiler.record import FILLS, VIEWS, Operation, Recorder, Ref, Unsupported, mapped
 
 aten = torch.ops.aten

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.compiler.affine import affine
 from elman.compiler.loop import Loop, with_gradient
-from elman.compiler.products import affine
 from elman.compiler.record import Operation, Recorder, Unsupported
 from elman.compiler.recorded import Recorded, record, undisturbed
 from elman.compiler.split import apart, merge_biases, split, whole_map

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from elman.cells.contract import Cell
-from elman.compiler import native
-from elman.compiler.call import unrecorded
+from elman.compiler.modes import unrecorded
+from elman.engines import native
 from elman.errors import InputError
 
 

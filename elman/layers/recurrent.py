@@ -16,8 +16,9 @@ from elman.cells.checks import check_made, check_weights
 from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
 from elman.cells.sizes import positive
-from elman.compiler import engine, native
-from elman.compiler.call import Call, is_recorded
+from elman.compiler.modes import is_recorded
+from elman.engines import choice, native
+from elman.engines.call import Call
 from elman.errors import InputError
 from elman.layers import links, streams, weights
 from elman.layers.dropout import between_layers
@@ -239,7 +240,7 @@ class Recurrent(nn.Module):
                     y, before[k], start[k], direction == 1, batch.lengths, batch.resets, every,
                     noise,
                 )  # fmt: skip
-                result = engine.run(cell, self.weights(k), call)
+                result = choice.run(cell, self.weights(k), call)
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
@@ -300,7 +301,7 @@ class Recurrent(nn.Module):
     @property
     def engine(self) -> str:
         """The name of the engine that runs this network where nothing stands in its way."""
-        return engine.usual(self._cells[0], next(self.parameters()).dtype)
+        return choice.usual(self._cells[0], next(self.parameters()).dtype)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from elman import nested
-from elman.compiler.call import asserted, is_recorded, under_autocast
 from elman.compiler.memory import dense
+from elman.compiler.modes import asserted, is_recorded, under_autocast
 from elman.errors import InputError
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from elman import nested
 from elman.cells.contract import Cell
 from elman.cells.options import Reading
-from elman.compiler import engine, native
-from elman.compiler.build import BuildError
-from elman.compiler.call import first_step, is_recorded
-from elman.compiler.products import is_traced
-from elman.compiler.stream import Stream, Unsupported
+from elman.compiler.cpu.build import BuildError
+from elman.compiler.cpu.stack import CompiledStack
+from elman.compiler.modes import is_recorded, is_traced
+from elman.compiler.record import Unsupported
+from elman.engines import choice, native
+from elman.engines.call import first_step
 from elman.errors import InputError
 from elman.layers import links, weights
 from elman.layers.dropout import between_layers
@@ -25,7 +26,7 @@ from elman.layers.sequences import Sequences, check_resets, check_row, check_typ
 if TYPE_CHECKING:
     from elman.layers.recurrent import Recurrent
 
-_Made = tuple[Stream | None, list[tuple[Reading, Cell]]]
+_Made = tuple[CompiledStack | None, list[tuple[Reading, Cell]]]
 _streams: weakref.WeakKeyDictionary[Recurrent, dict[torch.dtype, _Made]]
 _streams = weakref.WeakKeyDictionary()
 """The streams of a network by type of number, and what its cells' steps read when each was made."""
@@ -109,7 +110,7 @@ def _restarted(network: Recurrent, x: Tensor, state: Any, resets: Tensor) -> Any
     return nested.map(lambda s, first: torch.where(again, first, s), state, start)
 
 
-def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
+def of(network: Recurrent, real: torch.dtype | None = None) -> CompiledStack | None:
     """The stream of a network, made on the first step; None where it cannot have one.
 
     It is for numbers of one type, that of the weights by default.
@@ -126,7 +127,7 @@ def of(network: Recurrent, real: torch.dtype | None = None) -> Stream | None:
         if not reading.holds(cell):
             stream, _ = _made(network, real)
             break
-    return stream if stream is not None and engine.forced() in (None, "native") else None
+    return stream if stream is not None and choice.forced() in (None, "native") else None
 
 
 def _made(network: Recurrent, real: torch.dtype) -> _Made:
@@ -137,7 +138,7 @@ def _made(network: Recurrent, real: torch.dtype) -> _Made:
     return made
 
 
-def _new(network: Recurrent, real: torch.dtype) -> Stream | None:
+def _new(network: Recurrent, real: torch.dtype) -> CompiledStack | None:
     cells = network._noiseless
     alike = len({cell.state_sizes for cell in cells}) == 1
     if network.bidirectional or any(network._linked) or not alike:
@@ -145,7 +146,7 @@ def _new(network: Recurrent, real: torch.dtype) -> Stream | None:
     if not all(native.runs(cell, real) for cell in cells):
         return None
     try:
-        return Stream(cells, [network.weight_names(k) for k in range(len(cells))], real)
+        return CompiledStack(cells, [network.weight_names(k) for k in range(len(cells))], real)
     except Unsupported:
         return None  # forward, which also runs, warns and says why
 

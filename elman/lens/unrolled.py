@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.cells.step_checks import check_step
-from elman.compiler.engine import engine
+from elman.engines.choice import engine
 from elman.layers import Recurrent
 from elman.layers.states import ordinary
 

@@ -72,7 +72,7 @@ class Run:
         Raises:
             ElmanError: the folder is there already, is being made, or cannot be made.
         """
-        from elman import __version__
+        from elman.version import __version__
 
         refuse_existing(path)
         aside = _aside(path)

@@ -15,7 +15,7 @@ from torch import nn
 import elman
 from elman import cells
 from elman.cells import Affine, Cell, Constant, Linear
-from elman.compiler import operator
+from elman.engines import kept
 
 SLOPE = 1.0
 F64 = torch.float64
@@ -303,11 +303,11 @@ def test_cells_with_lists_share_their_kernels():
     x = torch.zeros(1, 1, 3)
     networks = [elman.Recurrent(Sloped(3, 4))]
     networks[0](x)
-    count = len(operator.COMPILED)
+    count = len(kept.COMPILED)
     for _ in range(3):
         networks.append(elman.Recurrent(Sloped(3, 4)))
         networks[-1](x)
-    assert len(operator.COMPILED) == count
+    assert len(kept.COMPILED) == count
 
 
 def test_compiled_code_follows_options_and_mode(results):

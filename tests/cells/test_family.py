@@ -10,7 +10,7 @@ from torch import relu, sigmoid, tanh
 
 import elman
 from elman import cells
-from elman.compiler import native
+from elman.engines import native
 
 F64 = {"dtype": torch.float64}
 

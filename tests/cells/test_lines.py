@@ -12,7 +12,7 @@ from torch import tanh
 
 import elman
 from elman import Affine, Cell, Linear, Recurrent
-from elman.compiler import engine as engines
+from elman.engines import choice as engines
 
 
 class ChangesState(Cell):

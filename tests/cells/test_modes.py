@@ -14,7 +14,7 @@ from torch import nn
 import elman
 from elman import cells
 from elman.cells import Cell, Linear
-from elman.compiler import operator
+from elman.engines import kept
 from elman.learning import RTRL
 
 F64 = torch.float64
@@ -75,9 +75,9 @@ def test_noise_and_mode_are_apart():
 def test_cells_that_do_not_ask_for_the_mode_are_compiled_once():
     rnn, x = elman.Recurrent(cells.LSTM(3, 5)), torch.zeros(1, 1, 3)
     rnn(x)
-    count = len(operator.COMPILED)
+    count = len(kept.COMPILED)
     rnn.eval()(x)
-    assert len(operator.COMPILED) == count
+    assert len(kept.COMPILED) == count
 
 
 class Iterates(Moody):
@@ -93,7 +93,7 @@ def test_networks_that_are_gone_leave_nothing_behind(local):
 
     kind = Local if local else Iterates
     gc.collect()
-    count = len(operator.COMPILED)
+    count = len(kept.COMPILED)
     rnn, x = elman.Recurrent(kind(3, 4)), torch.zeros(2, 1, 3)
     weight = rnn.weight_of_x_l0
     y = rnn(x)[0].sum()
@@ -107,13 +107,13 @@ def test_networks_that_are_gone_leave_nothing_behind(local):
     assert weight.grad is not None
     del y
     gc.collect()
-    assert len(operator.COMPILED) == count
+    assert len(kept.COMPILED) == count
     assert (made() is None) is local
 
 
 def test_kernels_of_many_options_are_not_kept_for_good():
     gc.collect()
-    count = len(operator.COMPILED)
+    count = len(kept.COMPILED)
 
     class Many(Moody):
         slope = 1.0
@@ -123,7 +123,7 @@ def test_kernels_of_many_options_are_not_kept_for_good():
         cell.slope = float(slope)
         elman.Recurrent(cell).engine  # noqa: B018
     gc.collect()
-    assert len(operator.COMPILED) - count <= 64
+    assert len(kept.COMPILED) - count <= 64
 
 
 def test_an_exported_program_outlives_its_network():

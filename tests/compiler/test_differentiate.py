@@ -11,7 +11,8 @@ from torch import tanh
 
 import elman
 from elman import Affine, Cell, Recurrent, cells
-from elman.compiler import differentiate, source
+from elman.compiler import differentiate
+from elman.compiler.cpu import source
 
 
 class Chain(Cell):

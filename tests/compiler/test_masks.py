@@ -13,9 +13,9 @@ from torch import exp, sigmoid, tanh
 import elman
 from elman import Affine, Cell, Diagonal, Linear, Recurrent
 from elman.cells import GRU, LRU, LSTM, QRNN, LayerNormLSTM, LinearRecurrence, MinGRU
-from elman.compiler import native
 from elman.compiler.masks import filled
-from elman.compiler.scan import Course, doubled
+from elman.compiler.recurrence import Course, doubled
+from elman.engines import native
 
 BAD = (math.nan, math.inf, -math.inf)
 
@@ -205,14 +205,16 @@ def test_states_that_are_not_finite_go_by_or_are_forgotten(cell, engine, reverse
     for f in _finals(final):
         assert f[:, 0].isnan().all() and f[:, 1:].isfinite().all()
     with elman.engine("reference"):
-        fresh = [torch.zeros_like(s) for s in state]
-        for s, f in zip(state, fresh, strict=True):
+        started = [torch.zeros_like(s) for s in state]
+        for s, f in zip(state, started, strict=True):
             f[1:, 1] = s.detach()[1:, 1]  # read in reverse, the reset is behind the last step
             f[:, 2] = s.detach()[:, 2]
             f.requires_grad_()
-        y, final = network(x, _given(fresh), lengths=lengths)
+        y, final = network(x, _given(started), lengths=lengths)
         parts = [y.sum(), *(f[:, 1:].sum() for f in _finals(final))]
-        wanted = torch.autograd.grad(sum(parts), [*network.parameters(), *fresh], allow_unused=True)
+        wanted = torch.autograd.grad(
+            sum(parts), [*network.parameters(), *started], allow_unused=True
+        )
     count = len(list(network.parameters()))
     _compare(found[:count], wanted[:count], [n for n, _ in network.named_parameters()])
     for g, w in zip(found[count:], wanted[count:], strict=True):

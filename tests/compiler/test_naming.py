@@ -10,7 +10,7 @@ from torch import tanh
 
 import elman
 from elman import Affine, Cell, Linear, cells
-from elman.compiler import native, operator
+from elman.engines import kept, native
 
 
 class Own(Cell):
@@ -41,7 +41,7 @@ def name_of(cell):
 
 def forget(monkeypatch):
     """As in a process that has compiled nothing yet."""
-    monkeypatch.setattr(operator, "COMPILED", operator._Kernels())
+    monkeypatch.setattr(kept, "COMPILED", kept._Kernels())
     monkeypatch.setattr(native, "_known", weakref.WeakKeyDictionary())
 
 
@@ -76,14 +76,14 @@ def test_programs_say_which_cell_is_missing(monkeypatch):
     name = name_of(Own2(3, 4))
     forget(monkeypatch)
     with pytest.raises(elman.InputError, match=r"holds the compiled cell .*Own2.*reference"):
-        operator.COMPILED[name]
+        kept.COMPILED[name]
 
 
 def test_nothing_is_imported_for_a_program(monkeypatch):
     forget(monkeypatch)
     for place in ("this:Zen", "os:system", "elman.cells.lstm:nothing", "elman.cells.lstm:json"):
         with pytest.raises(elman.InputError, match="holds the compiled cell"):
-            operator.COMPILED[f"{place}[[3,4],{{}}]#float32-0123456789abcdef"]
+            kept.COMPILED[f"{place}[[3,4],{{}}]#float32-0123456789abcdef"]
 
 
 @pytest.mark.filterwarnings("ignore")

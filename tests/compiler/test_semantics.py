@@ -11,7 +11,7 @@ from torch import sigmoid, tanh
 
 import elman
 from elman import Affine, Cell, EngineWarning
-from elman.compiler import native
+from elman.engines import native
 
 REALS = pytest.mark.parametrize("real", [torch.float64, torch.float32], ids=["double", "float"])
 
@@ -432,10 +432,10 @@ def test_a_change_in_place_that_autograd_refuses_is_told():
 )
 def test_messages_name_the_line_and_no_number_of_rows_that_was_made_up(step, why):
     step.__name__ = "step"
-    with pytest.warns(EngineWarning, match=why) as told:
+    with pytest.warns(EngineWarning, match=why) as warned:
         elman.Recurrent(of_step(step)(2, 5))(torch.randn(4, 3, 2))
-    assert ".py:" in str(told[0].message)
-    assert "97" not in str(told[0].message).split("(", 1)[1].replace(__file__, "")
+    assert ".py:" in str(warned[0].message)
+    assert "97" not in str(warned[0].message).split("(", 1)[1].replace(__file__, "")
 
 
 # -- what surrounds the first call -----------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import elman
 from elman import Affine, Cell, Linear
 from elman.cells import LinearRecurrence
-from elman.compiler import native
+from elman.engines import native
 
 REALS = {"double": torch.float64, "float": torch.float32}
 SIZES = (1, 3, 19)

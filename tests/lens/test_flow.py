@@ -73,7 +73,7 @@ def test_the_future_and_other_engines_change_nothing():
     whole = gradient_flow(network, x, at=5)
     cut = gradient_flow(network, x[:6])
     torch.testing.assert_close(whole.cells[0].norms, cut.cells[0].norms, rtol=1e-12, atol=0)
-    before = elman.compiler.engine.forced()
+    before = elman.engines.choice.forced()
     assert before is None
     assert network.training
     assert network(x)[0].grad_fn is not None
@@ -204,7 +204,7 @@ def test_errors_say_what_is_wrong():
     with pytest.raises(InputError, match="PackedSequence"):
         gradient_flow(network, packed)
     # Nothing stays behind, whatever went wrong.
-    assert elman.compiler.engine.forced() is None
+    assert elman.engines.choice.forced() is None
     assert not network._forward_hooks
     assert not network.cells[0]._forward_hooks
 

@@ -180,11 +180,11 @@ def doctor(json_: Json = False) -> None:
 def _findings() -> dict[str, Any]:
     import torch
 
-    from elman import __version__
-    from elman.compiler import status as native_status
-    from elman.compiler.engine import ENGINES
+    from elman.compiler.cpu import status as native_status
     from elman.data.corpora import CORPORA, status
+    from elman.engines.choice import ENGINES
     from elman.errors import ElmanError
+    from elman.version import __version__
 
     native = native_status()
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]

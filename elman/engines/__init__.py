@@ -1,0 +1,1 @@
+"""What runs a cell, and the choice among them."""
