@@ -28,7 +28,8 @@ def test_python_in_the_documents_runs(page):
         names = {"__name__": "pasted"}  # each block alone
         exec(compile(block, page.name, "exec"), names)
         for cell in names.values():
-            if getattr(cell, "__module__", "") == "pasted" and issubclass(cell, elman.Cell):
+            pasted = getattr(cell, "__module__", "") == "pasted"
+            if pasted and isinstance(cell, type) and issubclass(cell, elman.Cell):
                 elman.Recurrent(cell(3, 4))(torch.randn(2, 1, 3))
 
 
