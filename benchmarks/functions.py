@@ -1,9 +1,9 @@
-"""Errors of the engine's exp, sigmoid and tanh at every float there is.
+"""Errors of the native engine's functions at every float there is: of exp, sigmoid and tanh.
 
 An ulp is the distance between the floats around the exact result, 2^-149 where it is denormal. The
 exact result is PyTorch's in double precision. Errors below -87 are counted apart: there the results
 of exp and sigmoid become denormal. ``ELMAN_MARCH`` names another instruction set; arguments, such
-as ``sigmoid``, choose among the functions.
+as ``erfc``, choose among the functions of one number in the table of operations.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import time
 import torch
 
 from elman.compiler.cpu.build import build
+from elman.compiler.ops import OPS
 
-NAMES = ("exp", "sigmoid", "tanh")
-SOURCE = '#include "vector.hpp"\n' + "\n".join(
-    f"""
-extern "C" void apply_{name}(const elman::real* x, elman::real* y, long n) {{
-  elman::each(0, n, [&](auto at) {{ at.store(y, elman::{name}(at.load(x))); }});
+NAMES = [name for name, op in OPS.items() if op.operands == "x"]
+FUNCTION = """
+extern "C" void apply_{name}(const real* in, real* out, long n) {{
+  each(0, n, [&](auto at) {{
+    const auto x = at.load(in);
+    at.store(out, {value});
+  }});
 }}"""
-    for name in NAMES
-)
+CODE = [FUNCTION.format(name=name, value=OPS[name].expression.format(x="x")) for name in NAMES]
+SOURCE = "\n".join(['#include "vector.hpp"', "namespace elman {", *CODE, "}"])
 CHUNK = 1 << 18  # what a core's cache holds
 RANGES = ("from -87 up", "below -87")
 
@@ -40,7 +43,7 @@ def main(chosen: list[str]) -> None:
         for name, function in functions.items():
             pointers = ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr())
             function(*pointers, ctypes.c_long(CHUNK))
-            exact = getattr(torch, name)(wide)
+            exact = OPS[name](wide)
             nearest = exact.float()
             if not nearest.isfinite().all():  # NaN, and what is beyond the largest float
                 alike = (y == nearest) | (y.isnan() & nearest.isnan()) | nearest.isfinite()
@@ -61,4 +64,4 @@ def main(chosen: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(NAMES))
+    main(sys.argv[1:] or ["exp", "sigmoid", "tanh"])

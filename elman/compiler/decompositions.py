@@ -25,12 +25,11 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 
 WITHOUT_KERNEL = frozenset(
     {
-        "acos", "acosh", "asin", "asinh", "atan2", "atanh", "copysign", "cosh", "cumprod", "cumsum",
-        "digamma", "erfc", "erfinv", "exp2", "flip", "fmax", "fmin", "fmod", "gather", "heaviside",
-        "i0", "index", "index_select", "lgamma", "logaddexp2", "max", "min",
+        "cumprod", "cumsum", "digamma", "erfinv", "flip", "fmax", "fmin", "fmod",
+        "gather", "heaviside", "i0", "index", "index_select", "lgamma", "logaddexp2", "max", "min",
         "nan_to_num", "native_batch_norm", "native_dropout", "native_group_norm",
-        "native_group_norm_backward", "pow", "prod", "remainder", "repeat", "round", "scatter",
-        "select_backward", "sinh", "sort", "special_i1", "stack", "topk", "unbind", "xlogy",
+        "native_group_norm_backward", "pow", "prod", "remainder", "repeat", "scatter",
+        "select_backward", "sort", "special_i1", "stack", "topk", "unbind",
     }
 )  # fmt: skip
 """Operators for which PyTorch's table has nothing that ends in kernels: not worth its import."""
@@ -205,6 +204,13 @@ def _logit(x: Tensor, eps: float | None = None) -> Tensor:
     return torch.log(x / (1 - x))
 
 
+@writes(aten.xlogy.Tensor, aten.xlogy.Scalar_Self, aten.xlogy.Scalar_Other)
+def _xlogy(x: Any, y: Any) -> Tensor:
+    x = x if isinstance(x, Tensor) else torch.full_like(y, x)
+    y = y if isinstance(y, Tensor) else torch.full_like(x, y)
+    return where(y != y, y, where(x == 0, 0.0, x * torch.log(y)))
+
+
 @writes(aten.deg2rad.default)
 def _deg2rad(x: Tensor) -> Tensor:
     return x * (math.pi / 180)
@@ -233,6 +239,21 @@ def _frac(x: Tensor) -> Tensor:
 @writes(aten.isnan.default)
 def _isnan(x: Tensor) -> Tensor:
     return x != x
+
+
+@writes(aten.isinf.default)
+def _isinf(x: Tensor) -> Tensor:
+    return x.abs() == math.inf
+
+
+@writes(aten.isposinf.default)
+def _isposinf(x: Tensor) -> Tensor:
+    return x == math.inf
+
+
+@writes(aten.signbit.default)
+def _signbit(x: Tensor) -> Tensor:
+    return torch.copysign(torch.ones_like(x), x) < 0
 
 
 @writes(aten.masked_fill.Scalar, aten.masked_fill.Tensor)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from elman.cells.lines import at
-from elman.compiler.ir import MASKS, Buffer, Node, Rows, is_reduction
+from elman.compiler.ir import Buffer, Node, Rows, is_reduction, unknown
 from elman.compiler.lower import Lowering, Outer, Step
 from elman.compiler.record import Unsupported
-from elman.compiler.schedule import CHEAP, Program, Target, schedule, stores_of
+from elman.compiler.schedule import Program, Target, schedule, stores_of
 
 
 @dataclass
@@ -225,7 +225,7 @@ class Saving:
     def replace(self, node: Node) -> Node:
         """``node`` for the backward pass: forward values are loaded or computed again."""
         replaced = self._replaced
-        for each in _unknown(node, replaced, self._args_with_gradient):
+        for each in unknown(node, replaced, self._args_with_gradient):
             if not self._reads_gradient(each):
                 replaced[each] = self._taken(each)
             elif each.args:
@@ -240,7 +240,7 @@ class Saving:
     def _taken(self, node: Node) -> Node:
         """A forward value that the backward pass wants: from memory, or computed again."""
         taken: dict[Node, Node] = {}
-        for each in _unknown(node, taken, self._args_to_take):
+        for each in unknown(node, taken, self._args_to_take):
             taken[each] = self._taken_one(each, taken)
         return taken[node]
 
@@ -265,7 +265,7 @@ class Saving:
     def _cost(self, node: Node) -> float:
         """How many expensive functions it takes to compute it from what is there."""
         costs = self._costs
-        for each in _unknown(node, costs, self._args_that_cost):
+        for each in unknown(node, costs, self._args_that_cost):
             if each in self._there or each.op == "constant":
                 cost = 0.0
             elif each.op == "leaf":
@@ -273,7 +273,7 @@ class Saving:
             elif is_reduction(each):
                 cost = float("inf")
             else:
-                cost = sum(costs[a] for a in each.args) + (each.op not in CHEAP | MASKS)
+                cost = sum(costs[a] for a in each.args) + each.cost
             costs[each] = cost
         return costs[node]
 
@@ -282,40 +282,20 @@ class Saving:
 
     def _wants(self, node: Node) -> frozenset[Node]:
         """What has to be saved so that ``node`` can be had."""
-        for each in _unknown(node, self._wanted, lambda n: n.args):
+        for each in unknown(node, self._wanted, lambda n: n.args):
             args = frozenset().union(*(self._wanted[a] for a in each.args))
             if self._cost(each) <= 1 or (each.op == "leaf" and each.buffer.kind == "sequence"):
                 wanted: frozenset[Node] = frozenset()
             elif (
-                each.op in MASKS
+                each.is_mask
                 or (each.width == 1 and not is_reduction(each) and each.args)
-                or (each.op in CHEAP and len(args) <= 1 and not _is_sum_with_sequence(each, args))
+                or (each.is_cheap and len(args) <= 1 and not _is_sum_with_sequence(each, args))
             ):
                 wanted = args
             else:
                 wanted = frozenset({each})
             self._wanted[each] = wanted
         return self._wanted[node]
-
-
-def _unknown(
-    node: Node, known: Container[Node], args: Callable[[Node], Sequence[Node]]
-) -> Iterator[Node]:
-    """What is not yet known of ``node`` and of what it is computed from, each after its ``args``.
-
-    Whoever iterates makes each known. A chain of a thousand operations is as deep as any: no
-    function may call itself for every one of them.
-    """
-    stack = [(node, False)]
-    while stack:
-        each, ready = stack.pop()
-        if each in known:
-            continue
-        if ready:
-            yield each
-        else:
-            stack.append((each, True))
-            stack.extend((a, False) for a in reversed(args(each)))
 
 
 def _is_sum_with_sequence(node: Node, args: frozenset[Node]) -> bool:
@@ -335,7 +315,7 @@ class Dependence:
 
     def of(self, node: Node) -> bool:
         """Whether a node does."""
-        for each in _unknown(node, self._known, self._sources):
+        for each in unknown(node, self._known, self._sources):
             self._known[each] = (
                 each.op == "leaf" and _origin(each.buffer).kind == "cotangent"
             ) or any(self._known[source] for source in self._sources(each))

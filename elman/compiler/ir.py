@@ -10,26 +10,13 @@ one, so that the nodes never multiply.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
-    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "neg": torch.neg,
-    "abs": torch.abs, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "exp": torch.exp,
-    "expm1": torch.expm1, "log": torch.log, "log1p": torch.log1p, "sqrt": torch.sqrt,
-    "rsqrt": torch.rsqrt, "reciprocal": torch.reciprocal, "relu": torch.relu, "sin": torch.sin,
-    "cos": torch.cos, "erf": torch.erf, "sign": torch.sign, "floor": torch.floor,
-    "atan": torch.atan, "maximum": torch.maximum, "minimum": torch.minimum, "lt": torch.lt,
-    "le": torch.le, "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne,
-    "both": torch.logical_and, "either": torch.logical_or, "negate": torch.logical_not,
-}  # fmt: skip
-"""PyTorch's functions, by which a function of constants alone becomes one."""
-
-MASKS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "both", "either", "neither", "negate"})
-"""Nodes whose lanes are true or false."""
+from elman.compiler.ops import OPS, REDUCTIONS
 
 
 @dataclass(eq=False)
@@ -74,7 +61,7 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One value of one row: see :class:`Graph` for what the operations are."""
+    """One value of one row: of an operation of ``ops.py``, a constant, or a leaf."""
 
     op: str
     args: tuple[Node, ...]
@@ -86,6 +73,21 @@ class Node:
     def name(self) -> str:
         """Its name in the generated code."""
         return f"{self.buffer.name if self.op == 'leaf' else self.op}_{self.number}"
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it is true or false."""
+        return self.op in OPS and OPS[self.op].mask
+
+    @property
+    def cost(self) -> int:
+        """What its operation takes by itself: see :class:`elman.compiler.ops.Op`."""
+        return OPS[self.op].cost if self.op in OPS else 0
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it is an operation that takes next to nothing."""
+        return self.op in OPS and not self.cost
 
     @property
     def buffer(self) -> Buffer:
@@ -126,14 +128,14 @@ class Graph:
         same = _simplified(name, args)
         if same is not None:
             return same
-        if name in FUNCTIONS and all(a.op == "constant" for a in args):
+        if all(a.op == "constant" for a in args):
             numbers = [torch.tensor(a.attribute, dtype=torch.float64) for a in args]
-            return self.constant(FUNCTIONS[name](*numbers).item())
+            return self.constant(OPS[name](*numbers).item())
         return self._node(name, args, max(a.width for a in args), None)
 
     def reduce(self, name: str, arg: Node) -> Node:
-        """``sum`` or ``max`` over the units of a row."""
-        return self._node(f"row_{name}", (arg,), 1, None)
+        """A reduction over the units of a row."""
+        return self._node(name, (arg,), 1, None)
 
     def part(self, node: Node, offset: int, width: int) -> Node:
         """The units from ``offset`` on of a node."""
@@ -145,9 +147,7 @@ class Graph:
 
     def rebuilt(self, node: Node, args: Sequence[Node]) -> Node:
         """``node`` computed from other arguments."""
-        if node.op.startswith("row_"):
-            return self.reduce(node.op[4:], args[0])
-        return self.op(node.op, *args)
+        return self.reduce(node.op, *args) if is_reduction(node) else self.op(node.op, *args)
 
     def _node(self, op: str, args: tuple[Node, ...], width: int, attribute: Any) -> Node:
         marks = (id(attribute[0]), attribute[1]) if op == "leaf" else attribute
@@ -182,7 +182,7 @@ def _simplified(name: str, args: tuple[Node, ...]) -> Node | None:
 
 def is_reduction(node: Node) -> bool:
     """Whether a node needs the whole row before anything that uses it can begin."""
-    return node.op.startswith("row_")
+    return node.op in REDUCTIONS
 
 
 def walk(roots: Iterable[Node]) -> Iterator[Node]:
@@ -197,6 +197,26 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
             seen.add(id(node))
             stack.append((node, True))
             stack.extend((a, False) for a in reversed(node.args))
+
+
+def unknown(
+    node: Node, known: Container[Node], args: Callable[[Node], Sequence[Node]]
+) -> Iterator[Node]:
+    """What is not yet known of ``node`` and of what it is computed from, each after its ``args``.
+
+    Whoever iterates makes each known. A chain of a thousand operations is as deep as any: no
+    function may call itself for every one of them.
+    """
+    stack = [(node, False)]
+    while stack:
+        each, ready = stack.pop()
+        if each in known:
+            continue
+        if ready:
+            yield each
+        else:
+            stack.append((each, True))
+            stack.extend((a, False) for a in reversed(args(each)))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import torch
 
 from elman.cells.lines import at
 from elman.compiler.ir import Buffer, Graph, Product, Rows
-from elman.compiler.record import VIEWS, Operation, Ref, Unsupported
-from elman.compiler.rules import POINTWISE, Matrix, Outer, Rules, Turned
+from elman.compiler.ops import GRADIENTS as OWN_GRADIENTS
+from elman.compiler.ops import VIEWS, name_of, op_of
+from elman.compiler.record import Operation, Ref, Unsupported
+from elman.compiler.rules import Matrix, Outer, Rules, Turned
 
 aten = torch.ops.aten
 
@@ -41,8 +43,10 @@ class Step:
 
 def decompose(function: Any) -> Callable[..., Any] | None:
     """How an operation without a kernel is written in simpler ones, or None."""
-    name = function.name().split("::")[1].split(".")[0]
-    if name in POINTWISE or hasattr(Lowering, rule_of(name)) or name == "detach":
+    name = name_of(function)
+    if name in OWN_GRADIENTS:
+        return OWN_GRADIENTS[name]
+    if op_of(function) or hasattr(Lowering, rule_of(name)) or name == "detach":
         return None
     # Looked up in PyTorch one by one, the operators of these tables would slow elman's import.
     from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
@@ -139,17 +143,17 @@ class Lowering(Rules):
     # -- one operation ------------------------------------------------------------------------
 
     def _run(self, operation: Operation) -> None:
-        name = operation.function.name().split("::")[1].split(".")[0]
+        name, op = name_of(operation.function), op_of(operation.function)
         args, kwargs = operation.args, operation.kwargs
         rule: Callable[..., Any] | None = getattr(self, rule_of(name), None)
         if rule is not None:
             out = rule(operation, *args, **kwargs)
-        elif name in POINTWISE:
-            if kwargs:
-                raise Unsupported(f"{name} with {', '.join(kwargs)} has no kernel")
-            out = self._pointwise(POINTWISE[name], *args)
-        else:
+        elif op is None:
             raise Unsupported(f"{operation.function.name()} has no kernel")
+        elif kwargs:
+            raise Unsupported(f"{name} with {', '.join(kwargs)} has no kernel")
+        else:
+            out = self._pointwise(op.name, *args)
         results = out if isinstance(out, list) else [out]
         self.values.update(zip(operation.results, results, strict=True))
 

@@ -16,15 +16,13 @@ from torch import Tensor
 
 from elman.compiler.affine import affine
 from elman.compiler.modes import is_drawn_up
-from elman.compiler.record import VIEWS, Operation
+from elman.compiler.ops import VIEWS, op_of
+from elman.compiler.record import Operation
 
 aten = torch.ops.aten
 
-TAME = VIEWS | {
-    affine, aten.cat.default, aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.neg.default,
-    aten.sigmoid.default, aten.tanh.default, aten.relu.default,
-}  # fmt: skip
-"""Functions that are finite, and so is their gradient, wherever their arguments are."""
+MOVING = VIEWS | {affine, aten.cat.default}
+"""Functions of finite numbers that are as finite as these."""
 
 
 def inside(steps: int, lengths: Tensor, ahead: int = 0) -> Tensor:
@@ -59,7 +57,8 @@ def is_tame(operations: Iterable[Operation], x: int) -> bool:
     reached = {x}
     for operation in operations:
         if reached.intersection(operation.refs()):
-            if operation.function not in TAME:
+            op = op_of(operation.function)
+            if operation.function not in MOVING and not (op and op.tame):
                 return False
             reached.update(operation.results)
     return True

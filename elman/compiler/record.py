@@ -14,34 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from elman.cells.lines import running_line
+from elman.compiler.ops import SHAPED, VIEWS
 
 aten = torch.ops.aten
-
-VIEWS = frozenset(
-    {
-        aten.split.Tensor, aten.split_with_sizes.default, aten.slice.Tensor, aten.t.default,
-        aten.permute.default, aten.transpose.int, aten.view.default, aten.unsqueeze.default,
-        aten.squeeze.dim, aten.expand.default, aten.alias.default,
-        aten._unsafe_view.default, aten.unbind.int, aten.select.int, aten.narrow.default,
-    }
-)  # fmt: skip
-"""Operations that move no data: the loop reads through them, so they are never hoisted."""
-
-
-SHAPED = frozenset(
-    {
-        aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.full.default,
-        aten.zeros.default, aten.ones.default, aten.empty.memory_format, aten.new_full.default,
-        aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default,
-    }
-)  # fmt: skip
-"""Operations whose numbers are sizes, the batch's among them."""
-
-
-FILLS = frozenset(
-    {aten.full.default, aten.zeros.default, aten.ones.default, aten.scalar_tensor.default}
-)
-"""Operations that make one number out of nothing: the loop has it as a constant."""
 
 
 class Unsupported(Exception):

@@ -11,6 +11,7 @@ import torch
 
 from elman.compiler.ir import Buffer, Graph, Rows, pointwise
 from elman.compiler.loop import Loop
+from elman.compiler.ops import OPS
 from elman.compiler.record import Operation, Ref, Unsupported
 
 
@@ -40,20 +41,6 @@ class Outer:
         return Outer(tuple((b, a) for a, b in self.pairs))
 
 
-POINTWISE = {
-    "add": "add", "sub": "sub", "mul": "mul", "div": "div", "neg": "neg", "abs": "abs",
-    "sigmoid": "sigmoid", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log",
-    "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal",
-    "relu": "relu", "sin": "sin", "cos": "cos", "erf": "erf", "sign": "sign", "sgn": "sign",
-    "maximum": "maximum", "minimum": "minimum", "where": "where", "lt": "lt", "le": "le",
-    "gt": "gt", "ge": "ge", "eq": "eq", "ne": "ne", "logical_and": "both",
-    "logical_or": "either", "logical_not": "negate", "bitwise_and": "both",
-    "bitwise_or": "either", "__and__": "both", "__or__": "either",
-    "bitwise_not": "negate", "floor": "floor", "atan": "atan",
-}  # fmt: skip
-"""aten's name of a pointwise function, and the compiler's."""
-
-
 MOST_FACTORS = 64
 """Whole powers up to this one are products."""
 
@@ -77,16 +64,14 @@ class Rules:
         for v in values:
             if not isinstance(v, Rows):
                 raise Unsupported(f"{name} of a weight matrix inside the loop has no kernel")
-        summed = [v.summed for v in values]
-        if any(summed):
-            linear = all(summed) if name in ("add", "sub") else name in ("mul", "div", "neg")
+        op = OPS[name]
+        summed = "".join(kind for kind, v in zip(op.operands, values, strict=True) if v.summed)
+        if summed:
             # A sum passes through what is linear in it, and the same for every row.
-            if not linear or (len(values) == 2 and name in ("mul", "div") and all(summed)):
+            others = [node for v in values if not v.summed for node, _ in v.pieces]
+            if summed not in op.linear.split() or any(n.op != "constant" for n in others):
                 raise Unsupported(f"{name} of a sum over the batch has no kernel")
-            others = [v for v in values if not v.summed]
-            if any(node.op != "constant" for v in others for node, _ in v.pieces):
-                raise Unsupported(f"{name} of a sum over the batch has no kernel")
-        return pointwise(self.graph, name, values, any(summed))
+        return pointwise(self.graph, name, values, bool(summed))
 
     def _outer(self, name: str, values: list[Any]) -> Outer:
         if name != "add" or not all(isinstance(v, Outer) for v in values):
@@ -116,7 +101,7 @@ class Rules:
             elif node.width <= 1:
                 part = self.graph.op("mul", node, self.graph.constant(width))
             else:
-                part = self.graph.reduce("sum", node)
+                part = self.graph.reduce("row_sum", node)
             total = self.graph.op("add", total, part)
         return Rows(((total, 1),), rows.summed)
 
@@ -138,7 +123,7 @@ class Rules:
             raise Unsupported("a maximum that drops the units' axis has no kernel: keep it")
         best = None
         for node, width in rows.pieces:
-            one = node if width == 1 or node.width <= 1 else self.graph.reduce("max", node)
+            one = node if width == 1 or node.width <= 1 else self.graph.reduce("row_max", node)
             best = one if best is None else self.graph.op("maximum", best, one)
         assert best is not None
         return Rows(((best, 1),))
@@ -194,6 +179,11 @@ class Rules:
             power = self._pointwise("mul", power, a) if digit == "1" else power
         return power
 
+    def _round_(self, operation: Operation, a: Any, *, decimals: int = 0) -> Any:
+        scale = 10.0 ** abs(decimals)
+        up, down = ("mul", "div") if decimals > 0 else ("div", "mul")
+        return self._pointwise(down, self._pointwise("round", self._pointwise(up, a, scale)), scale)
+
     def _clamp_(self, operation: Operation, a: Any, low: Any = None, high: Any = None) -> Any:
         if low is not None:
             a = self._pointwise("maximum", a, low)
@@ -204,17 +194,6 @@ class Rules:
 
     def _clamp_max_(self, operation: Operation, a: Any, high: Any) -> Any:
         return self._pointwise("minimum", a, high)
-
-    def _sigmoid_backward_(self, operation: Operation, g: Any, y: Any) -> Any:
-        slope = self._pointwise("mul", y, self._pointwise("sub", 1.0, y))
-        return self._pointwise("mul", g, slope)
-
-    def _tanh_backward_(self, operation: Operation, g: Any, y: Any) -> Any:
-        slope = self._pointwise("sub", 1.0, self._pointwise("mul", y, y))
-        return self._pointwise("mul", g, slope)
-
-    def _threshold_backward_(self, operation: Operation, g: Any, y: Any, at: float) -> Any:
-        return self._pointwise("where", self._pointwise("le", y, at), 0.0, g)
 
     def _copy__(self, operation: Operation, target: Ref, source: Any, *_: Any) -> Any:
         """PyTorch's own gradients mask a value in place: the value gets a new name."""

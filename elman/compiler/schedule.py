@@ -11,10 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from elman.compiler.ir import MASKS, Buffer, Graph, Node, is_reduction, walk
-
-CHEAP = frozenset({"add", "sub", "mul", "neg", "abs", "maximum", "minimum", "relu", "where"})
-"""Functions that cost less to compute again than to store and load."""
+from elman.compiler.ir import Buffer, Graph, Node, is_reduction, walk
 
 
 @dataclass(frozen=True)
@@ -271,7 +268,7 @@ class Scheduler:
             return True
         if self._stage(node) == function.stage or (node.width == 1 and function.width > 1):
             return False
-        return node.op not in MASKS and (node in self.home or not self._is_cheap(node))
+        return not node.is_mask and (node in self.home or not self._is_cheap(node))
 
     def _is_cheap(self, node: Node) -> bool:
         """Whether to compute it again from memory rather than to store and load it."""
@@ -281,10 +278,10 @@ class Scheduler:
             if is_reduction(each):
                 return False
             products += each.op == "leaf" and each.buffer.kind == "product"
-            costly += each.op not in CHEAP | MASKS | {"leaf", "constant"}
+            costly += each.cost
             if not simple and (products or costly > 1):
                 return False  # whatever else there is
-        return costly <= 1 if not products else node.op in CHEAP and simple
+        return costly <= 1 if not products else node.is_cheap and simple
 
     def _stored(self, node: Node) -> tuple[Buffer, int]:
         if node not in self.home:

@@ -10,7 +10,8 @@ import torch
 
 from elman.cells.lines import at
 from elman.compiler.affine import affine
-from elman.compiler.record import FILLS, VIEWS, Operation, Recorder, Ref, Unsupported, mapped
+from elman.compiler.ops import FILLS, VIEWS
+from elman.compiler.record import Operation, Recorder, Ref, Unsupported, mapped
 
 aten = torch.ops.aten
 

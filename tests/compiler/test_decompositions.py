@@ -12,9 +12,11 @@ from elman import Affine, Cell
 from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
 from elman.compiler.gradient_decompositions import GRADIENTS
 from elman.compiler.lower import decompose
+from elman.compiler.ops import GRADIENTS as OWN_GRADIENTS
 
 aten = torch.ops.aten
-RULES = DECOMPOSITIONS | GRADIENTS
+OWN = {getattr(aten, name).default: rule for name, rule in OWN_GRADIENTS.items()}
+RULES = DECOMPOSITIONS | GRADIENTS | OWN
 KINKS = [0.0, 0.1, 0.5, 1.0, 2.0, 3.0, 6.0, 20.0, 30.0, 100.0, 1000.0, math.inf]
 KINKS = [*KINKS, *(-k for k in KINKS), math.nan, 0.3, -0.7, 1.7, -2.2, 4.4, -5.5, 1e-20, -1e-20]
 USUAL = [0.3, -0.7, 1.7, -2.2, 0.0, 4.4, -5.5, 30.0]
@@ -78,6 +80,15 @@ CASES = {
     aten.trunc.default: [(x,)],
     aten.frac.default: [(row,)],
     aten.isnan.default: [(x,)],
+    aten.isinf.default: [(x,)],
+    aten.isposinf.default: [(x,)],
+    aten.signbit.default: [(x,), (x * 0,)],
+    aten.xlogy.Tensor: [(x, other), (x, x.abs())],
+    aten.xlogy.Scalar_Self: [(0.0, x), (0.7, x)],
+    aten.xlogy.Scalar_Other: [(x, 0.0), (x, -1.0), (x, 1.7), (x, math.inf), (x, math.nan)],
+    aten.sigmoid_backward.default: [(g, row.sigmoid().repeat(2, 3)[:3, :11])],
+    aten.tanh_backward.default: [(g, row.tanh().repeat(2, 3)[:3, :11])],
+    aten.threshold_backward.default: [(g, x, 0.0), (g, x, 0.5)],
     aten.masked_fill.Scalar: [(x, mask, 2.0)],
     aten.masked_fill.Tensor: [(x, mask, torch.tensor(2.0))],
     aten._efficientzerotensor.default: [([2, 3],)],

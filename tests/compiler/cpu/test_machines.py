@@ -152,9 +152,10 @@ class Recording:
         """Run ``cell`` forward and backward, once for each set of options, and write it down."""
         network = elman.Recurrent(cell)
         with elman.engine("native"):
-            text = source(cell).replace('extern "C" ', "").replace('#include "vector.hpp"', "")
             name = f"cell{len(self.cells)}"
-            self.cells[name] = f"namespace {name} {{\n{text}\n}}"
+            text = source(cell).replace('extern "C" ', "").replace('#include "vector.hpp"', "")
+            # With a namespace of its own inside of the runtime's.
+            self.cells[name] = text.replace("{", f"{{ namespace {name} {{", 1) + "\n}"
             self.cell = cell
             self.compiled = compiled_of(cell)
             for steps, batch, options in calls:

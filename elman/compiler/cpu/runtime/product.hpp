@@ -176,7 +176,7 @@ ELMAN_INLINE V sums(V* v) { return sum_halves<N / 2>(v); }
 #else
 ELMAN_INLINE V sums(V* v) {
   V out = {};
-  for (long i = 0; i < N; ++i) out[i] = sum(v[i]);
+  for (long i = 0; i < N; ++i) out[i] = row_sum(v[i]);
   return out;
 }
 #endif
