@@ -1,0 +1,21 @@
+"""Studies of what recurrences can do, each with its measure."""
+
+from elman.studies.approximation import Approximation
+from elman.studies.counting import AnBn, AnBnCn
+from elman.studies.dynamics import Dynamics
+from elman.studies.grammar import Reber
+from elman.studies.long_lags import Adding, Copy, Multiplication, TemporalOrder, TwoSequence
+from elman.studies.pixel_mnist import PixelMNIST
+from elman.studies.study import Outcome, Study
+from elman.studies.turing import Turing
+
+STUDIES: dict[str, type[Study]] = {
+    study.name: study
+    for study in (
+        Reber, TwoSequence, Adding, Multiplication, TemporalOrder, Copy, AnBn, AnBnCn,
+        PixelMNIST, Dynamics, Approximation, Turing,
+    )
+}  # fmt: skip
+"""The studies by name."""
+
+__all__ = ["STUDIES", "Outcome", "Study"]
