@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from elman.studies.study import Batch, Learning, LearningSettings, Reader
+from elman.studies.batch import Batch
+from elman.studies.trained import TrainedSettings, TrainedStudy
+from elman.training.measures import Loss, Measure, Sums
 
 REBER = "BTPSXVE"
 
@@ -45,49 +48,49 @@ def reber(draw: random.Random) -> tuple[str, list[set[str]]]:
     return f"{text}E{outer}E", [*legal, {outer}, {"E"}]
 
 
-class NextSymbol(Learning):
+class NextSymbol(TrainedStudy):
     """After every symbol, all those that may follow are wanted: σ(y) is 1 for them, 0 for others.
 
     The target is (T, B, symbols); where nothing is wanted, past a string's end, it is −1.
     """
 
-    def loss(self, network: Reader, batch: Batch) -> Tensor:
-        """The mean binary cross-entropy of the symbols, in nats."""
-        wanted = batch.target >= 0
-        return binary_cross_entropy_with_logits(network(batch)[wanted], batch.target[wanted])
-
-    def right(self, network: Reader, batch: Batch) -> Tensor:
+    def right(self, y: Tensor, batch: Batch) -> Tensor:
         """(B) bool: whether every symbol's set of successors is the right one."""
-        above = network(batch) > 0
-        return ((above == (batch.target > 0.5)) | (batch.target < 0)).all(0).all(-1)
+        return (((y > 0) == (batch.target > 0.5)) | (batch.target < 0)).all(0).all(-1)
 
 
 class Reber(NextSymbol):
     """The embedded Reber grammar (experiment 1): what may follow, symbol by symbol.
 
-    The figure is the share of 1,000 strings of which every symbol's legal successors, and no
+    The measure is the share of 1,000 strings of which every symbol's legal successors, and no
     others, are predicted: stricter than the paper, which asks that the legal ones come first.
     """
 
     name = "reber"
-    title = "the embedded Reber grammar: which symbols may follow"
+    subject = "the embedded Reber grammar: which symbols may follow"
     source = "Hochreiter & Schmidhuber, 1997, experiment 1"
     inputs = outputs = len(REBER)
-    measure = "share of strings right"
+    headline = Measure("accuracy", higher=True)
     goal, reach = 1.0, 0.995
-    higher = True
     # The grammar, not a setting, decides how long its strings are.
-    Settings = LearningSettings.with_defaults(hidden=16, updates=3000, length=1, learning_rate=1e-2)
+    Settings = TrainedSettings.with_defaults(hidden=16, updates=3000, length=1, learning_rate=1e-2)
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class; strings are as long as they come."""
+        """Strings as long as they come, one-hot, and their legal successors; both (T, B, 7)."""
         # Python's own numbers: a torch call for every symbol takes longer than the network.
         choices = random.Random(int(torch.randint(2**62, (), generator=draw)))
         return as_batch([reber(choices) for _ in range(count)], REBER)
 
-    def figure(self, network: Reader, draw: torch.Generator) -> float:
+    def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
+        """The mean binary cross-entropy of the symbols, in nats."""
+        y, wanted = model(batch), batch.target >= 0
+        value = binary_cross_entropy_with_logits(y[wanted], batch.target[wanted].to(y))
+        right = {"right": float(self.right(y, batch).sum()), "strings": len(batch)}
+        return Loss(value, int(wanted.sum()), sums=right)
+
+    def measures(self, sums: Sums) -> dict[str, float]:
         """The share of strings that are right throughout."""
-        return float(self.right(network, self.batch(draw, 1000, 1)).double().mean())
+        return {"accuracy": sums["right"] / sums["strings"]}
 
 
 def as_batch(strings: list[tuple[str, list[set[str]]]], symbols: str) -> Batch:

@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
-from elman.studies.study import Batch, Learning, LearningSettings, Reader
+from elman.studies.batch import Batch
+from elman.studies.trained import TrainedSettings, TrainedStudy
+from elman.training.measures import Loss, Measure, Sums
 from elman.training.settings import option
 
-TESTED = 1000  # sequences
 
+class _Marked(TrainedStudy):
+    """What is wanted, at the end of each sequence, is made of two marked values among many."""
 
-class _Regression(Learning):
-    """One number is wanted at the end of each sequence."""
-
-    outputs = 1
-    measure = "mean squared error"
-    goal = 5e-5
-
-    def loss(self, network: Reader, batch: Batch) -> Tensor:
-        """The mean squared error."""
-        return mse_loss(network.last(batch)[:, 0], batch.target)
-
-    def figure(self, network: Reader, draw: torch.Generator) -> float:
-        """The mean squared error of other sequences."""
-        return float(self.loss(network, self.batch(draw, TESTED, self.settings.length)))
-
-
-class _Marked(_Regression):
-    """What is wanted is made of two marked values among many; see :class:`Adding`."""
-
-    inputs = 2
-    reach = 1e-4
+    inputs, outputs = 2, 1
+    headline = Measure("mean_squared_error")
+    goal, reach = 5e-5, 1e-4
     shortest = 2
-    Settings = LearningSettings.with_defaults(
+    Settings = TrainedSettings.with_defaults(
         length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
     )
 
@@ -45,7 +31,7 @@ class _Marked(_Regression):
         raise NotImplementedError
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class."""
+        """Values and marks, (T, B, 2), and what is made of the two marked values, (B)."""
         values = torch.rand(length, count, generator=draw)
         half = max(1, length // 2)
         columns = torch.arange(count)
@@ -54,6 +40,14 @@ class _Marked(_Regression):
         marks = torch.zeros(length, count)
         marks[first] = marks[second] = 1.0
         return Batch(torch.stack([values, marks], -1), self.answer(values[first], values[second]))
+
+    def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
+        """The mean squared error."""
+        return Loss(mse_loss(model.last(batch)[:, 0], batch.target), len(batch))
+
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """The mean squared error."""
+        return {"mean_squared_error": sums["loss"] / sums["count"]}
 
 
 class Adding(_Marked):
@@ -65,7 +59,7 @@ class Adding(_Marked):
     """
 
     name = "adding"
-    title = "the sum of two marked values among many"
+    subject = "the sum of two marked values among many"
     source = "Hochreiter & Schmidhuber, 1997, experiment 4"
 
     def answer(self, first: Tensor, second: Tensor) -> Tensor:
@@ -80,7 +74,7 @@ class Multiplication(_Marked):
     """
 
     name = "multiplication"
-    title = "the product of two marked values among many"
+    subject = "the product of two marked values among many"
     source = "Hochreiter & Schmidhuber, 1997, experiment 5"
 
     def answer(self, first: Tensor, second: Tensor) -> Tensor:
@@ -88,24 +82,7 @@ class Multiplication(_Marked):
         return first * second
 
 
-class _Classification(Learning):
-    """One class is wanted at the end of each sequence."""
-
-    measure = "share right"
-    goal = 1.0
-    higher = True
-
-    def loss(self, network: Reader, batch: Batch) -> Tensor:
-        """The cross-entropy of the class, in nats."""
-        return cross_entropy(network.last(batch), batch.target)
-
-    def figure(self, network: Reader, draw: torch.Generator) -> float:
-        """The share of other sequences that are given their class."""
-        batch = self.batch(draw, TESTED, self.settings.length)
-        return float((network.last(batch).argmax(-1) == batch.target).double().mean())
-
-
-class TemporalOrder(_Classification):
+class TemporalOrder(TrainedStudy):
     """Which of X and Y came first, which second (experiment 6a).
 
     Symbols: E at the start, B at the end, X or Y at one step of (T/10, T/5) and at one of
@@ -113,15 +90,16 @@ class TemporalOrder(_Classification):
     """
 
     name = "temporal-order"
-    title = "the order of two symbols far apart"
+    subject = "the order of two symbols far apart"
     source = "Hochreiter & Schmidhuber, 1997, experiment 6a"
     inputs, outputs = 8, 4
-    reach = 0.995
+    headline = Measure("accuracy", higher=True)
+    goal, reach = 1.0, 0.995
     shortest = 8  # E, a symbol, the other symbol, B
-    Settings = LearningSettings.with_defaults(length=100, hidden=32, updates=4000, memory=100)
+    Settings = TrainedSettings.with_defaults(length=100, hidden=32, updates=4000, memory=100)
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class."""
+        """Symbols, one-hot (T, B, 8), and the class of each sequence, (B)."""
         tenth = max(1, length // 10)
         symbols = torch.randint(4, (length, count), generator=draw)
         symbols[0], symbols[-1] = 6, 7
@@ -133,8 +111,18 @@ class TemporalOrder(_Classification):
             target = 2 * target + which
         return Batch(one_hot(symbols, 8).to(torch.get_default_dtype()), target)
 
+    def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
+        """The mean cross-entropy of the class, in nats."""
+        y = model.last(batch)
+        right = {"right": float((y.argmax(-1) == batch.target).sum())}
+        return Loss(cross_entropy(y, batch.target), len(batch), sums=right)
 
-class Copy(Learning):
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """The share of sequences that are given their class."""
+        return {"accuracy": sums["right"] / sums["count"]}
+
+
+class Copy(TrainedStudy):
     """Write what was read T steps ago.
 
     Ten symbols of eight kinds, then T blanks, the last of them a mark, then ten blanks during
@@ -143,14 +131,14 @@ class Copy(Learning):
     """
 
     name = "copy"
-    title = "ten symbols, written again after a lag of T steps"
+    subject = "ten symbols, written again after a lag of T steps"
     source = "Arjovsky, Shah & Bengio, 2016, after Hochreiter & Schmidhuber, 1997"
     inputs, outputs = 10, 8
-    measure = "share of symbols right"
+    headline = Measure("accuracy", higher=True)
     goal, reach = 0.999, 0.99
-    higher = True
+    tested = 256
     SYMBOLS = 10
-    Settings = LearningSettings.with_defaults(
+    Settings = TrainedSettings.with_defaults(
         cell="lru",
         length=200,
         hidden=128,
@@ -162,27 +150,26 @@ class Copy(Learning):
     )
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class."""
+        """Symbols, one-hot (T + 20, B, 10), and the ten to be written, (10, B)."""
         symbols = torch.randint(8, (self.SYMBOLS, count), generator=draw)
         read = torch.full((length + 2 * self.SYMBOLS, count), 8)
         read[: self.SYMBOLS] = symbols
         read[length + self.SYMBOLS - 1] = 9
         return Batch(one_hot(read, 10).to(torch.get_default_dtype()), symbols)
 
-    def loss(self, network: Reader, batch: Batch) -> Tensor:
+    def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
         """The mean cross-entropy of the ten symbols, in nats."""
-        y = network(batch)[-self.SYMBOLS :]
-        return cross_entropy(y.flatten(0, 1), batch.target.flatten())
+        y, wanted = model(batch)[-self.SYMBOLS :].flatten(0, 1), batch.target.flatten()
+        right = {"right": float((y.argmax(-1) == wanted).sum())}
+        return Loss(cross_entropy(y, wanted), len(wanted), sums=right)
 
-    def figure(self, network: Reader, draw: torch.Generator) -> float:
-        """The share of symbols that are right, of other sequences."""
-        batch = self.batch(draw, 256, self.settings.length)
-        y = network(batch)[-self.SYMBOLS :]
-        return float((y.argmax(-1) == batch.target).double().mean())
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """The share of symbols that are right."""
+        return {"accuracy": sums["right"] / sums["count"]}
 
 
 @dataclass
-class LatchSettings(LearningSettings):
+class LatchSettings(TrainedSettings):
     """The settings of the two-sequence problem."""
 
     noise: str = option(
@@ -191,7 +178,7 @@ class LatchSettings(LearningSettings):
     )  # fmt: skip
 
 
-class TwoSequence(_Regression):
+class TwoSequence(TrainedStudy):
     """Latching: the first three values tell of which class a noisy sequence is (experiment 3).
 
     Of T to T + T/10 values the first three are 1 for one class and −1 for the other, the rest are
@@ -203,21 +190,21 @@ class TwoSequence(_Regression):
     - ``targets``: what is taught is 0.8 and 0.2 with Gaussian noise of deviation 0.32 (3c); the
       conditional mean is to be learned.
 
-    The figure is the mean absolute error against the target without its noise, which the paper has
+    The measure is the mean absolute error against the target without its noise, which the paper has
     below 0.01 in 3a and 3b, and below 0.015 in 3c.
     """
 
     name = "two-sequence"
-    title = "two classes of noise, told apart by three values long ago"
+    subject = "two classes of noise, told apart by three values long ago"
     source = "Hochreiter & Schmidhuber, 1997, experiment 3"
-    inputs = 1
-    measure = "mean absolute error"
+    inputs = outputs = 1
+    headline = Measure("mean_absolute_error")
     goal, reach = 0.01, 0.015
     Settings = LatchSettings.with_defaults(length=100, hidden=16, updates=4000, memory=100)
     settings: LatchSettings
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
-        """See the class; the target has the noise of ``targets``."""
+        """Noise, (T, B, 1), and what is taught at each sequence's end, (B)."""
         lengths = torch.randint(length, length + length // 10 + 1, (count,), generator=draw)
         x = 0.2**0.5 * torch.randn(int(lengths.max()), count, generator=draw)
         target = torch.randint(2, (count,), generator=draw).to(torch.get_default_dtype())
@@ -227,10 +214,15 @@ class TwoSequence(_Regression):
             target = 0.2 + 0.6 * target + 0.32 * torch.randn(count, generator=draw)
         return Batch(x.unsqueeze(-1), target, lengths)
 
-    def figure(self, network: Reader, draw: torch.Generator) -> float:
-        """The mean absolute error against the mean of what is taught."""
-        batch = self.batch(draw, TESTED, self.settings.length)
+    def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
+        """The mean squared error against what is taught."""
+        y = model.last(batch)[:, 0]
         # The class is the sign of the sum of the first three values, but for 1 in 10,000 of 3b.
-        first = (batch.x[:3, :, 0].sum(0) > 0).to(torch.get_default_dtype())
+        first = (batch.x[:3, :, 0].sum(0) > 0).to(y)
         mean = 0.2 + 0.6 * first if self.settings.noise == "targets" else first
-        return float((network.last(batch)[:, 0] - mean).abs().mean())
+        off = {"off": float((y.detach() - mean).abs().sum())}
+        return Loss(mse_loss(y, batch.target), len(batch), sums=off)
+
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """The mean absolute error against the mean of what is taught."""
+        return {"mean_absolute_error": sums["off"] / sums["count"]}

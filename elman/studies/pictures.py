@@ -13,31 +13,30 @@ from torch import Tensor
 from elman.plots.axes import legend_below, logarithmic, style
 from elman.plots.canvas import COLOUR_MAP, canvas
 from elman.studies.machines import Configuration
+from elman.training.measures import Measure
 
 LOSS, FIGURE = 1, 2  # places in a curve's points: (update, loss, figure)
 
 
-def draw_learning(
-    rows: Sequence[Mapping[str, Any]], details: Mapping[str, Any], title: str, path: Path
-) -> None:
-    """The figure at every check by update, a line for each seed, and what it must reach."""
+def draw_learning(found: Mapping[str, Any], headline: Measure, title: str, path: Path) -> None:
+    """The headline at every check by update, a line for each seed, and what it must reach."""
     with canvas(path, 6.5, 4) as figure:
         axes = figure.subplots()
-        _draw_curves(axes, rows, details["curves"], FIGURE)
-        reach = details["reach"]
+        _draw_curves(axes, found, headline, FIGURE)
+        reach = found["reach"]
         axes.axhline(reach, color="0.5", linewidth=0.8)
         axes.text(
             0.995, reach, f"to reach: {reach:g}", color="0.35", fontsize=8, ha="right",
             va="bottom", transform=axes.get_yaxis_transform(),
         )  # fmt: skip
-        if details["measure"].endswith("error"):
+        if not headline.higher:
             logarithmic(axes)
-        axes.set(title=title, ylabel=details["measure"])
+        axes.set(title=title, ylabel=headline.name.replace("_", " "))
 
 
 def draw_counting(
-    rows: Sequence[Mapping[str, Any]],
-    details: Mapping[str, Any],
+    found: Mapping[str, Any],
+    headline: Measure,
     states: Tensor,
     string: str,
     title: str,
@@ -46,8 +45,8 @@ def draw_counting(
     """The training loss and how far each seed counts; the best network's states on one string.
 
     Args:
-        rows: of the table.
-        details: with ``measure`` and ``curves``.
+        found: with ``rows`` and ``curves``.
+        headline: how far each counts.
         states: (T, H), after each symbol.
         string: what they were made by.
         title: of the states' panel.
@@ -55,9 +54,10 @@ def draw_counting(
     """
     with canvas(path, 11, 4) as figure:
         losses, panel = figure.subplots(1, 2, width_ratios=(1, 1.4))
-        _draw_curves(losses, rows, details["curves"], LOSS)
+        _draw_curves(losses, found, headline, LOSS)
         logarithmic(losses)
-        losses.set(title=f"training; beside each seed: {details['measure']}", ylabel="loss")
+        beside = headline.name.replace("_", " ")
+        losses.set(title=f"training; beside each seed: {beside}", ylabel="loss")
         # A counter goes far and comes back; other units may move as far, but on and on.
         detour = states.amax(0) - states.amin(0) - (states[-1] - states[0]).abs()
         order = detour.argsort(descending=True).tolist()
@@ -72,11 +72,10 @@ def draw_counting(
         legend_below(panel, columns=3)
 
 
-def _draw_curves(
-    axes: Any, rows: Sequence[Mapping[str, Any]], curves: Sequence[Any], column: int
-) -> None:
+def _draw_curves(axes: Any, found: Mapping[str, Any], headline: Measure, column: int) -> None:
+    rows, curves = found["rows"], found["curves"]
     for k, (row, curve) in enumerate(zip(rows, curves, strict=True)):
-        label = f"seed {row['seed']}: {row['figure']:.4g}"
+        label = f"seed {row['seed']}: {row[headline.name]:.4g}"
         updates, values = [point[0] for point in curve], [point[column] for point in curve]
         axes.plot(updates, values, label=label, **style(k, len(rows), len(updates)))
     axes.set_xlabel("updates")
@@ -193,3 +192,51 @@ def draw_widths(
         errors.xaxis.set_major_formatter("{x:g}")
         errors.legend()
         legend_below(shown, columns=3)
+
+
+def draw_approximation(
+    truth: Tensor,
+    networks: Mapping[int, Tensor],
+    rows: Sequence[Mapping[str, Any]],
+    trained: int,
+    system: str,
+    path: Path,
+) -> None:
+    """A system beside networks that approximate it, and the error by width.
+
+    Args:
+        truth: (T), what is seen of the system.
+        networks: (T) by width.
+        rows: with ``units`` and two errors, of the steps of training and of all.
+        trained: the steps of the sequences of training.
+        system: its name.
+        path: of the file.
+    """
+    with canvas(path, 11, 4.2) as figure:
+        shown, errors = figure.subplots(1, 2, width_ratios=(1.6, 1))
+        steps = np.arange(1, len(truth) + 1)
+        shown.plot(steps, truth.numpy(), color="0.7", linewidth=3.5, label=system)
+        for k, (width, values) in enumerate(networks.items()):
+            look = style(k, len(networks), len(steps))
+            shown.plot(steps, values.numpy(), label=f"{width} units", **look)
+        shown.axvline(trained + 0.5, color="0.4", linewidth=0.8, linestyle=":")
+        shown.set(title=f"beyond step {trained}, longer than any of training", xlabel="step")
+        shown.set_ylabel("y")
+        for k, name in enumerate(name for name in rows[0] if name.startswith("error of")):
+            look = style(k, 2, 1)
+            points = [(row["units"], row[name]) for row in rows]
+            widths = sorted({width for width, _ in points})
+            best = [min(error for width, error in points if width == w) for w in widths]
+            errors.plot(*zip(*points, strict=True), "o", color=look["color"], mfc="none")
+            errors.plot(
+                widths, best, color=look["color"], linestyle=look["linestyle"],
+                label=f"{name}, the best seed",
+            )  # fmt: skip
+        logarithmic(errors)
+        errors.set_xscale("log", base=2)
+        errors.set_xticks(widths, [str(width) for width in widths])
+        errors.minorticks_off()
+        errors.set(title="error by width, each seed", xlabel="units")
+        errors.set_ylabel("root mean squared error / standard deviation")
+        for axes in (shown, errors):
+            legend_below(axes, columns=2)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman.cells import Cell
 from elman.data.images import mnist
 from elman.errors import InputError
 from elman.layers import Pyramid
-from elman.studies.study import Batch, Learning, LearningSettings, Reader, make_cell
+from elman.studies.batch import Batch
+from elman.studies.networks import Reader
+from elman.studies.trained import TrainedSettings, TrainedStudy
+from elman.training.measures import Loss, Measure, Sums
 from elman.training.settings import option
 
 HELD_OUT = 2000  # of the 60,000 images, for the checks
 
 
 @dataclass
-class PixelSettings(LearningSettings):
+class PixelSettings(TrainedSettings):
     """The settings of reading digits pixel by pixel."""
 
     layers: int = option(5, "Layers.", least=1, below=10_000)
@@ -35,12 +40,12 @@ class PixelSettings(LearningSettings):
     permuted: bool = option(False, "The pixels in a random order, the same for all images.")
 
 
-class PixelMNIST(Learning):
+class PixelMNIST(TrainedStudy):
     """Handwritten digits, a pixel a step: which digit was it?
 
     28 × 28 grey values are read one by one, row by row or, ``permuted``, in a random order that is
     the same for all images: all 784 of them, none left out. The mean of the last layer's outputs
-    is classified. 58,000 images are learned from, 2,000 held out for the checks; the figure is the
+    is classified. 58,000 images are learned from, 2,000 held out for the checks; the measure is the
     share right of the 10,000 test images.
 
     The default is a :class:`Pyramid` of linear recurrent units. Its strides, 4 and 7, make 28
@@ -48,20 +53,20 @@ class PixelMNIST(Learning):
     """
 
     name = "pixel-mnist"
-    title = "handwritten digits, read pixel by pixel"
+    subject = "handwritten digits, read pixel by pixel"
     source = "Le, Jaitly & Hinton, 2015"
     inputs, outputs = 1, 10
-    measure = "share right"
+    headline = Measure("accuracy", higher=True)
     goal, reach = 1.0, 0.99  # 0.95 in a random order
-    higher = True
+    seeds = 1
     Settings = PixelSettings.with_defaults(
         cell="lru", memory=10, hidden=64, length=784, updates=20000, batch=32,
-        learning_rate=3e-3, every=1000, seeds=1,
+        learning_rate=3e-3, every=1000,
     )  # fmt: skip
     settings: PixelSettings
 
-    def __init__(self, settings: PixelSettings):
-        super().__init__(settings)
+    def __init__(self, settings: PixelSettings, data: Sequence[str] = ()):
+        super().__init__(settings, data)
         if settings.length > 784:
             raise InputError(f"an image has 784 pixels, received `length` {settings.length}.")
         left = settings.length // prod([] if settings.plain else settings.strides)
@@ -70,66 +75,62 @@ class PixelMNIST(Learning):
                 f"strides of {settings.strides} leave nothing of {settings.length} pixels: "
                 "lower `strides` or raise `length`."
             )
-        order = torch.arange(784)
         if settings.permuted:
             self.reach = 0.95
+
+    @cached_property
+    def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Images (N, 784), in the order in which they are read, and digits (N), by part."""
+        order = torch.arange(784)
+        if self.settings.permuted:
             order = torch.randperm(784, generator=torch.Generator().manual_seed(92))
-        self.train, self.tested = (
-            (images.flatten(1)[:, order], labels)
-            for images, labels in map(mnist, ("train", "t10k"))
-        )
+        (images, labels), (tested, digits) = mnist("train"), mnist("t10k")
+        images, tested = images.flatten(1)[:, order], tested.flatten(1)[:, order]
+        return {
+            "train": (images[:-HELD_OUT], labels[:-HELD_OUT]),
+            "validation": (images[-HELD_OUT:], labels[-HELD_OUT:]),
+            "test": (tested, digits),
+        }
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """Images to learn from, drawn with replacement."""
-        images, labels = self.train
-        drawn = torch.randint(len(images) - HELD_OUT, (count,), generator=draw)
+        images, labels = self._parts["train"]
+        drawn = torch.randint(len(images), (count,), generator=draw)
         return self._batch(images[drawn], labels[drawn])
 
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """The mean cross-entropy of the digit, in nats."""
-        return cross_entropy(self._classes(network, batch), batch.target)
+    def held_out(self, part: str) -> list[Callable[[], Batch]]:
+        """The images of that part, all of them."""
+        images, labels = (values.split(250) for values in self._parts[part])
+        return [partial(self._batch, *some) for some in zip(images, labels, strict=True)]
 
-    def make(self) -> nn.Module:
+    def build(self) -> nn.Module:
         """A new network."""
         its = self.settings
         if its.plain:
-            return Reader(make_cell(its, self.inputs), self.outputs, its.layers)
+            return Reader(self.make_cell(self.inputs, its.hidden), self.outputs, its.layers)
         sizes = its.hidden_sizes or [its.hidden] * its.layers
+        return Pyramid(self.make_cell, self.inputs, self.outputs, sizes, its.strides, its.dropout)
 
-        def cell(inputs: int, hidden: int) -> Cell:
-            return make_cell(replace(its, hidden=hidden), inputs)
+    def loss(self, model: nn.Module, batch: Batch, carry: Any) -> Loss:
+        """The mean cross-entropy of the digit, in nats."""
+        if self.settings.plain:
+            y = model(batch).mean(0)
+        else:
+            y = model(batch.x.to(next(model.parameters())))
+        right = {"right": float((y.argmax(-1) == batch.target).sum())}
+        return Loss(cross_entropy(y, batch.target), len(batch), sums=right)
 
-        return Pyramid(cell, self.inputs, self.outputs, sizes, its.strides, its.dropout)
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """The share of images that are given their digit."""
+        return {"accuracy": sums["right"] / sums["count"]}
 
     def widths(self) -> str:
-        """See :meth:`Learning.widths`."""
+        """The width of each layer, and the order of the pixels."""
         its = self.settings
         sizes = its.hidden_sizes or [its.hidden] * its.layers
         order = "permuted" if its.permuted else "in order"
         return f"{', '.join(map(str, sizes))} units{', plain' if its.plain else ''}, {order}"
 
-    def check(self, network: nn.Module, draw: torch.Generator) -> float:
-        """The share right of the images held out."""
-        return self._right(network, *(part[-HELD_OUT:] for part in self.train))
-
-    def figure(self, network: nn.Module, draw: torch.Generator) -> float:
-        """The share right of the test images."""
-        return self._right(network, *self.tested)
-
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
         pixels = images[:, : self.settings.length].to(torch.get_default_dtype()) / 255
         return Batch((pixels.t().unsqueeze(-1) - 0.1307) / 0.3081, labels)
-
-    def _classes(self, network: nn.Module, batch: Batch) -> Tensor:
-        if self.settings.plain:
-            return network(batch).mean(0)
-        return network(batch.x.to(next(network.parameters())))
-
-    def _right(self, network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        right = 0
-        network.eval()
-        for some, their in zip(images.split(250), labels.split(250), strict=True):
-            classes = self._classes(network, self._batch(some, their)).argmax(-1)
-            right += int((classes == their).sum())
-        network.train()
-        return right / len(labels)

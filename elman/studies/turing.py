@@ -30,7 +30,7 @@ class Turing(Study):
     """A Turing machine compiled to a recurrent network, run beside the machine itself."""
 
     name = "turing"
-    title = "Turing machines inside a network, step for step, exactly"
+    subject = "Turing machines inside a network, step for step, exactly"
     source = "Siegelmann & Sontag, 1995"
     Settings = TuringSettings
     settings: TuringSettings

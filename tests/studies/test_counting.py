@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from elman.data.shards import Shard
 from elman.studies.counting import AnBn, AnBnCn
 
 
@@ -38,11 +39,22 @@ def test_counting_draws_every_n_and_judges_exactly():
                     y[length - 1, k, 0] = 1.0
             return y
 
-    assert study.right_up_to(Oracle(), 60) == 60
-    assert study.right_up_to(Oracle(), 200) == 70
-    assert study.figure(Oracle(), drawn()) == 70
+    def judged(part, length):
+        study = AnBn(AnBn.Settings(length=length))
+        return study.measure(Oracle(), study.batches(part))["right_up_to_n"]
+
+    assert judged("test", 4) == 70
+    assert judged("validation", 200) == 70
     # What training sees and what its checks see is n ≤ length; no score there ends it early.
-    assert study.check(Oracle(), drawn()) == 4 < study.goal
-    assert float(study.loss(Oracle(), batch)) == 0
-    one_wrong = float(study.loss(Oracle(), study.strings([70, 71])))
+    assert judged("validation", 60) == 60 and judged("validation", 4) == 4
+    assert study.goal is None
+    assert float(study.loss(Oracle(), batch, None).value) == 0
+    one_wrong = float(study.loss(Oracle(), study.strings(range(70, 72)), None).value)
     assert one_wrong == pytest.approx(2**2 / (4 * (141 + 143)))
+
+
+def test_one_process_counts_for_all():
+    study = AnBn(AnBn.Settings())
+    others = list(study.batches("test", None, Shard(1, 2)))
+    assert len(others) == len(study.batches("test")) and not any(others)
+    assert all(len(batch) for batch in study.batches("validation", None, Shard(0, 2)))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from elman import cli
 from elman.studies import STUDIES
+
+COLUMNS = ["seed", "updates", "seconds", "cpu", "mean_squared_error", "reached"]
+
+
+def words(text):
+    """A command as it is typed."""
+    return shlex.split(text)
 
 
 @pytest.fixture
@@ -41,14 +49,16 @@ def test_a_training_leaves_table_figures_and_plot(elman):
         "4",
         "--every",
         "2",
-        "--seeds",
-        "2",
         "--batch",
         "4",
+        "--seeds",
+        "2",
     ]
     code, out, errors = elman("study", "adding", *small, "--run", "here")
     assert code == 0, errors
-    assert out.splitlines()[0].split() == ["seed", "updates", "seconds", "cpu", "figure", "reached"]
+    assert out.splitlines()[0].split() == [
+        *["seed", "updates", "seconds", "cpu", "mean_squared_error", "reached"]
+    ]
     found = json.loads(Path("here/study.json").read_text())
     assert found["study"] == "adding" and len(found["rows"]) == 2
     assert found["settings"]["length"] == 10
@@ -78,3 +88,42 @@ def test_what_is_wrong_is_said(elman):
     assert code == 2 and "length must be at least 1" in errors
     code, _, errors = elman("study", "adding", "--cell", "nosuch")
     assert code == 2
+
+
+def test_seeds_are_counted_or_named(elman):
+    small = words("--hidden 2 --length 4 --updates 1 --batch 2")
+    for given, seeds in (("--seed 4 --seeds 2", [4, 5]), ("--seed 7 --seed 3", [7, 3])):
+        code, out, _ = elman("study", "adding", *small, *words(given), "--json")
+        assert code == 0 and json.loads(out)["seeds"] == seeds
+        folder = Path(json.loads(out)["folder"])
+        assert sorted(p.name for p in folder.glob("seed-*")) == sorted(f"seed-{k}" for k in seeds)
+    code, _, errors = elman("study", "adding", *small, *words("--seed 1 --seed 2 --seeds 3"))
+    assert code == 2 and "--seeds counts from one --seed" in errors
+    code, _, errors = elman("study", "adding", *small, "--seed", "one")
+    assert code == 2 and "seed must be an integer, received 'one'" in errors
+
+
+def test_a_study_is_resumed(elman):
+    small = [
+        "--hidden",
+        "2",
+        "--length",
+        "4",
+        "--updates",
+        "4",
+        "--every",
+        "2",
+        "--batch",
+        "2",
+        "--seeds",
+        "2",
+    ]
+    assert elman("study", "adding", *small, "--run", "here")[0] == 0
+    code, out, _ = elman("study", "adding", "--resume", "here", "--updates", "8", "--json")
+    assert code == 0 and [row["updates"] for row in json.loads(out)["rows"]] == [8, 8]
+    code, _, errors = elman("study", "adding", "--resume", "here", "--length", "5")
+    assert code == 2 and "--length cannot change when a study is resumed" in errors
+    code, _, errors = elman("study", "adding", "--resume", "here", "--seeds", "3")
+    assert code == 2 and "--seeds, --seed and --run cannot change" in errors
+    code, _, errors = elman("study", "copy", "--resume", "here")
+    assert code == 1 and "a study of 'adding', expected 'copy'" in errors
