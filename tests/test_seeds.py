@@ -44,8 +44,8 @@ def test_functions_that_take_one(call):
         ("train", "language-model", "time-machine"),
         ("compare", "language-model", "time-machine"),
         ("compare-learning",),
-        ("powers", "adding"),
-        ("powers", "approximation"),
+        ("study", "adding"),
+        ("study", "approximation"),
     ],
 )
 def test_commands_that_take_one(command, capsys, tmp_path, monkeypatch):

@@ -276,11 +276,13 @@ class Trainer:
             judged = task.headline.cost(measures)
             if not partial:
                 self.schedule.observe(judged)
-            better = judged < self.stopping.best
+            best = self.stopping.best
+            better = judged < best
             if better or not partial:
                 self.stopping.observe(judged)
                 self.average.observe(better)
-            if better and checkpoint.finite(self.model.state_dict()):
+            # Of equals, such as two that make no mistake, the one that was trained for longer.
+            if (better or judged == best) and checkpoint.finite(self.model.state_dict()):
                 weights = self.model.state_dict()
                 self._best = {k: v.detach().clone() for k, v in weights.items()}
             if not processes.first:
@@ -304,6 +306,9 @@ class Trainer:
             return f"its {at.epoch:,} `epochs` are done"
         if self.stopping.stop:
             return f"it went {its.patience} epochs without progress, all that `patience` allows"
+        goal, headline = self.task.goal, self.task.headline
+        if goal is not None and self.stopping.best <= headline.cost({headline.name: goal}):
+            return f"its {headline.name.replace('_', ' ')} has reached {goal:g}, the goal"
         if self._out_of_time():
             return f"it trained for {at.seconds:,.0f} of {its.seconds:,.0f} `seconds`"
         return ""

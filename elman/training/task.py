@@ -77,6 +77,7 @@ class Task(ABC):
         unit: what its throughput counts, such as "tokens".
         example: a training to copy, the arguments behind ``elman train NAME``.
         headline: the measure that progress, the choice of the best weights and comparisons go by.
+        goal: the headline, of what is held out, at which training ends; None: it does not.
         Settings: its settings, those of training among them.
         verbs: what its trained model does.
         model: the network that is trained; it is there once :meth:`build` has made it.
@@ -89,6 +90,7 @@ class Task(ABC):
     unit: ClassVar[str]
     example: ClassVar[str] = ""
     headline: ClassVar[Measure]
+    goal: ClassVar[float | None] = None
     Settings: ClassVar[type[TrainingSettings]]
     verbs: ClassVar[tuple[Verb, ...]] = ()
     model: Any

@@ -27,7 +27,7 @@ _OTHERS = {
         "gradients": Row("gradients", "Where the gradient goes: vanishing and exploding."),
         "inspect": Row("gradients", "Gates and states of a model while it reads a text."),
         "compare-learning": Row("learning", "Learn the same stream by several learning rules."),
-        "powers": Row("powers", "What they can do: counting, long time lags, chaos."),
+        "study": Row("study", "What they can do: counting, long time lags, chaos."),
     },
     "This machine": {
         "data": Row("about", "List the corpora, or fetch one and say where its files are."),
