@@ -13,7 +13,7 @@ PACKAGE = Path(elman.__file__).parent
 
 ORDER = """
 version errors
-folders seeds allocation nested
+files folders seeds allocation nested
 plots
 cells
 compiler
@@ -25,7 +25,7 @@ lens
 data decoding
 training
 tasks
-studies powers
+studies
 export serve
 bench
 cli
@@ -37,20 +37,6 @@ cli
 
 BY_CONTRACT = {"export", "serve", "cli"}
 """Rooms that know a job by its contract alone: of ``elman.tasks`` they import no file."""
-
-KNOWN: set[tuple[str, str]] = {
-    # Of users, elman hands out names; it stands above no room.
-    ("elman.cli.commands.bench", "elman"),
-    # What the networks of all jobs have in common is to be read from their contract.
-    ("elman.cli.commands.jobs", "elman.tasks.network"),
-    ("elman.cli.options", "elman.tasks.network"),
-    # Circles.
-    ("elman.cli.entry", "elman.cli.program"),
-    ("elman.data.vocabulary", "elman.data.bytepairs"),
-    ("elman.lens.flow", "elman.lens.pictures"),
-    ("elman.training.task", "elman.training.start"),
-}
-"""Imports (importer, imported) that are against this and on their way out: no new ones."""
 
 
 def modules() -> dict[str, Path]:
@@ -120,8 +106,6 @@ def circles() -> list[list[str]]:
         order[module] = low[module] = len(order)
         stack.append(module)
         for target in sorted(graph()[module]):
-            if (module, target) in KNOWN:
-                continue
             if target not in order:
                 visit(target)
             if target in stack:
@@ -145,8 +129,7 @@ def test_every_room_has_its_place():
 
 def test_imports_point_one_way():
     imports = {(importer, target) for importer, found in graph().items() for target in found}
-    assert sorted(edge for edge in imports - KNOWN if is_out_of_order(*edge)) == []
-    assert sorted(KNOWN - imports) == [], "these are gone: strike them from KNOWN"
+    assert sorted(edge for edge in imports if is_out_of_order(*edge)) == []
 
 
 def test_nothing_imports_in_a_circle():

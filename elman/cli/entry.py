@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import IO, Any
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
+
+from elman.cli.interruption import importing, let_go
 
 INTERRUPTED = 130
 """The exit code of a process that Ctrl-C has ended, as shells have it."""
@@ -33,45 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = INTERRUPTED
     except BrokenPipeError:  # of standard error: who should be told?
         code = 1
-    _let_go()
+    let_go()
     whole = [_flush(stream) for stream in (sys.stdout, sys.stderr)]
     sys.exit(code if all(whole) else code or 1)
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """While modules are imported for the command line, let Ctrl-C end the process without a word.
-
-    Where elman is a library, Ctrl-C is its user's to handle.
-    """
-    before = _let_go() if _is_command_line() else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
-
-
-def _is_command_line() -> bool:
-    """Whether this process is ``elman …`` or ``python -m elman …``."""
-    program = (getattr(sys, "argv", None) or [""])[0]
-    # While python -m imports the package, the name of the program is not known yet.
-    if program == "-m":
-        return "elman" in sys.orig_argv
-    return os.path.basename(program) == "elman" or os.path.abspath(program) == _MODULE
-
-
-_MODULE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
-
-
-def _let_go() -> Callable[..., Any] | None:
-    """Leave Ctrl-C to the system, unless somebody else handles it; returns what was before."""
-    handler = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if not main or handler is not signal.default_int_handler:
-        return None
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return signal.default_int_handler
 
 
 def _open_streams() -> None:

@@ -16,7 +16,7 @@ import typer
 
 from elman.cli.arguments import numbers
 from elman.errors import InputError
-from elman.tasks.network import NetworkSettings
+from elman.training.network import NetworkSettings
 from elman.training.settings import (
     DataSettings,
     OptimizationSettings,

@@ -12,8 +12,8 @@ import typer
 
 from elman.cli.app import App, Commands, Group, Row
 from elman.cli.commands import panels
-from elman.cli.entry import importing
 from elman.cli.errors import exit_code
+from elman.cli.interruption import importing
 from elman.cli.messages import Typed, listening
 from elman.version import __version__
 

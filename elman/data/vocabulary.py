@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -302,13 +303,16 @@ class WhitespaceVocabulary(WordVocabulary):
 
 
 def _subclass(kind: str) -> type[Vocabulary]:
-    if kind == "bpe":
-        # tokenizers takes a while to import, and most runs work with characters.
-        from elman.data.bytepairs import BytePairVocabulary
-
-        return BytePairVocabulary
+    if kind in _ELSEWHERE:
+        module, _, name = _ELSEWHERE[kind].rpartition(".")
+        found: type[Vocabulary] = getattr(import_module(module), name)
+        return found
     listed = (CharacterVocabulary, WordVocabulary, WhitespaceVocabulary)
     return next(vocabulary for vocabulary in listed if vocabulary.kind == kind)
+
+
+# What takes a while to import, while most runs work with characters.
+_ELSEWHERE = {"bpe": "elman.data.bytepairs.BytePairVocabulary"}
 
 
 def _code_points(text: str) -> np.ndarray:

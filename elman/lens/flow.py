@@ -16,6 +16,7 @@ from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.lens import jacobians as jac
 from elman.lens.unrolled import Steps, Unrolled, unrolled
+from elman.plots.gradient_flow import draw_flow
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class CellFlow:
     lyapunov: Tensor | None = None
 
     @property
+    def relative(self) -> Tensor:
+        """``norms`` divided by that at lag 0; all zero where that is zero."""
+        return relative_to_start(self.norms)
+
+    @property
     def name(self) -> str:
         """``"layer 0"``, or ``"layer 0 reverse"``."""
         return f"layer {self.layer}" + ("" if self.direction == "forward" else " reverse")
@@ -133,8 +139,6 @@ class GradientFlow:
         Raises:
             InputError: the file's name ends in none of these.
         """
-        from elman.plots.gradient_flow import draw_flow
-
         draw_flow(self, Path(path), title)
 
     def to_json(self) -> dict[str, Any]:

@@ -151,6 +151,11 @@ def derivative(nonlinearity: str, z: Tensor) -> Tensor:
     return slope
 
 
+def values_and_slopes(nonlinearity: str, z: Tensor) -> tuple[Tensor, Tensor]:
+    """φ(z) and φ'(z) of a non-linearity by its name."""
+    return NONLINEARITIES[nonlinearity](z), derivative(nonlinearity, z)
+
+
 def _at_least(name: str, value: int, least: int) -> None:
     if not isinstance(value, int) or value < least:
         raise InputError(f"{name} must be an integer of at least {least}, received {value!r}.")

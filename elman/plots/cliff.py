@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from elman.lens import cliff
 from elman.plots.canvas import canvas
 
+if TYPE_CHECKING:
+    from elman.lens.cliff import Descent
 
-def draw_cliff(descents: Sequence[cliff.Descent], path: Path) -> None:
-    """The error surface with the paths of gradient descent, and the error by update."""
+
+def draw_cliff(
+    descents: Sequence[Descent], error: Callable[[Tensor, Tensor], Tensor], path: Path
+) -> None:
+    """The surface of the error by w and b, with the paths of descent, and the error by update."""
     from matplotlib.colors import LogNorm
 
     spans = (3.5, 5.75), (-2.9, -1.35)
@@ -21,7 +26,7 @@ def draw_cliff(descents: Sequence[cliff.Descent], path: Path) -> None:
     with canvas(path, 11, 4.4) as figure:
         surface, errors = figure.subplots(1, 2, width_ratios=(1.25, 1))
         drawn = surface.pcolormesh(
-            w.numpy(), b.numpy(), cliff.error(w, b).numpy(), norm=LogNorm(1e-3, 0.5),
+            w.numpy(), b.numpy(), error(w, b).numpy(), norm=LogNorm(1e-3, 0.5),
             cmap="gray", shading="gouraud", rasterized=True,
         )  # fmt: skip
         figure.colorbar(drawn, ax=surface, label="error E", extend="min")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from elman.lens.flow import CellFlow, GradientFlow, relative_to_start
 from elman.plots.axes import legend_below, logarithmic, positive, style
 from elman.plots.canvas import canvas
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from elman.lens.comparison import Compared
+    from elman.lens.flow import CellFlow, GradientFlow
 
 
 def draw_flow(flow: GradientFlow, path: Path, title: str = "") -> None:
@@ -82,7 +82,7 @@ def draw_flows(compared: Sequence[Compared], path: Path, title: str = "") -> Non
         axes = figure.subplots(1, 2 if with_memory else 1, squeeze=False, sharey=True)[0]
         threshold = compared[0].flow.threshold
         for k, one in enumerate(compared):
-            norms = relative_to_start(one.flow.cells[-1].norms)
+            norms = one.flow.cells[-1].relative
             axes[0].plot(positive(norms), label=one.label, **style(k, len(compared), len(norms)))
         axes[0].axhline(threshold, color="0.5", linewidth=0.8)
         axes[0].text(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from elman.lens import textbook
 from elman.plots.axes import logarithmic, positive, style
 from elman.plots.canvas import canvas
 
@@ -16,11 +15,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
+    from elman.lens.textbook import Chain
+
 
 def draw_textbook(
-    chains: Sequence[textbook.Chain], depths: Mapping[str, Tensor], path: Path
+    chains: Sequence[Chain],
+    depths: Mapping[str, Tensor],
+    slopes_of: Callable[[str, Tensor], tuple[Tensor, Tensor]],
+    path: Path,
 ) -> None:
-    """Repeated multiplication, the non-linearities and their slopes, depth: three panels."""
+    """Repeated multiplication, the non-linearities and their slopes, depth: three panels.
+
+    ``slopes_of`` gives a non-linearity's values and slopes by its name.
+    """
     with canvas(path, 13, 4) as figure:
         products, slopes, depth = figure.subplots(1, 3)
         for k, chain in enumerate(chains):
@@ -31,7 +38,7 @@ def draw_textbook(
             title="δ ← Wᵀ δ, again and again", xlabel="multiplications", ylabel="‖δ‖"
         )  # fmt: skip
         products.legend(title="W's spectral radius,\nlargest singular value")
-        _draw_slopes(slopes)
+        _draw_slopes(slopes, slopes_of)
         for k, (name, norms) in enumerate(depths.items()):
             depth.plot(positive(norms), label=name, **style(k, len(depths), len(norms)))
         depth.set(
@@ -43,12 +50,11 @@ def draw_textbook(
         logarithmic(depth)
 
 
-def _draw_slopes(axes: Axes) -> None:
+def _draw_slopes(axes: Axes, slopes_of: Callable[..., tuple[Tensor, Tensor]]) -> None:
     z = torch.linspace(-6, 6, 241, dtype=torch.float64)
     shades = {"tanh": "k", "sigmoid": "0.5"}
     for name, label in (("tanh", "tanh"), ("sigmoid", "σ")):
-        value = textbook.NONLINEARITIES[name](z)
-        slope = textbook.derivative(name, z)
+        value, slope = slopes_of(name, z)
         axes.plot(z, value, color=shades[name], label=f"{label}(z)")
         axes.plot(
             z, slope, color=shades[name], linestyle=(0, (4, 2)),

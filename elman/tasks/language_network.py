@@ -12,7 +12,7 @@ from elman import nested
 from elman.data.vocabulary import KINDS
 from elman.errors import InputError
 from elman.layers.dropout import between_layers
-from elman.tasks.network import NetworkSettings, make_recurrent
+from elman.training.network import NetworkSettings, make_recurrent
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Signature
 

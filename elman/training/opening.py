@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +14,9 @@ from elman.errors import ElmanError, InputError
 from elman.training.device import pick
 from elman.training.memory import if_it_fits
 from elman.training.run import Run
-from elman.training.task import Task
+
+if TYPE_CHECKING:
+    from elman.training.task import Task
 
 _logger = logging.getLogger("elman")
 

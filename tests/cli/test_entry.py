@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from elman.cli import entry
+from elman.cli import entry, interruption
 from elman.cli import program as the_program
 
-IMPORTS = "from elman.cli.entry import importing\nwith importing():\n    import slow\n"
+IMPORTS = "from elman.cli.interruption import importing\nwith importing():\n    import slow\n"
 SAYS = "import sys\ndef run(_):\n    print('σ 床 café')\n    return 3\n"
 
 
@@ -23,7 +23,7 @@ def program(tmp_path):
     package = tmp_path / "elman"
     (package / "cli").mkdir(parents=True)
     source = Path(entry.__file__).parent.parent
-    for name in ("cli/entry.py", "__main__.py", "allocation.py"):
+    for name in ("cli/entry.py", "cli/interruption.py", "__main__.py", "allocation.py"):
         shutil.copy(source / name, package / name)
     (package / "__init__.py").touch()
 
@@ -129,7 +129,7 @@ def test_a_command_that_is_interrupted_as_it_begins(handled, monkeypatch, capsys
 
 def test_where_elman_is_a_library_ctrl_c_is_its_users(handled, monkeypatch):
     def now():
-        with entry.importing():
+        with interruption.importing():
             return signal.getsignal(signal.SIGINT)
 
     for name, theirs in (("train.py", True), ("/usr/bin/elman", False)):

@@ -7,7 +7,7 @@ from torch import nn
 
 from elman.data.batches import batched
 from elman.data.shards import Shard
-from elman.tasks.network import NetworkSettings, make_recurrent
+from elman.training.network import NetworkSettings, make_recurrent
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Loss, Measure, Task, Verb
 

@@ -82,8 +82,8 @@ def bench(
     json_: Json = False,
 ) -> None:
     """Compare speed and memory, pair by pair: in turns, warmed up, medians, the same threads."""
-    import elman
     from elman import bench as measured
+    from elman.engines import choice
 
     if all_ and (cells, workloads, peers, shapes) != (_CELLS, "train", "torch.nn", None):
         raise InputError(
@@ -105,7 +105,7 @@ def bench(
         else measured.comparisons(workloads.split(","), cells.split(","), chosen, peers.split(","))
     )
     counts = None if threads is None else numbers("--threads", threads)
-    with elman.engine(engine):
+    with choice.engine(engine):
         if profile:
             _profile(measured.profile(what, counts), out, json_)
             return

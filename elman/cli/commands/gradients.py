@@ -126,7 +126,7 @@ def textbook(
     """
     from elman.lens import depth, repeated_products
     from elman.lens.flow import plain
-    from elman.lens.textbook import NONLINEARITIES
+    from elman.lens.textbook import NONLINEARITIES, values_and_slopes
     from elman.plots.textbook import draw_textbook
 
     _check(plot)
@@ -140,7 +140,7 @@ def textbook(
         for name in NONLINEARITIES
     }
     if plot is not None:
-        draw_textbook(chains, depths, plot)
+        draw_textbook(chains, depths, values_and_slopes, plot)
     if json_:
         products = [
             {
@@ -184,6 +184,7 @@ def cliff(
     Bengio, 2013), and gradient descent on w and b, with and without clipping.
     """
     from elman.lens import descend
+    from elman.lens.cliff import error
     from elman.lens.flow import plain
     from elman.plots.cliff import draw_cliff
 
@@ -193,7 +194,7 @@ def cliff(
         for threshold in (None, clip)
     ]
     if plot is not None:
-        draw_cliff(descents, plot)
+        draw_cliff(descents, error, plot)
     if json_:
         names = ("weight", "bias", "errors", "norms")
         paths = [

@@ -21,7 +21,7 @@ from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.tasks import TASKS, open_run
-from elman.tasks.network import has_forget_gate
+from elman.training.network import has_forget_gate
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task

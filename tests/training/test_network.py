@@ -8,7 +8,7 @@ import torch
 import elman
 from elman import InputError
 from elman.cells import CELLS, make
-from elman.tasks.network import NetworkSettings, has_forget_gate, make_recurrent
+from elman.training.network import NetworkSettings, has_forget_gate, make_recurrent
 
 
 def _forget_biases(network):
