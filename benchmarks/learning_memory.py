@@ -19,8 +19,9 @@ from typing import Any
 
 from elman.bench import machine
 from elman.data.endless import open_endless
+from elman.learning import RULES as LEARNING_RULES
+from elman.studies.online import Online, OnlineSettings
 from elman.training.memory import Memory
-from elman.training.online import OnlineSettings, make_rule
 from elman.training.storage import to_json
 
 RULES = {"bptt": "BPTT", "rtrl": "RTRL"}
@@ -53,7 +54,9 @@ def main() -> None:
 def measure(name: str, cell: str, hidden: int, length: int) -> dict[str, Any]:
     """The gradient of one sequence: BPTT takes it whole, RTRL step by step."""
     stream = open_endless("mackey-glass")
-    rule, model = make_rule(name, OnlineSettings(cell=cell, hidden=hidden), stream)
+    task = Online.create(["mackey-glass"], OnlineSettings(cell=cell, hidden=hidden))
+    model, head = task.model, task.model["head"]
+    rule = LEARNING_RULES[name](model["network"], lambda y, target: stream.loss(head(y), target))
     size = length if name == "bptt" else 1
     for x, target in [next(stream.windows(1, min(size, 10)))] * 3:
         rule.gradients(x, target)

@@ -14,7 +14,7 @@ def draw_rules(compared: dict[str, Any], path: Path | Sequence[Path]) -> None:
     """Draw error by steps and by seconds, and memory by steps, a line for each rule.
 
     Args:
-        compared: what :func:`elman.training.online.compare_rules` returns.
+        compared: what :func:`elman.studies.online.compare_rules` returns.
         path: the file, or several in different formats.
     """
     from matplotlib import ticker

@@ -43,8 +43,8 @@ def save(trainer: Trainer, best: Weights | None) -> Weights | None:
     if not finite(weights):
         return best  # they must not replace the last good ones
     own: dict[str, Any] = {
-        # At the start of an epoch there is none.
-        "carry": trainer.carry if at.window else None,
+        # At the start of an epoch there is none, unless it goes on from the one before.
+        "carry": trainer.carry if at.window or trainer.task.endless else None,
         "random": torch.get_rng_state(),
         "sums": {"loss": 0.0, "count": 0, **at.sums},
     }
@@ -112,7 +112,7 @@ def load(trainer: Trainer) -> None:
         trainer.stopping.load_state_dict(state["stopping"])
         trainer.average.load_state_dict(state["average"])
         _set_draws(own, trainer.fabric.device)
-        if at.window:
+        if at.window or trainer.task.endless:
             device = trainer.fabric.device
             trainer.carry = nested.map(lambda part: part.to(device), own["carry"])
             trainer.rehearse()

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from elman.training.task import Task
 
 
+class Diverged(ElmanError):
+    """The loss or the gradient became infinite or no number."""
+
+
 @dataclass
 class Position:
     """Where a training stands; a checkpoint keeps it.
@@ -185,7 +189,7 @@ class Trainer:
     def epoch(self, interrupt: Interrupt) -> bool:
         """Train to the end of the present epoch; false where that was interrupted."""
         at, self._clock = self.position, time.monotonic()
-        if at.window == 0:
+        if at.window == 0 and not self.task.endless:
             self.carry = None
         batches = self.batches(at.epoch)
         self.model.train()
@@ -263,10 +267,14 @@ class Trainer:
         sums = processes.together(at.sums)
         measures = task.described(sums)
         rate = sums.get("count", 0) / max(1e-9, at.seconds - at.seconds_before)
-        line = {"epoch": epoch, "update": at.update, "seconds": round(at.seconds, 3)}
+        line: dict[str, Any] = {
+            "epoch": epoch,
+            "update": at.update,
+            "seconds": round(at.seconds, 3),
+        }
         if partial:
             line["partial"] = True
-        line |= {**measures, f"{task.unit}_per_second": round(rate)}
+        line |= {**measures, **task.observations(), f"{task.unit}_per_second": round(rate)}
         line |= {"gradient_norm": at.norm, "learning_rate": self.schedule.rate(at.update - 1)}
         with self.average.in_place(), self.fabric.autocast():
             held_out = task.batches("validation", None, processes.shard)
@@ -321,7 +329,7 @@ class Trainer:
         at, clip = self.position, self.settings.clip_norm
         what = "loss" if not math.isfinite(loss) else "gradient"
         value = loss if not math.isfinite(loss) else norm
-        return ElmanError(
+        return Diverged(
             f"the {what} became {value} at update {at.update + 1} (epoch {at.epoch + 1}), so "
             "training stopped and the last good checkpoint is kept: lower `learning_rate` "
             f"(now {rate:g}) or `clip_norm` (now {f'{clip:g}' if clip else 'off'}) and "

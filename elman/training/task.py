@@ -79,6 +79,7 @@ class Task(ABC):
         headline: the measure that progress, the choice of the best weights and comparisons go by.
         goal: the headline, of what is held out, at which training ends; None: it does not.
         Settings: its settings, those of training among them.
+        endless: whether an epoch goes on from where the one before ended.
         verbs: what its trained model does.
         model: the network that is trained; it is there once :meth:`build` has made it.
         data: the names of its sources.
@@ -92,6 +93,7 @@ class Task(ABC):
     headline: ClassVar[Measure]
     goal: ClassVar[float | None] = None
     Settings: ClassVar[type[TrainingSettings]]
+    endless: ClassVar[bool] = False
     verbs: ClassVar[tuple[Verb, ...]] = ()
     model: Any
     data: list[str]
@@ -177,6 +179,10 @@ class Task(ABC):
 
     def fingerprints(self) -> dict[str, int]:
         """A number for each source, which changes with its content; by default none is known."""
+        return {}
+
+    def observations(self) -> dict[str, float | None]:
+        """What else a line of metrics says of this moment, by name."""
         return {}
 
     def doubts(self, measures: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +11,14 @@ import typer
 
 from elman.cli.app import App
 from elman.cli.messages import spelled
-from elman.cli.options import flag, with_settings
+from elman.cli.options import flag, program, with_settings
 from elman.cli.output import print_json
 from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.data.text import STDIN, standard_input
-from elman.errors import ElmanError
-from elman.training.online import OnlineSettings
+from elman.errors import ElmanError, InputError
+from elman.studies.online import OnlineSettings
 
 _EXAMPLES = """elman compare-learning mackey-glass --learning tbptt,rtrl,snap1 --steps 50000
 elman compare-learning book.txt --learning rtrl --steps 1000000"""
@@ -28,7 +29,11 @@ def add_to(app: App) -> None:
     app.command("compare-learning", epilog=_EXAMPLES)(compare_learning)
 
 
-@with_settings(OnlineSettings)
+# By the command itself, or of no meaning here.
+_SET = frozenset({"learning", "epochs", "patience", "accumulate", "devices", "nodes"})
+
+
+@with_settings(OnlineSettings, leave_out=_SET)
 def compare_learning(
     given: dict[str, Any],
     data: Annotated[
@@ -40,18 +45,30 @@ def compare_learning(
     run: Annotated[
         Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the comparison in this folder.", show_default=False),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")] = False,
 ) -> None:
     """Learn the same stream by several rules: error by steps and time, and memory."""
-    from elman.training.online import compare_rules
+    from elman.studies.online import compare_rules, resume_rules
     from elman.training.run import free_folder
 
-    settings = OnlineSettings.of(given)
-    names = [name.strip() for name in learning.split(",")]
-    folder = run or free_folder(f"compare-learning-{short_name([data])}")
-    if data == STDIN:  # which the processes that learn do not have
-        data = str(standard_input())
-    compared = compare_rules(names, data, settings, folder, Progress(None, "steps"))
+    progress = Progress(None, "steps")
+    if resume is not None:
+        if given or run:
+            raise InputError(
+                "--resume goes on with a comparison as it was begun: leave out all else."
+            )
+        folder, compared = resume, resume_rules(resume, progress)
+    else:
+        settings = OnlineSettings.of(given)
+        names = [name.strip() for name in learning.split(",")]
+        folder = run or free_folder(f"compare-learning-{short_name([data])}")
+        if data == STDIN:  # which the processes that learn do not have
+            data = str(standard_input())
+        compared = compare_rules(names, data, settings, folder, progress)
     options = {f.name: flag(f.name) for f in fields(OnlineSettings)}
     for row in compared["rows"]:
         row["failed"] = row["failed"] and spelled(row["failed"], options)
@@ -63,7 +80,10 @@ def compare_learning(
         made = [n for n in (f"comparison.{k}" for k in kinds) if (folder / n).exists()]
         print(f"\nFigures and curves are in {folder}: {', '.join(made)}.")
     if compared["interrupted"]:
-        raise ElmanError(f"interrupted: what was learned until then is in {folder}.")
+        raise ElmanError(
+            f"interrupted, all of it kept: go on with {program()} compare-learning --resume "
+            f"{shlex.quote(str(folder))}"
+        )
     if not any("error" in row for row in compared["rows"]):
         raise ElmanError("none of the rules could learn; the reasons are above.")
 

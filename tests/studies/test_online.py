@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import mmap
+import os
+import signal
 import sys
 
 import pytest
@@ -11,11 +13,11 @@ import torch
 import elman
 from elman import ElmanError, InputError, cli
 from elman.cli.commands.learning import print_rules
-from elman.learning import RULES
+from elman.learning import RTRL, RULES
 from elman.plots.learning_rules import draw_rules
-from elman.training import online
+from elman.studies import online
+from elman.studies.online import OnlineSettings, compare_rules, learn
 from elman.training.memory import Memory
-from elman.training.online import OnlineSettings, compare_rules, learn
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +33,9 @@ def together(monkeypatch):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_learns(name):
+def test_every_rule_learns(name, tmp_path):
     settings = OnlineSettings(hidden=8, steps=1500, update=10, sequence=50, learning_rate=0.02)
-    learned = learn(name, "mackey-glass", settings)
+    learned = learn(name, "mackey-glass", settings, tmp_path / "run")
     assert learned["failed"] is None
     assert learned["steps"] == 1500
     assert learned["curve"][-1]["step"] == 1500
@@ -41,12 +43,13 @@ def test_every_rule_learns(name):
     assert [p["step"] for p in learned["curve"]] == sorted({p["step"] for p in learned["curve"]})
 
 
-def test_the_curve_is_the_error_before_learning():
+def test_the_curve_is_the_error_before_learning(tmp_path):
     # With no learning to speak of, the errors are those of the fresh network, window by window.
     settings = OnlineSettings(hidden=4, steps=90, update=7, learning_rate=1e-12)
-    learned = learn("rtrl", "mackey-glass", settings)
+    learned = learn("rtrl", "mackey-glass", settings, tmp_path / "run")
     stream = online.open_endless("mackey-glass")
-    rule, _ = online.make_rule("rtrl", settings, stream)
+    model = online.Online.create(["mackey-glass"], settings).model
+    rule = RTRL(model["network"], lambda y, target: stream.loss(model["head"](y), target))
     x, target = next(stream.windows(1, 91))
     whole = stream.measure(rule.gradients(x, target).item())
     errors = torch.tensor([p["error"] for p in learned["curve"]])
@@ -54,9 +57,10 @@ def test_the_curve_is_the_error_before_learning():
     assert torch.allclose(errors.square().mean().sqrt(), torch.tensor(whole), rtol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_numbers():
+def test_the_same_seed_gives_the_same_numbers(tmp_path):
     settings = OnlineSettings(hidden=4, steps=60, update=3)
-    curves = [learn("uoro", "mackey-glass", settings)["curve"] for _ in range(2)]
+    runs = [tmp_path / "a", tmp_path / "b"]
+    curves = [learn("uoro", "mackey-glass", settings, run)["curve"] for run in runs]
     assert [p["error"] for p in curves[0]] == [p["error"] for p in curves[1]]
 
 
@@ -77,7 +81,7 @@ def test_what_diverges_is_said(together, tmp_path, capsys):
     settings = OnlineSettings(
         cell="rnn-relu", hidden=4, steps=400, optimizer="sgd", learning_rate=1e30, clip_norm=0
     )
-    learned = learn("rtrl", "mackey-glass", settings)
+    learned = learn("rtrl", "mackey-glass", settings, tmp_path / "run")
     assert "diverged" in learned["failed"]
     draw_rules({"rows": [learned], "data": "", "measure": "error", "settings": settings.to_json()},
          tmp_path / "drawn.png")  # fmt: skip
@@ -103,6 +107,28 @@ def test_the_command_on_standard_input(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "steps: lower --learning-rate" in out
     assert (tmp_path / "runs" / "compare-learning-stdin" / "comparison.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["rtrl", "tbptt"])
+def test_a_rule_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, name):
+    """In the midst between two points of its curve, and at one of them."""
+    settings = OnlineSettings(hidden=4, steps=300, update=2, reach=5)
+    whole = learn(name, "mackey-glass", settings, tmp_path / "whole")
+    for stop in (31, 33):
+        real = online.Online.measures
+
+        def stopping(self, sums, stop=stop, real=real, seen=[]):  # noqa: B006
+            seen.append(1)
+            if len(seen) == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(self, sums)
+
+        monkeypatch.setattr(online.Online, "measures", stopping)
+        stopped = learn(name, "mackey-glass", settings, tmp_path / f"parts{stop}")
+        assert "interrupted after" in stopped["failed"]
+        monkeypatch.setattr(online.Online, "measures", real)
+        again = learn(name, "mackey-glass", settings, tmp_path / f"parts{stop}")
+        assert [p["error"] for p in again["curve"]] == [p["error"] for p in whole["curve"]]
 
 
 def test_what_cannot_be_compared_is_said(tmp_path, capsys):
