@@ -48,7 +48,8 @@ def train_all(
     Returns:
         what ``study.json`` holds: ``study``, ``settings`` and ``seeds``; ``rows``, the table;
         ``curves``, (update, loss, headline) of every check, for each network; ``measure`` and what
-        it is to ``reach``; ``interrupted``.
+        it is to ``reach``; ``interrupted``. Where several processes train, nothing in all but the
+        first.
 
     Raises:
         ElmanError: the folder is there already, or the data cannot be read.
@@ -116,6 +117,7 @@ class _Series:
             raise InputError(f"`seed` must be different numbers, received {list(seeds)}.")
         self.kind, self.settings, self.seeds, self.folder = kind, settings, list(seeds), folder
         self.report = report or Report()
+        self.first = True  # whether this is the process that writes and shows
         self.rows: list[dict[str, Any]] = []
         self.curves: list[Any] = []
         self.studies: list[TrainedStudy] = []
@@ -125,8 +127,9 @@ class _Series:
         for label, settings in self.kind.variants(self.settings, self.seeds).items():
             began = time.process_time()
             trainer = self._trainer(self.folder / label, settings, changed)
+            self.first = trainer.processes.first
             self._write(interrupted=True)
-            self.report.say(f"{label}: {trainer.task.describe_model()} → {trainer.run.path}")
+            trainer.report.say(f"{label}: {trainer.task.describe_model()} → {trainer.run.path}")
             self._train(trainer)
             interrupted = trainer.interrupted
             if interrupted:
@@ -135,10 +138,10 @@ class _Series:
         if self.studies and not interrupted:
             self.rows += self.kind.baselines(self.studies)
         found = self._write(interrupted)
-        if self.studies:
+        if self.studies and self.first:
             for ending in ("png", "svg"):
                 self.kind.draw(self.studies, found, self.folder / f"study.{ending}")
-        return found
+        return found if self.first else {}
 
     def _trainer(self, path: Path, settings: Any, changed: dict[str, Any]) -> Trainer:
         if not path.exists():
@@ -147,7 +150,8 @@ class _Series:
         study = restore({self.kind.name: self.kind}, run, changed.get("cell"))
         study.settings = settings  # with what has changed
         trainer = Trainer(study, run, settings, resume=True, report=self.report)
-        run.reconfigure(settings.to_json())
+        if trainer.processes.first:
+            run.reconfigure(settings.to_json())
         return trainer
 
     def _train(self, trainer: Trainer) -> None:
@@ -179,5 +183,6 @@ class _Series:
             "rows": self.rows, "interrupted": interrupted, "measure": self.kind.headline.name,
             "reach": self.studies[0].reach if self.studies else None, "curves": self.curves,
         }  # fmt: skip
-        storage.write_json(self.folder / STUDY, found)
+        if self.first:
+            storage.write_json(self.folder / STUDY, found)
         return found

@@ -116,6 +116,8 @@ def _trained(study: type[TrainedStudy]) -> Any:
             chosen = _seeds(study, settings, seeds, seed or [])
             folder = run or free_folder(f"study-{study.name}")
             found = train_all(study, settings, chosen, folder, Progress(None, study.unit))
+        if not found:  # another process says it
+            return
         _print(found, folder, json_)
         if found["interrupted"]:
             words = [program(), "study", study.name, "--resume", str(folder)]
