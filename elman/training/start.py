@@ -84,7 +84,7 @@ def resume(
         InputError: a setting cannot be used.
     """
     task = restore({kind.name: kind}, run, cell)
-    settings = kind.Settings.of(run.config["settings"], changed)
+    task.settings = settings = kind.Settings.of(task.settings.to_json(), changed)
     return Trainer(task, run, settings, Processes(settings), resume=True, report=report)
 
 
