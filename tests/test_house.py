@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,10 @@ BY_CONTRACT = {"export", "serve", "cli"}
 """Rooms that know a job by its contract alone: of ``elman.tasks`` they import no file."""
 
 
+TYPES_ALONE = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+IMPORTING = r"\b(import_module|__import__)$"
+
+
 def modules() -> dict[str, Path]:
     """The files of the package by the name that imports them."""
     found = {}
@@ -51,7 +56,7 @@ def modules() -> dict[str, Path]:
 def imported(tree: ast.AST) -> Iterator[str]:
     """What a file imports, in functions, too: a module, or a name in one. Not for types alone."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in TYPES_ALONE:
             yield from imported(ast.Module(node.orelse, []))
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -59,8 +64,12 @@ def imported(tree: ast.AST) -> Iterator[str]:
             assert not node.level, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         else:
-            if isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
-                yield from (a.value for a in node.args if isinstance(a, ast.Constant))
+            if isinstance(node, ast.Call) and re.search(IMPORTING, ast.unparse(node.func)):
+                given = (*node.args, *(keyword.value for keyword in node.keywords))
+                texts = (
+                    part for a in given for part in ast.walk(a) if isinstance(part, ast.Constant)
+                )
+                yield from (t.value.rstrip(".") for t in texts if isinstance(t.value, str))
             yield from imported(node)
 
 
@@ -120,6 +129,26 @@ def circles() -> list[list[str]]:
         if module not in order:
             visit(module)
     return found
+
+
+IMPORTS = """
+if TYPE_CHECKING:
+    import elman.tasks
+else:
+    import elman.serve
+if not TYPE_CHECKING:
+    import elman.cells
+def later():
+    from elman import data
+    importlib.import_module(name="elman.layers")
+    import_module(f"elman.cli.{name}")
+    __import__("elman.lens")
+"""
+
+
+def test_imports_are_seen_however_they_are_written():
+    seen = [f"elman.{name}" for name in ("serve", "cells", "data", "layers", "cli", "lens")]
+    assert list(imported(ast.parse(IMPORTS))) == seen
 
 
 def test_every_room_has_its_place():

@@ -173,7 +173,8 @@ def _hypot(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.abs(), b.abs()
     most, least = torch.maximum(a, b), torch.minimum(a, b)
     part = least / most  # no square of a large or of a tiny number
-    return where((most == 0) | (most == math.inf), most, most * torch.sqrt(1 + part * part))
+    finite = where(most == 0, most, most * torch.sqrt(1 + part * part))
+    return where((a == math.inf) | (b == math.inf), math.inf, finite)  # beside NaN, too
 
 
 @writes(aten.sinc.default)

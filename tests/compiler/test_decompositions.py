@@ -67,7 +67,10 @@ CASES = {
     aten.addcmul.default: [(x, other, g, 0.3)],
     aten.addcdiv.default: [(x, other, g, 0.3)],
     aten.logaddexp.default: [(x, other), (x, x)],
-    aten.hypot.default: [(row * 1e-25, row.flip(0) * 1e-25), (row * 1e25, row), (row * 0, row * 0)],
+    aten.hypot.default: [
+        (row * 1e-25, row.flip(0) * 1e-25), (row * 1e25, row), (row * 0, row * 0),
+        (x, torch.full_like(x, math.nan)), (torch.full_like(x, -math.inf), x),
+    ],
     aten.sinc.default: [(row,)],
     aten.tan.default: [(row,)],
     aten.log2.default: [(x,)],
