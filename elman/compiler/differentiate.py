@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from elman.cells.lines import at
-from elman.compiler.ir import Buffer, Node, Rows, is_reduction, unknown
-from elman.compiler.lower import Lowering, Outer, Step
+from elman.compiler.ir import Buffer, Node, Value, is_reduction, unknown
+from elman.compiler.lower import LoweredStep, Lowering, Outer
 from elman.compiler.record import Unsupported
 from elman.compiler.schedule import Program, Target, schedule, stores_of
 
@@ -38,7 +38,7 @@ class Plan:
         matrix_gradients: by parameter: the pairs that it is the sum of.
     """
 
-    step: Step
+    step: LoweredStep
     forward: Program
     train: Program
     backward: Program
@@ -87,9 +87,9 @@ def _plan(lowering: Lowering) -> Plan:
         if isinstance(gradient, Outer):
             matrices[k] = [_pair(lowering, a, b) for a, b in gradient.pairs]
     for k, gradient in enumerate(step.parameter_gradients):
-        if isinstance(gradient, Rows):
+        if isinstance(gradient, Value):
             # Rows that are written for each step anyway are summed afterwards, in one pass.
-            found = lowering.find(Rows(gradient.pieces))
+            found = lowering.find(Value(gradient.pieces))
             vectors[k] = found if found is not None and found.series else _sum(gradient, k, targets)
     for buffer, gradient in zip(after, step.state_gradients, strict=True):
         if gradient is None:
@@ -197,7 +197,7 @@ class Saving:
     it is saved in their place.
     """
 
-    def __init__(self, step: Step, series: list[Buffer], dependence: Dependence):
+    def __init__(self, step: LoweredStep, series: list[Buffer], dependence: Dependence):
         self.graph, self._reads_gradient = step.graph, dependence.of
         self.fresh: list[Buffer] = []
         self.kept: set[int] = set()
@@ -339,7 +339,7 @@ def _origin(buffer: Buffer) -> Buffer:
     return buffer
 
 
-def _targets(buffer: Buffer, rows: Rows) -> list[Target]:
+def _targets(buffer: Buffer, rows: Value) -> list[Target]:
     targets, offset = [], 0
     for node, width in rows.pieces:
         targets.append(Target(buffer, offset, node, width))
@@ -347,12 +347,12 @@ def _targets(buffer: Buffer, rows: Rows) -> list[Target]:
     return targets
 
 
-def _series(lowering: Lowering, rows: Rows) -> Buffer:
+def _series(lowering: Lowering, rows: Value) -> Buffer:
     """Rows for each step; a gradient that is a forward value, too, gets a buffer of its own."""
     return lowering.materialised(rows, series=True)
 
 
-def _sum(rows: Rows, k: int, targets: list[Target]) -> Buffer:
+def _sum(rows: Value, k: int, targets: list[Target]) -> Buffer:
     made = Buffer("sum", k, rows.width)
     offset = 0
     for node, width in rows.pieces:
@@ -362,7 +362,7 @@ def _sum(rows: Rows, k: int, targets: list[Target]) -> Buffer:
     return made
 
 
-def _pair(lowering: Lowering, a: Rows, b: Rows) -> Pair:
+def _pair(lowering: Lowering, a: Value, b: Value) -> Pair:
     left, right = lowering.materialised(a, series=True), lowering.materialised(b, series=True)
     if left.kind == "state":
         return Pair(None, right, left.index)

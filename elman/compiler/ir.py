@@ -220,7 +220,7 @@ def unknown(
 
 
 @dataclass(frozen=True)
-class Rows:
+class Value:
     """A value (B, width), or (width,) where it is the same for the batch: its pieces in order.
 
     Attributes:
@@ -248,7 +248,7 @@ class Rows:
             begin += width
         return tuple(pieces)
 
-    def part(self, graph: Graph, start: int, stop: int) -> Rows:
+    def part(self, graph: Graph, start: int, stop: int) -> Value:
         """The units from ``start`` to ``stop``."""
         ends = sorted({start, stop, *_ends(self)} - {0})
         kept, begin = [], 0
@@ -256,10 +256,10 @@ class Rows:
             if begin >= start and end <= stop:
                 kept.append((node, width))
             begin = end
-        return Rows(tuple(kept), self.summed)
+        return Value(tuple(kept), self.summed)
 
 
-def _ends(rows: Rows) -> list[int]:
+def _ends(rows: Value) -> list[int]:
     ends, at = [], 0
     for _, width in rows.pieces:
         at += width
@@ -267,7 +267,7 @@ def _ends(rows: Rows) -> list[int]:
     return ends
 
 
-def pointwise(graph: Graph, name: str, args: Sequence[Rows], summed: bool = False) -> Rows:
+def pointwise(graph: Graph, name: str, args: Sequence[Value], summed: bool = False) -> Value:
     """A pointwise function of values, some of which may be one unit wide or constant."""
     width = max(rows.width for rows in args)
     wide = [rows for rows in args if rows.width == width]
@@ -280,4 +280,4 @@ def pointwise(graph: Graph, name: str, args: Sequence[Rows], summed: bool = Fals
         for rows in args
     ]
     nodes = [graph.op(name, *nodes) for nodes in zip(*columns, strict=True)]
-    return Rows(tuple(zip(nodes, sizes, strict=True)), summed)
+    return Value(tuple(zip(nodes, sizes, strict=True)), summed)

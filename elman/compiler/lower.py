@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from elman.cells.lines import at
-from elman.compiler.ir import Buffer, Graph, Product, Rows
+from elman.compiler.ir import Buffer, Graph, Product, Value
 from elman.compiler.ops import GRADIENTS as OWN_GRADIENTS
 from elman.compiler.ops import VIEWS, name_of, op_of
 from elman.compiler.record import Operation, Ref, Unsupported
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 @dataclass
-class Step:
+class LoweredStep:
     """One step of the loop and of its gradient, in the compiler's terms.
 
     Attributes:
@@ -34,10 +34,10 @@ class Step:
     vectors: dict[int, Buffer]
     states: list[Buffer]
     cotangents: list[Buffer]
-    new: list[Rows]
-    sequence_gradients: list[Rows | None]
-    parameter_gradients: list[Rows | Outer | None]
-    state_gradients: list[Rows | None]
+    new: list[Value]
+    sequence_gradients: list[Value | None]
+    parameter_gradients: list[Value | Outer | None]
+    state_gradients: list[Value | None]
     buffers: list[Buffer] = field(default_factory=list)
 
 
@@ -74,7 +74,7 @@ def rule_of(name: str) -> str:
 class Lowering(Rules):
     """Walks the operations of a :class:`Loop` once."""
 
-    def step(self) -> Step:
+    def step(self) -> LoweredStep:
         """The whole of it."""
         loop = self.loop
         sequences = self._inputs("sequence", loop.sequences)
@@ -105,7 +105,7 @@ class Lowering(Rules):
         ]
         after_sequences = len(loop.sequences)
         after_parameters = after_sequences + len(loop.parameters)
-        return Step(
+        return LoweredStep(
             self.graph,
             sequences,
             vectors,
@@ -118,7 +118,7 @@ class Lowering(Rules):
             self.buffers,
         )
 
-    def materialised(self, rows: Rows, series: bool = False) -> Buffer:
+    def materialised(self, rows: Value, series: bool = False) -> Buffer:
         """A buffer that holds exactly these rows; with ``series``, for every step."""
         first = rows.pieces[0][0]
         if len(rows.pieces) == 1 and first.op == "leaf" and first.width == first.buffer.width:
@@ -136,7 +136,7 @@ class Lowering(Rules):
         self.locals[key].series |= series
         return self.locals[key]
 
-    def find(self, rows: Rows) -> Buffer | None:
+    def find(self, rows: Value) -> Buffer | None:
         """The buffer of these rows where :meth:`materialised` was asked for it."""
         return self.locals.get(tuple((id(node), width) for node, width in rows.pieces))
 
@@ -159,14 +159,14 @@ class Lowering(Rules):
 
     # -- views ----------------------------------------------------------------------------------
 
-    def _split_(self, operation: Operation, of: Ref, size: int, dim: int = 0) -> list[Rows]:
+    def _split_(self, operation: Operation, of: Ref, size: int, dim: int = 0) -> list[Value]:
         rows = self._last(of, dim)
         starts = range(0, rows.width, size)
         return [rows.part(self.graph, s, min(s + size, rows.width)) for s in starts]
 
     def _split_with_sizes_(
         self, operation: Operation, of: Ref, sizes: Sequence[int], dim: int = 0
-    ) -> list[Rows]:
+    ) -> list[Value]:
         rows, at, parts = self._last(of, dim), 0, []
         for size in sizes:
             parts.append(rows.part(self.graph, at, at + size))
@@ -187,40 +187,40 @@ class Lowering(Rules):
             raise Unsupported("a slice with a step has no kernel")
         return self._last(of, dim).part(self.graph, first, last)
 
-    def _narrow_(self, operation: Operation, of: Ref, dim: int, start: int, size: int) -> Rows:
+    def _narrow_(self, operation: Operation, of: Ref, dim: int, start: int, size: int) -> Value:
         return self._last(of, dim).part(self.graph, start, start + size)
 
-    def _cat_(self, operation: Operation, parts: Sequence[Ref], dim: int = 0) -> Rows:
+    def _cat_(self, operation: Operation, parts: Sequence[Ref], dim: int = 0) -> Value:
         rows = [self._last(p, dim) for p in parts]
         if len({r.summed for r in rows if any(n.op != "constant" for n, _ in r.pieces)}) > 1:
             raise Unsupported("a concatenation of a sum over the batch has no kernel")
-        return Rows(tuple(p for r in rows for p in r.pieces), any(r.summed for r in rows))
+        return Value(tuple(p for r in rows for p in r.pieces), any(r.summed for r in rows))
 
     def _slice_backward_(
         self, operation: Operation, of: Ref, shape: Sequence[int], dim: int, start: int, end: int,
         step: int,
-    ) -> Rows:  # fmt: skip
+    ) -> Value:  # fmt: skip
         rows = self._last(of, dim)
         zero, width = self.graph.constant(-0.0), shape[-1]  # which adds nothing to any number
         if step != 1 or (dim not in (-1, len(shape) - 1)):
             raise Unsupported("a slice with a step has no kernel")
         start += width if start < 0 else 0
         before = (zero, start), *rows.pieces, (zero, width - start - rows.width)
-        return Rows(tuple(p for p in before if p[1]), rows.summed)
+        return Value(tuple(p for p in before if p[1]), rows.summed)
 
     def _same(self, operation: Operation, of: Ref, *args: Any, **kwargs: Any) -> Any:
         """A view that changes nothing but leading axes of size 1, or repeats over the batch."""
         before, after = self.loop.shapes[of.number], self.loop.shapes[operation.results[0]]
         value = self.values[of.number]
         core = [tuple(n for n in s[:-1] if n not in (1, self.loop.batch)) for s in (before, after)]
-        if not isinstance(value, Rows):
+        if not isinstance(value, Value):
             if before == after:
                 return value
         elif not core[0] and not core[1]:
             if before[-1:] == after[-1:]:
                 return value
             if not before or (before[-1] == 1 and value.width == 1):
-                return Rows(((value.pieces[0][0], after[-1] if after else 1),), value.summed)
+                return Value(((value.pieces[0][0], after[-1] if after else 1),), value.summed)
         shapes = " to ".join(
             "(" + ", ".join(_said(n, self.loop.batch) for n in s) + ")" for s in (before, after)
         )
@@ -249,9 +249,9 @@ class Lowering(Rules):
 
     def _mm_(self, operation: Operation, a: Ref, b: Ref) -> Any:
         left, right = self._value(a), self._value(b)
-        if isinstance(left, Turned) and isinstance(right, Rows):
+        if isinstance(left, Turned) and isinstance(right, Value):
             return Outer(((left.rows, right),))
-        if not isinstance(left, Rows) or not isinstance(right, Matrix) or left.summed:
+        if not isinstance(left, Value) or not isinstance(right, Matrix) or left.summed:
             raise Unsupported("a product of this kind has no kernel")
         source = self.materialised(left)
         key = (id(source), right.weight, right.transposed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from elman.compiler.ir import Buffer, Graph, Rows, pointwise
+from elman.compiler.ir import Buffer, Graph, Value, pointwise
 from elman.compiler.loop import Loop
 from elman.compiler.ops import OPS
 from elman.compiler.record import Operation, Ref, Unsupported
@@ -27,14 +27,14 @@ class Matrix:
 class Turned:
     """Rows as columns: (width, B)."""
 
-    rows: Rows
+    rows: Value
 
 
 @dataclass(frozen=True)
 class Outer:
     """Σ over time and batch of aᵀ b for each pair (a, b): the gradient of a weight matrix."""
 
-    pairs: tuple[tuple[Rows, Rows], ...]
+    pairs: tuple[tuple[Value, Value], ...]
 
     def turned(self) -> Outer:
         """Its transpose."""
@@ -62,7 +62,7 @@ class Rules:
         if any(isinstance(v, Outer) for v in values):
             return self._outer(name, values)
         for v in values:
-            if not isinstance(v, Rows):
+            if not isinstance(v, Value):
                 raise Unsupported(f"{name} of a weight matrix inside the loop has no kernel")
         op = OPS[name]
         summed = "".join(kind for kind, v in zip(op.operands, values, strict=True) if v.summed)
@@ -82,18 +82,18 @@ class Rules:
 
     def _sum_(
         self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False, **_: Any
-    ) -> Rows:
+    ) -> Value:
         rows, shape = self._rows(of), self.loop.shapes[of.number]
         axes = {d % len(shape) for d in dims} if dims else set(range(len(shape)))
         if len(shape) == 2 and axes == {0}:
-            return Rows(rows.pieces, True)
+            return Value(rows.pieces, True)
         if axes == {len(shape) - 1} and (keep or len(shape) == 1):
             return self._row_sum(rows)
         if len(shape) == 2 and axes == {0, 1}:
-            return Rows(self._row_sum(rows).pieces, True)
+            return Value(self._row_sum(rows).pieces, True)
         raise Unsupported("a sum that drops the units' axis has no kernel: keep it (keepdim=True)")
 
-    def _row_sum(self, rows: Rows) -> Rows:
+    def _row_sum(self, rows: Value) -> Value:
         total = self.graph.constant(-0.0)
         for node, width in rows.pieces:
             if width == 1:
@@ -103,11 +103,11 @@ class Rules:
             else:
                 part = self.graph.reduce("row_sum", node)
             total = self.graph.op("add", total, part)
-        return Rows(((total, 1),), rows.summed)
+        return Value(((total, 1),), rows.summed)
 
     def _mean_(
         self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False, **_: Any
-    ) -> Rows:
+    ) -> Value:
         shape = self.loop.shapes[of.number]
         if {d % len(shape) for d in dims} != {len(shape) - 1} and len(shape) > 1:
             raise Unsupported("a mean over the batch has no kernel")
@@ -117,7 +117,7 @@ class Rules:
 
     def _amax_(
         self, operation: Operation, of: Ref, dims: Sequence[int] = (), keep: bool = False
-    ) -> Rows:
+    ) -> Value:
         rows = self._last(of, dims[0] if len(dims) == 1 else 0)
         if not keep:
             raise Unsupported("a maximum that drops the units' axis has no kernel: keep it")
@@ -126,12 +126,12 @@ class Rules:
             one = node if width == 1 or node.width <= 1 else self.graph.reduce("row_max", node)
             best = one if best is None else self.graph.op("maximum", best, one)
         assert best is not None
-        return Rows(((best, 1),))
+        return Value(((best, 1),))
 
     def _var_(
         self, operation: Operation, of: Ref, dims: Any = None, *, correction: Any = 1,
         keepdim: bool = False,
-    ) -> Rows:  # fmt: skip
+    ) -> Value:  # fmt: skip
         return self._var_mean_(
             operation, of, dims, correction=correction, keepdim=keepdim
         )[0]  # fmt: skip
@@ -139,7 +139,7 @@ class Rules:
     def _var_mean_(
         self, operation: Operation, of: Ref, dims: Any = None, *, correction: Any = 1,
         keepdim: bool = False,
-    ) -> list[Rows]:  # fmt: skip
+    ) -> list[Value]:  # fmt: skip
         size = self.loop.shapes[of.number][-1]
         mean = self._mean_(operation, of, dims or (), keepdim)
         off = self._pointwise("sub", self._rows(of), mean)
@@ -201,19 +201,19 @@ class Rules:
             raise Unsupported("its step changes a tensor in place")
         return self._value(source)
 
-    def _zeros_like_(self, operation: Operation, of: Ref, **_: Any) -> Rows:
+    def _zeros_like_(self, operation: Operation, of: Ref, **_: Any) -> Value:
         return self._filled(operation, 0.0)
 
-    def _ones_like_(self, operation: Operation, of: Ref, **_: Any) -> Rows:
+    def _ones_like_(self, operation: Operation, of: Ref, **_: Any) -> Value:
         return self._filled(operation, 1.0)
 
-    def _full_(self, operation: Operation, size: Any, value: float, **_: Any) -> Rows:
+    def _full_(self, operation: Operation, size: Any, value: float, **_: Any) -> Value:
         return self._filled(operation, value)
 
-    def _full_like_(self, operation: Operation, of: Ref, value: float, **_: Any) -> Rows:
+    def _full_like_(self, operation: Operation, of: Ref, value: float, **_: Any) -> Value:
         return self._filled(operation, value)
 
-    def _scalar_tensor_(self, operation: Operation, value: float, **_: Any) -> Rows:
+    def _scalar_tensor_(self, operation: Operation, value: float, **_: Any) -> Value:
         return self._filled(operation, value)
 
     def _to_copy_(self, operation: Operation, of: Ref, **_: Any) -> Any:
@@ -229,19 +229,19 @@ class Rules:
             return self._pointwise("where", of, 1.0, 0.0)
         raise Unsupported(f"its step turns a value from {before} into {after}")
 
-    def _new_zeros_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+    def _new_zeros_(self, operation: Operation, *_: Any, **__: Any) -> Value:
         return self._filled(operation, 0.0)
 
-    def _new_ones_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+    def _new_ones_(self, operation: Operation, *_: Any, **__: Any) -> Value:
         return self._filled(operation, 1.0)
 
-    def _zeros_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+    def _zeros_(self, operation: Operation, *_: Any, **__: Any) -> Value:
         return self._filled(operation, 0.0)
 
-    def _efficientzerotensor_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+    def _efficientzerotensor_(self, operation: Operation, *_: Any, **__: Any) -> Value:
         return self._filled(operation, 0.0)
 
-    def _ones_(self, operation: Operation, *_: Any, **__: Any) -> Rows:
+    def _ones_(self, operation: Operation, *_: Any, **__: Any) -> Value:
         return self._filled(operation, 1.0)
 
     # -- inside ----------------------------------------------------------------------------------
@@ -250,17 +250,17 @@ class Rules:
         self.buffers.append(Buffer(kind, index, width))
         return self.buffers[-1]
 
-    def _whole(self, buffer: Buffer) -> Rows:
-        return Rows(((self.graph.leaf(buffer), buffer.width),))
+    def _whole(self, buffer: Buffer) -> Value:
+        return Value(((self.graph.leaf(buffer), buffer.width),))
 
-    def _constant(self, value: float) -> Rows:
-        return Rows(((self.graph.constant(value), 1),))
+    def _constant(self, value: float) -> Value:
+        return Value(((self.graph.constant(value), 1),))
 
-    def _filled(self, operation: Operation, value: float) -> Rows:
+    def _filled(self, operation: Operation, value: float) -> Value:
         number = operation.results[0]
         shape, kind = self.loop.shapes[number], self.loop.types[number]
         exact = torch.tensor(value, dtype=kind).item()  # as PyTorch fills it, in its own type
-        return Rows(((self.graph.constant(float(exact)), shape[-1] if shape else 1),))
+        return Value(((self.graph.constant(float(exact)), shape[-1] if shape else 1),))
 
     def _value(self, a: Any) -> Any:
         if isinstance(a, Ref):
@@ -269,13 +269,13 @@ class Rules:
             return self.values[a.number]
         return self._constant(float(a)) if isinstance(a, (int, float)) else a
 
-    def _rows(self, a: Any) -> Rows:
+    def _rows(self, a: Any) -> Value:
         value = self._value(a)
-        if not isinstance(value, Rows):
+        if not isinstance(value, Value):
             raise Unsupported("a weight matrix is used as if it were a row of units")
         return value
 
-    def _last(self, of: Ref, dim: int) -> Rows:
+    def _last(self, of: Ref, dim: int) -> Value:
         shape = self.loop.shapes[of.number]
         if dim not in (-1, len(shape) - 1):
             raise Unsupported("cutting or joining along the batch has no kernel")

@@ -116,7 +116,7 @@ class Scheduler:
         self._locals = 0
 
     def program(self) -> Program:
-        """See the class."""
+        """The targets in stages, between the products that they need."""
         self._find_products()
         self._write_in_place()
         for target in self.targets:

@@ -20,7 +20,7 @@ from elman.compiler.modes import is_recorded
 from elman.engines import choice, native
 from elman.engines.call import Call
 from elman.errors import InputError
-from elman.layers import links, streams, weights
+from elman.layers import links, stepping, weights
 from elman.layers.dropout import between_layers
 from elman.layers.recording import is_symbol, leaf, recording, refuse_script
 from elman.layers.sequences import Sequences, check_types
@@ -272,7 +272,7 @@ class Recurrent(nn.Module):
         Raises:
             InputError: the network is bidirectional, or a shape or a type does not fit.
         """
-        return streams.step(self, x, state, resets)
+        return stepping.step(self, x, state, resets)
 
     def initial_state(self, batch: int | None = None) -> Any:
         """The state that ``batch`` sequences start from, or one sequence without a batch."""

@@ -108,7 +108,7 @@ class LanguageModel(nn.Module):
         return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
 
 
-class Step(nn.Module):
+class TokenStep(nn.Module):
     """A language model as a function of a token and of every state by itself.
 
     Args:
@@ -138,4 +138,4 @@ def signature(model: LanguageModel) -> Signature:
         for k, leaf in enumerate(parts):  # one of all layers, or one a layer
             states[name if len(parts) == 1 else f"{name}_{k}"] = leaf
     token = torch.zeros(1, dtype=torch.long, device=model.output.weight.device)
-    return Signature(Step(model, start), {"token": token}, states, ("logits",))
+    return Signature(TokenStep(model, start), {"token": token}, states, ("logits",))

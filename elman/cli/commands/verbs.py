@@ -103,12 +103,12 @@ def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) ->
             else:
                 print("\t".join(figure(value) for value in record.values()), flush=True)
         return
-    told = asdict(settings)
+    chosen = asdict(settings)
     if as_json:
-        kept = {name: told[name] for name in ("prompt", "seed") if name in told}
+        kept = {name: chosen[name] for name in ("prompt", "seed") if name in chosen}
         print_json({**kept, "text": "".join([first, *made]), "run": str(run)})
         return
-    prompt = told.get("prompt", "")
+    prompt = chosen.get("prompt", "")
     # A word brings the space before it; one that the prompt ended with would be a second. A space
     # alone is what a model of characters has written.
     brought = first.startswith(" ") and first.strip()
