@@ -123,8 +123,6 @@ class Graph:
 
     def op(self, name: str, *args: Node) -> Node:
         """A pointwise function."""
-        if name in ("maximum", "minimum") and args[0].width < args[1].width:
-            args = args[::-1]  # the engine's take what is the same for every unit second
         same = _simplified(name, args)
         if same is not None:
             return same

@@ -161,6 +161,8 @@ class Rules:
 
     def _pow_(self, operation: Operation, a: Any, b: Any) -> Any:
         if isinstance(a, (int, float)) and a > 0 and isinstance(b, Ref):
+            if a == 2:  # a rounded logarithm would cost digits
+                return self._pointwise("exp2", b)
             return self._pointwise("exp", self._pointwise("mul", b, math.log(a)))
         if not isinstance(b, (int, float)):
             raise Unsupported("a power whose exponent is no number has no kernel")

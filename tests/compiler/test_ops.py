@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import elman
 from elman import Affine, Cell
 from elman.compiler.differentiate import plan
 from elman.compiler.evaluate import evaluate
@@ -74,6 +75,19 @@ def test_an_operation_and_its_gradient_are_lowered(op):
     _, loop = trace(Using(2, 3), decompose, torch.float64)
     made = plan(Lowering(loop))
     assert any(node.op == op.name for f in made.forward.functions for node in f.nodes)
+
+
+def test_powers_of_two_have_all_their_digits():
+    class Power(Cell):
+        net = Affine()
+
+        def step(self, z, h):
+            return 2.0**h
+
+    h = torch.tensor([[[60.5, 100.0, -100.25, 0.1]]])
+    with elman.engine("native"):
+        y, _ = elman.Recurrent(Power(1, 4))(torch.zeros(1, 1, 1), h)
+    torch.testing.assert_close(y, torch.exp2(h), rtol=2e-7, atol=0)
 
 
 def test_gradients_of_their_own_belong_to_one_row_each():

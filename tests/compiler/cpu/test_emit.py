@@ -137,6 +137,14 @@ def every_operation() -> Program:
     given = dict(zip("xyz", leaves, strict=True))
     given |= dict(zip("mn", (graph.op("gt", a, zero) for a in leaves[1:]), strict=True))
     made = [graph.op(op.name, *(given[kind] for kind in op.operands)) for op in OPS.values()]
+    one = graph.leaf(Buffer("sequence", 3, 1))  # the same for all units, in the place of each
+    common = dict.fromkeys("xyz", one) | dict.fromkeys("mn", graph.op("gt", one, zero))
+    made += [
+        graph.op(op.name, *((common if kind == alike else given)[kind] for kind in op.operands))
+        for op in OPS.values()
+        if len(op.operands) > 1
+        for alike in op.operands
+    ]
     made += [
         graph.op("mul", leaves[0], graph.op("tanh", graph.reduce(r, leaves[1]))) for r in REDUCTIONS
     ]
