@@ -38,7 +38,9 @@ def draw_curves(
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         top.plot(epochs, values, "k-", **dots, label=f"training: {values[-1]:.4g}")
         if measured:
-            best = (max if headline.higher else min)(measured, key=held_out.__getitem__)
+            sign = 1 if headline.higher else -1
+            # Of equals the last: its weights are those that are kept.
+            best = max(measured, key=lambda k: (sign * held_out[k], k))
             top.plot(epochs, held_out, "k--", **dots, label=f"held out: {held_out[-1]:.4g}")
             top.plot(
                 epochs[best], held_out[best], "ko", mfc="none", markersize=7,

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from elman.data.batches import Batches
@@ -147,9 +147,9 @@ class LanguageModeling(Task):
     def _passages(self, texts: list[tuple[str, Tokens]], shard: Shard) -> Batches:
         return passages(texts, self.settings.batch * self.settings.steps, shard)
 
-    def loss(self, model: nn.Module, batch: Window, carry: Any) -> Loss:
+    def loss(self, model: Any, batch: Window, carry: Any) -> Loss:
         """The mean of −log P of the window's targets, in nats."""
-        device = self.model.output.weight.device
+        device = model.output.weight.device
         logits, state = model(batch.inputs.to(device), carry)
         return self._loss(logits, batch, state)
 
@@ -167,13 +167,13 @@ class LanguageModeling(Task):
         targets = batch.targets.to(logits.device).flatten()
         return Loss(cross_entropy(logits.flatten(0, 1), targets), targets.numel(), state)
 
-    def tally(self, model: nn.Module, batch: Any, carry: Any) -> tuple[Sums, Any]:
+    def tally(self, model: Any, batch: Any, carry: Any) -> tuple[Sums, Any]:
         """−log P of a passage's targets; half as many as an update has become logits together.
 
         Because what the allocator keeps between two batches counts, too.
         """
         some = max(1, self.settings.batch * self.settings.steps // 2)
-        nats, count, state = nats_of(self.model, batch, carry, some)
+        nats, count, state = nats_of(model, batch, carry, some)
         sums = {"loss": nats, "count": count}
         return sums | {f"{name} of {batch.text}": n for name, n in sums.items()}, state
 

@@ -58,7 +58,8 @@ def _through_each_batch(task: Any, fabric: Fabric) -> Gradients:
     def gradients(batch: Any, carry: Any, summed: bool) -> Loss:
         with fabric.autocast():
             loss: Loss = task.loss(task.model, batch, carry)
-        fabric.backward(loss.value * loss.count if summed else loss.value)
+        if loss.count:  # the mean over nothing is no number, and neither is its gradient
+            fabric.backward(loss.value * loss.count if summed else loss.value)
         return loss._replace(carry=detach(loss.carry))
 
     return gradients

@@ -186,6 +186,24 @@ class RunSettings(Settings):
 class TrainingSettings(RunSettings, OptimizationSettings):
     """What every training can be told, whatever the job."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reach is not None and self.learning != "tbptt":
+            raise InputError(
+                f"`reach` is how far tbptt goes back, received `learning` {self.learning}: "
+                "choose tbptt, or leave `reach` out."
+            )
+        if self.learning is not None and self.precision == "bf16-mixed":
+            raise InputError(
+                f"`precision` bf16-mixed is for backpropagation through each batch, received "
+                f"`learning` {self.learning}: leave out the one or the other."
+            )
+        if self.learning is not None and self.watch_gradients:
+            raise InputError(
+                "`watch_gradients` looks at backpropagation through each batch, received "
+                f"`learning` {self.learning}: leave out the one or the other."
+            )
+
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """``value`` as ``kind``, where nothing is lost by it: an int for a float, say."""

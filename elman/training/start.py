@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elman.data.text import STDIN
+from elman.errors import InputError
 from elman.training.distribution import Processes
 from elman.training.loop import Trainer
 from elman.training.opening import restore
@@ -36,6 +39,12 @@ def start(
         InputError: a setting cannot be used, or the first step of a cell fails.
     """
     processes = Processes(settings)
+    parts = (getattr(settings, part, []) for part in ("validation_data", "test_data"))
+    if processes.several and STDIN in (*data, *chain(*parts)):
+        raise InputError(
+            f"{STDIN} is standard input, of which each of {processes.shard.world} processes would "
+            "read a piece: save it to a file and name that, or train in one process."
+        )
     if processes.first:
         path = path or free_folder(kind.folder(data))
         refuse_existing(path)

@@ -45,6 +45,13 @@ def test_the_best_is_where_the_measure_says(headline, best, drawn, tmp_path):
     assert drawn[0].axes[0].get_title("left") == "10 updates in 1.2 s"
 
 
+def test_of_equals_the_best_is_the_last_whose_weights_are_kept(drawn, tmp_path):
+    metrics = lines(loss=[2.0, 1.0, 1.0], validation_accuracy=[0.5, 1.0, 1.0])
+    draw_curves(metrics, ACCURACY, tmp_path / "a.png")
+    legend = drawn[0].axes[0].get_legend().get_texts()
+    assert legend[-1].get_text() == "best: 1 after epoch 3"
+
+
 def test_a_measure_that_training_does_not_take_is_drawn_beside_the_loss(drawn, tmp_path):
     metrics = lines(loss=[2.0, 1.0], validation_accuracy=[0.5, 0.75])
     draw_curves(metrics, ACCURACY, tmp_path / "a.png")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import os
 
@@ -198,3 +199,13 @@ def test_the_state_is_carried_through_an_evaluation(book):
     logits = torch.cat([first, second])[:, 0]
     surprise = -log_softmax(logits, -1).gather(1, ids[1:, None]).mean()
     assert task.evaluate()["nats_per_token"] == pytest.approx(float(surprise), abs=1e-10)
+
+
+def test_the_model_that_is_handed_over_is_measured(book):
+    task = LanguageModeling.create([str(book)], _settings())
+    uniform = copy.deepcopy(task.model)
+    with torch.no_grad():
+        for parameter in uniform.parameters():
+            parameter.zero_()
+    found = task.measure(uniform, task.batches("validation"))
+    assert found["perplexity"] == pytest.approx(len(task.vocabulary))

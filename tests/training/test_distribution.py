@@ -16,7 +16,11 @@ import pytest
 import torch
 
 import elman
+from elman.errors import InputError
+from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.training.distribution import Processes
 from elman.training.run import Run
+from elman.training.start import start
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 TEXT = "the quick brown fox jumps over the lazy dog. " * 12
@@ -80,6 +84,16 @@ def test_one_folder_written_by_one(folder, two):
     lines = Run.open(folder / "a text 2").metrics()
     assert [line["epoch"] for line in lines] == [1, 2]
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("part", ["data", "validation_data"])
+def test_standard_input_is_for_one_process(part, tmp_path, monkeypatch):
+    """Each of several would read a piece of it."""
+    monkeypatch.setattr(Processes, "several", True)
+    settings = LanguageModelSettings.of({} if part == "data" else {part: ["-"]})
+    data = ["-"] if part == "data" else ["book.txt"]
+    with pytest.raises(InputError, match="standard input"):
+        start(LanguageModeling, data, settings, tmp_path / "run")
 
 
 @pytest.fixture

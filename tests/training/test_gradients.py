@@ -111,3 +111,20 @@ def test_what_a_rule_cannot_follow_is_told_before_anything_is_made(begin, tmp_pa
     with pytest.raises(InputError, match="only backpropagation can train it: leave out `learning`"):
         begin("other", learning="rtrl")
     assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
+
+
+def test_a_batch_in_which_nothing_is_asked_leaves_no_gradient(begin, monkeypatch):
+    """Its mean is 0 / 0: the epoch goes on as if it had not been there."""
+    trainer = begin("run", epochs=1)
+    real, seen = LanguageModeling.loss, []
+
+    def loss(self, model, batch, carry):
+        seen.append(1)
+        found = real(self, model, batch, carry)
+        nothing = len(seen) == 3  # the rehearsal was the first
+        return found._replace(value=found.value * torch.nan, count=0) if nothing else found
+
+    monkeypatch.setattr(LanguageModeling, "loss", loss)
+    trainer.train()
+    assert trainer.position.update > 2
+    assert all(w.isfinite().all() for w in _weights(trainer).values())

@@ -9,7 +9,7 @@ import pytest
 
 from elman.errors import ElmanError, InputError
 from elman.tasks.language_model import LanguageModelSettings
-from elman.training.settings import Settings, option, read_recipe
+from elman.training.settings import Settings, TrainingSettings, option, read_recipe
 
 
 @dataclass
@@ -128,3 +128,18 @@ def test_recipes_that_cannot_be_used(tmp_path, content, words):
         read_recipe(recipe)
     assert len(str(caught.value).replace(str(recipe), "")) < 280
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"reach": 9}, "`reach` is how far tbptt goes back"),
+        ({"reach": 9, "learning": "rtrl"}, "received `learning` rtrl"),
+        ({"learning": "rtrl", "precision": "bf16-mixed"}, "`precision` bf16-mixed"),
+        ({"learning": "tbptt", "watch_gradients": True}, "`watch_gradients`"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        TrainingSettings.of(given)
+    assert TrainingSettings.of({"learning": "tbptt", "reach": 9}).reach == 9
