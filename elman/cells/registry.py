@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from elman.allocation import is_out_of_memory
 from elman.cells.checks import check_made
 from elman.cells.clockwork import Clockwork
@@ -241,8 +243,9 @@ def _execute(path: str, changed: int) -> ModuleType:
     # Dataclasses and pickle look a class's module up by name.
     sys.modules[spec.name] = module
     try:
-        # Standard output is for what the command has to say, in JSON perhaps.
-        with contextlib.redirect_stdout(sys.stderr):
+        # Standard output is for what the command has to say, in JSON perhaps; and a model may first
+        # be made without memory, which is not what the file's own lines expect.
+        with contextlib.redirect_stdout(sys.stderr), torch.device("cpu"):
             spec.loader.exec_module(module)
     except KeyboardInterrupt:
         del sys.modules[spec.name]

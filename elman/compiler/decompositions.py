@@ -99,7 +99,8 @@ def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @writes(aten.silu.default)
 def _silu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(x)
+    # Far below, sigmoid stays at the smallest number of all: times x it would not be 0.
+    return torch.where(x < -1e4, 0 * x, x * torch.sigmoid(x))
 
 
 @writes(aten.mish.default)

@@ -83,13 +83,13 @@ def _log_sigmoid(g: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
 @_writes(aten.silu_backward.default)
 def _silu(g: Tensor, x: Tensor) -> Tensor:
     y = torch.sigmoid(x)
-    return g * y * (1 + x * (1 - y))
+    return g * y * (1 + torch.clamp(x, min=-1e4) * (1 - y))
 
 
 @_writes(aten.mish_backward.default)
 def _mish(g: Tensor, x: Tensor) -> Tensor:
     y = torch.tanh(torch.log1p(torch.exp(x)))
-    return g * (y + x * torch.sigmoid(x) * (1 - y * y))
+    return g * (y + torch.clamp(x, min=-1e4) * torch.sigmoid(x) * (1 - y * y))
 
 
 @_writes(aten.gelu_backward.default)

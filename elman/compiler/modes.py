@@ -101,9 +101,3 @@ def asserted(holds: Tensor, message: str, value: Tensor) -> Tensor:
         return torch.cat([kept, value])
     torch._assert_async(holds, message)
     return value
-
-
-def under_autocast(device: torch.device) -> bool:
-    """Whether autocast is on for a device; some, as ``meta``, have none."""
-    kind = device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler.modes import constant_while_compiling, under_autocast
+from elman.cells.step_checks import under_autocast
+from elman.compiler.modes import constant_while_compiling
 from elman.engines import native, pytorch, reference, scan
 from elman.engines.call import Call, Result
 from elman.errors import EngineWarning, InputError, callers_level

@@ -13,7 +13,8 @@ from elman.cells.contract import Cell
 from elman.cells.gru import GRU
 from elman.cells.lstm import LSTM, ProjectedLSTM
 from elman.cells.simple import Elman
-from elman.compiler.modes import is_recorded, is_transformed, under_autocast
+from elman.cells.step_checks import under_autocast
+from elman.compiler.modes import is_recorded, is_transformed
 from elman.engines.call import Call, Result
 
 _ELMAN: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}

@@ -23,10 +23,10 @@ from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence
 from elman.cells.lines import at, step_at
-from elman.cells.step_checks import checked_step
+from elman.cells.step_checks import checked_step, under_autocast
 from elman.compiler.affine import affine
 from elman.compiler.masks import filled, inside, learned
-from elman.compiler.modes import in_onnx, is_transformed, under_autocast, unrecorded
+from elman.compiler.modes import in_onnx, is_transformed, unrecorded
 from elman.compiler.record import Unsupported
 from elman.compiler.recurrence import Course, has_kernel, previous, scan
 from elman.engines import reference

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from elman import nested
+from elman.cells.step_checks import under_autocast
 from elman.compiler.memory import dense
-from elman.compiler.modes import asserted, is_recorded, under_autocast
+from elman.compiler.modes import asserted, is_recorded
 from elman.errors import InputError
 
 

@@ -57,6 +57,9 @@ class OnlineSettings(TrainingSettings):
         super().__post_init__()
         self.epochs = -(-self.windows // self.between)
 
+    def _check_learning(self) -> None:
+        """Of several rules, each takes of these what is for it."""
+
     @property
     def size(self) -> int:
         """Steps of a window."""

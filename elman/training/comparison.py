@@ -69,7 +69,8 @@ def compare_models(
         for trainer, _ in trainers:
             trainer.run.remove()
         raise
-    _keep(folder, variants, [])
+    if trainers[0][0].processes.first:
+        _keep(folder, variants, [])
     return _train(task, folder, variants, trainers)
 
 

@@ -73,6 +73,8 @@ class Processes:
         with _failing_together():
             self.fabric.launch()
         self.shard = Shard(self.fabric.global_rank, self.fabric.world_size)
+        if not self.first:  # what all find, one says
+            logging.getLogger("elman").addFilter(lambda record: record.levelno > logging.INFO)
 
     @property
     def first(self) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from elman import nested
 from elman.errors import InputError
 from elman.layers import Recurrent
 from elman.learning import RULES, TruncatedBPTT, detach
@@ -28,11 +30,18 @@ class Recurrence(NamedTuple):
         network: the recurrent network.
         read: from a batch to the network's input, x (T, B, M).
         loss: from the network's output y (T, B, S) and the batch to the loss.
+        goes_on: whether a batch goes on from where the one before ended, row by row.
     """
 
     network: Recurrent
     read: Callable[[Any], Tensor]
     loss: Callable[[Tensor, Any], Loss]
+    goes_on: bool = True
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch with its tensors on a device; they may be in any nesting."""
+    return nested.map(lambda tensor: tensor.to(device), batch)
 
 
 def make_gradients(task: Any, settings: TrainingSettings, fabric: Fabric) -> Gradients:
@@ -49,7 +58,7 @@ def make_gradients(task: Any, settings: TrainingSettings, fabric: Fabric) -> Gra
             f"the model of {task.name} is more than a network that reads a stream, and only "
             "backpropagation can train it: leave out `learning`."
         )
-    return _by_rule(recurrence, settings)
+    return _by_rule(recurrence, settings, fabric.device)
 
 
 def _through_each_batch(task: Any, fabric: Fabric) -> Gradients:
@@ -57,7 +66,7 @@ def _through_each_batch(task: Any, fabric: Fabric) -> Gradients:
 
     def gradients(batch: Any, carry: Any, summed: bool) -> Loss:
         with fabric.autocast():
-            loss: Loss = task.loss(task.model, batch, carry)
+            loss: Loss = task.loss(task.model, moved(batch, fabric.device), carry)
         if loss.count:  # the mean over nothing is no number, and neither is its gradient
             fabric.backward(loss.value * loss.count if summed else loss.value)
         return loss._replace(carry=detach(loss.carry))
@@ -65,14 +74,16 @@ def _through_each_batch(task: Any, fabric: Fabric) -> Gradients:
     return gradients
 
 
-def _by_rule(recurrence: Recurrence, settings: TrainingSettings) -> Gradients:
+def _by_rule(recurrence: Recurrence, settings: TrainingSettings, device: torch.device) -> Gradients:
     """One of elman's learning rules; what it keeps of the past is what is carried."""
-    network, read, loss_of = recurrence
+    network, read, loss_of, goes_on = recurrence
     found: list[Loss] = []
     summed = False
 
     def loss(y: Tensor, batch: Any) -> Tensor:
         found[:] = [loss_of(y, batch)]
+        if not found[0].count:  # the mean over nothing is no number, and neither is its gradient
+            return 0 * y.sum()
         return found[0].value * found[0].count if summed else found[0].value
 
     kind = RULES[settings.learning or ""]
@@ -80,7 +91,8 @@ def _by_rule(recurrence: Recurrence, settings: TrainingSettings) -> Gradients:
 
     def gradients(batch: Any, carry: Any, whole: bool) -> Loss:
         nonlocal summed
-        summed, rule.memory = whole, carry
+        summed, rule.memory = whole, carry if goes_on else None
+        batch = moved(batch, device)
         rule.gradients(read(batch), batch)
         return found[0]._replace(carry=rule.memory)
 

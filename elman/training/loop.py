@@ -281,6 +281,11 @@ class Trainer:
             if held_out:
                 measures = task.measure(self.model, held_out, processes.together)
                 line |= {f"validation_{k}": v for k, v in measures.items()}
+            if task.goal is not None and task.headline.name not in measures:
+                raise ElmanError(
+                    f"{task.name} has a goal of its {task.headline.name}, which was not measured: "
+                    "give it a validation part, or no goal."
+                )
             judged = task.headline.cost(measures)
             if not partial:
                 self.schedule.observe(judged)
@@ -354,6 +359,8 @@ class Trainer:
         if settings.seconds is not None:
             left = min(left, settings.seconds - at.seconds)
             done = max(done, at.seconds / settings.seconds)
+        if not self.processes.first:
+            return
         shown = self.task.headline.of(self.task.described(at.sums))
         rate = at.units / max(1e-9, at.seconds)
         self.report.update(at.epoch + 1, done, shown, rate, left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +29,8 @@ class Measure(NamedTuple):
         """
         if self.name not in measures:
             return measures["loss"]
-        return -measures[self.name] if self.higher else measures[self.name]
+        figure = -measures[self.name] if self.higher else measures[self.name]
+        return math.inf if math.isnan(figure) else figure  # F1 of nothing found is no number
 
     def of(self, measures: Mapping[str, float]) -> dict[str, float]:
         """The figure by its name, or the mean loss where it was not measured."""

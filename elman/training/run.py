@@ -185,13 +185,14 @@ class Run:
     # -- what the job needs -------------------------------------------------------------------
 
     def save_assets(self, assets: Mapping[str, Any]) -> None:
-        """Keep what a job gave: JSON as ``NAME.json``, tensors together, files as they are."""
+        """Keep what a job gave: JSON as ``NAME.json``, tensors together, files in ``files/``."""
         folder = self.path / "assets"
         folder.mkdir(exist_ok=True)
         tensors = {name: value for name, value in assets.items() if isinstance(value, Tensor)}
         for name, value in assets.items():
             if isinstance(value, Path):
-                files.copy_file(value, folder / name)
+                (folder / "files").mkdir(exist_ok=True)
+                files.copy_file(value, folder / "files" / name)
             elif name not in tensors:
                 storage.write_json(folder / f"{name}.json", value)
         if tensors:
@@ -212,8 +213,7 @@ class Run:
                 found.update(storage.read_tensors(path)[0])
             elif path.suffix == ".json":
                 found[path.stem] = storage.read_json(path)
-            elif not path.name.startswith("."):
-                found[path.name] = path
+        found.update({path.name: path for path in folder.glob("files/*")})
         return found
 
     # -- weights and checkpoints --------------------------------------------------------------

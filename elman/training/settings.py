@@ -188,6 +188,10 @@ class TrainingSettings(RunSettings, OptimizationSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_learning()
+
+    def _check_learning(self) -> None:
+        """Refuse what a learning rule, or that there is none, would leave without effect."""
         if self.reach is not None and self.learning != "tbptt":
             raise InputError(
                 f"`reach` is how far tbptt goes back, received `learning` {self.learning}: "

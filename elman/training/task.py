@@ -18,7 +18,7 @@ from elman.data.shards import Shard
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.learning import detach
-from elman.training.gradients import Recurrence
+from elman.training.gradients import Recurrence, moved
 from elman.training.measures import Loss, Measure, Sums, add, sums_of
 from elman.training.memory import if_it_fits
 from elman.training.report import Report
@@ -139,7 +139,9 @@ class Task(ABC):
         Raises:
             ElmanError: the data cannot be used; told before anything is written.
         """
-        return cls(settings, data)
+        if data:
+            raise InputError(f"{cls.name} makes its own data: leave out {data[0]!r}.")
+        return cls(settings)
 
     def assets(self) -> dict[str, Any]:
         """What a run must keep for :meth:`restore`, by name; by default nothing.
@@ -173,7 +175,7 @@ class Task(ABC):
     def measures(self, sums: Sums) -> dict[str, float]:
         """The measures that follow from sums, beside the mean loss; those of training have fewer.
 
-        By default none.
+        Asked only where something was counted. By default none.
         """
         return {}
 
@@ -207,7 +209,7 @@ class Task(ABC):
 
     def title(self) -> str:
         """The model and its data, for the head of a picture."""
-        return f"{self.name}: {short_name(self.data)}"
+        return f"{self.name}: {short_name(self.data)}" if self.data else self.name
 
     # -- what every job has -------------------------------------------------------------------
 
@@ -308,16 +310,18 @@ class Task(ABC):
         """
         model.eval()
         sums: Sums = {}
-        carry = None
+        carry, device = None, next(model.parameters()).device
         for batch in batches:
             if batch is not None:
-                tallied, carry = self.tally(model, batch, carry)
+                tallied, carry = self.tally(model, moved(batch, device), carry)
                 add(sums, tallied)
         return self.described(together(sums))
 
     def described(self, sums: Sums) -> dict[str, float]:
         """The mean loss, and the measures that follow from the same sums."""
-        return {"loss": sums.get("loss", 0.0) / max(1, sums.get("count", 0)), **self.measures(sums)}
+        if not sums.get("count"):
+            return {"loss": 0.0}
+        return {"loss": sums["loss"] / sums["count"], **self.measures(sums)}
 
     def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
         """The measures on ``data``, or else on the test part, what is held out, or the whole."""

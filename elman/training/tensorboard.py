@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Self
 
 from lightning_fabric.loggers import TensorBoardLogger
@@ -23,7 +24,11 @@ class Board:
 
     def _open(self) -> TensorBoardLogger:
         try:
-            return TensorBoardLogger(self._run.path, name="tensorboard", version="")
+            # Files are named by the second, within which a training may be resumed.
+            suffix = f".{time.time_ns()}"
+            return TensorBoardLogger(
+                self._run.path, name="tensorboard", version="", filename_suffix=suffix
+            )
         except ModuleNotFoundError as error:
             raise InputError(
                 "`tensorboard` needs the package of that name: pip install tensorboard, or leave "

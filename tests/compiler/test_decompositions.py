@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import tanh
 
 import elman
-from elman import Affine, Cell
+from elman import Affine, Cell, Linear
 from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
 from elman.compiler.gradient_decompositions import GRADIENTS
 from elman.compiler.lower import decompose
@@ -218,3 +218,25 @@ def test_gradients_at_kinks_and_far_out_are_those_of_the_reference(real):
         found.append([y, *torch.autograd.grad((y * torch.arange(10.0).view(2, 5)).sum(), weights)])
     close = {"rtol": 1e-5, "atol": 1e-5} if real == torch.float32 else {"rtol": 0, "atol": 1e-10}
     torch.testing.assert_close(found[1], found[0], **close)
+
+
+@pytest.mark.parametrize("function", [F.silu, F.mish])
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+def test_what_is_multiplied_by_a_sigmoid_is_0_far_below(function, real):
+    class Far(Cell):
+        state = ("h",)
+        net = Linear(of="x")
+
+        def step(self, x, h):
+            return function(h) + self.net(x)
+
+    network = elman.Recurrent(Far(1, 6)).to(real)
+    far = torch.tensor([[[-50.0, -100.0, -800.0, -1e4, -1e30, -1e37]]], dtype=real)
+    found = []
+    for engine in ("reference", "native"):
+        start = far.clone().requires_grad_()
+        with elman.engine(engine):
+            y, _ = network(torch.zeros(1, 1, 1, dtype=real), start)
+        found.append((y, *torch.autograd.grad(y.sum(), start)))
+    for right, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, right, rtol=1e-5, atol=1e-30)

@@ -133,7 +133,7 @@ def test_damaged_assets(tmp_path, name, content):
 
 def test_an_asset_that_cannot_be_copied(tmp_path):
     run = Run.create(tmp_path / "run", {})
-    with pytest.raises(ElmanError, match=r"assets/-.* could not be written \(No such file"):
+    with pytest.raises(ElmanError, match=r"assets/files/-.* could not be written \(No such file"):
         run.save_assets({"-": tmp_path / "none"})
     assert run.load_assets() == {}
 

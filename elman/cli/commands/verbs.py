@@ -63,7 +63,7 @@ def _command(verbs: list[Verb]) -> Any:
         if "seed" in (f.name for f in fields(verb.Settings)):
             given = {"seed": secrets.randbits(32), **given}
         settings = verb.Settings.of(given)
-        made = verb.run(job, _lines(inputs or []) if verb.reads else (), settings)
+        made = verb.run(job, _lines(inputs or [], verb.reads) if verb.reads else (), settings)
         _write(made, settings, run, json_)
 
     reads = next((verb.reads for verb in verbs if verb.reads), "")
@@ -84,13 +84,19 @@ def _command(verbs: list[Verb]) -> Any:
     return with_settings(*(verb.Settings for verb in verbs))(command)
 
 
-def _lines(given: list[str]) -> Iterator[str]:
-    """What a model is asked: what was typed, or the lines of standard input."""
-    for text in given or ["-"]:
-        if text == "-":
-            yield from (line.rstrip("\n") for line in sys.stdin)
-        else:
-            yield text
+def _lines(given: list[str], what: str) -> Iterator[str]:
+    """What a model is asked: what was typed, or the lines of standard input.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    there = False
+    for text in given or ([] if sys.stdin.isatty() else ["-"]):
+        for line in sys.stdin if text == "-" else [text]:
+            there = True
+            yield line.rstrip("\n")
+    if not there:
+        raise InputError(f"{what} were not given: type them, or pipe them in, a line each.")
 
 
 def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) -> None:

@@ -68,7 +68,7 @@ def test_a_run_on_standard_input_is_resumed_from_its_copy(elman):
     figures = json.loads(out)
     assert figures["run"] == "runs/language-model-stdin"
     run = Path(figures["run"]).rename("elsewhere")
-    assert (run / "assets" / "-").read_text() == TEXT
+    assert (run / "assets" / "files" / "-").read_text() == TEXT
     direct = json.loads(elman(*TRAIN, "book.txt", *SMALL, "--json")[1])
     assert figures["perplexity"] == direct["perplexity"]
     code, out, errors = elman(*TRAIN, "--resume", run, "--epochs", 2, "--json")
@@ -85,7 +85,11 @@ def test_a_comparison_reads_standard_input_once(elman):
         "compare", "language-model", "-", *small, "--cells", "rnn,mlp", "--run", "c", stdin=TEXT
     )
     assert code == 0, errors
-    assert Path("c/rnn-3/assets/-").read_text() == Path("c/mlp-3/assets/-").read_text() == TEXT
+    assert (
+        Path("c/rnn-3/assets/files/-").read_text()
+        == Path("c/mlp-3/assets/files/-").read_text()
+        == TEXT
+    )
 
 
 def test_texts_that_come_in_parts(elman):
