@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import elman
-from elman.layers import streams
+from elman.layers import stepping
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def results() -> Callable[..., Tensor]:
         state = rnn.initial_state(x.shape[1])
         with torch.no_grad():
             one, _ = rnn.step(x[0], state)
-            assert streams.of(rnn) is not None
+            assert stepping.of(rnn) is not None
         with elman.engine("reference"):
             expected, _ = rnn(x)
         torch.testing.assert_close(y, expected, atol=1e-10, rtol=1e-10)

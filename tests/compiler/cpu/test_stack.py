@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import elman
-from elman.layers import streams
+from elman.layers import stepping
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_steps_give_what_forward_gives(make, batch):
         for row in x:
             y, state = network.step(row, state)
             outputs.append(y)
-    assert streams.of(network) is not None
+    assert stepping.of(network) is not None
     torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-5, rtol=1e-4)
     state, last = ((s,) if isinstance(s, torch.Tensor) else s for s in (state, last))
     for a, b in zip(state, last, strict=True):
@@ -112,4 +112,4 @@ def test_a_stream_that_begins_in_inference_mode_is_one_call():
     with torch.inference_mode():
         _, state = network.step(torch.randn(2, 5))
         network.step(torch.randn(2, 5), state)
-    assert streams.of(network) is not None
+    assert stepping.of(network) is not None

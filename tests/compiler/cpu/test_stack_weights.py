@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 import elman
 from elman import cells
 from elman.compiler.cpu.stack import CompiledStack
-from elman.layers import streams
+from elman.layers import stepping
 
 
 def fused(rnn):
@@ -76,7 +76,7 @@ def step(rnn, x, streamed=True):
         state = rnn.initial_state(*x.shape[:-1])
         y, new = rnn.step(x, state)
         if streamed:
-            assert streams.of(rnn) is not None
+            assert stepping.of(rnn) is not None
         with elman.engine("reference"):
             expected, last = rnn.step(x, state)
     torch.testing.assert_close(y, expected, atol=2e-6, rtol=1e-5)
