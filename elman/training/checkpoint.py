@@ -51,7 +51,7 @@ def save(trainer: Trainer, best: Weights | None) -> Weights | None:
     if trainer.fabric.device.type == "cuda":
         own["random_cuda"] = torch.cuda.get_rng_state(trainer.fabric.device)
     if processes.several:
-        run.save_share(processes.shard.rank, at.update, own)
+        run.save_share(processes.shard.rank, at.moment, own)
         processes.wait()
     if not processes.first:
         return None
@@ -73,7 +73,7 @@ def save(trainer: Trainer, best: Weights | None) -> Weights | None:
             "own": own,
         }
     )
-    run.forget_shares(at.update)
+    run.forget_shares(at.moment)
     return None
 
 
@@ -100,7 +100,7 @@ def load(trainer: Trainer) -> None:
             setattr(at, name, value)
         own = state["own"]
         if processes.several:
-            own = run.load_share(processes.shard.rank, at.update)
+            own = run.load_share(processes.shard.rank, at.moment)
             _rule_of_own(own, "own")
         at.sums = own["sums"]
         if at.window > len(trainer.batches(at.epoch)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,8 @@ def compare_models(
         report: what hears of the progress.
 
     Returns:
-        ``rows``, a row of figures for each model, and ``folder``.
+        ``rows``, a row of figures for each model, and ``folder``; nothing in other processes than
+        the first.
     """
     if folder.exists():
         raise ElmanError(
@@ -75,7 +77,7 @@ def compare_models(
 
 
 def resume_comparison(
-    task: type[Task], folder: Path, report: Report | None = None
+    task: type[Task], folder: Path, report: Report | None = None, cells: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Go on with a comparison that was interrupted; models that are done are measured again.
 
@@ -83,6 +85,7 @@ def resume_comparison(
         task: the job.
         folder: that :func:`compare_models` made.
         report: what hears of the progress.
+        cells: those of the user's own once more, as ``file.py:ClassName``.
 
     Raises:
         ElmanError: it is damaged, a comparison of something else, or one of its runs is.
@@ -91,7 +94,9 @@ def resume_comparison(
     trainers = []
     for variant in variants:
         run = Run.open(folder / _place(_label(variant)))
-        trainers.append((resume(task, run, report), torch.get_rng_state()))
+        own = str(variant.get("cell")).partition(".py:")[2]
+        cell = next((c for c in cells if own and c.partition(".py:")[2] == own), None)
+        trainers.append((resume(task, run, report, cell), torch.get_rng_state()))
     return _train(task, folder, variants, trainers)
 
 
@@ -151,7 +156,8 @@ def _train(
         _keep(folder, variants, rows)
         title = f"{task.name}: {short_name(trainers[0][0].task.data)}"
         draw_models(curves, task.headline, folder / "comparison.png", title)
-    return {"rows": rows, "folder": str(folder)}
+        return {"rows": rows, "folder": str(folder)}
+    return {}
 
 
 def _figures(job: Task, trainer: Trainer) -> dict[str, Any]:

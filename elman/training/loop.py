@@ -69,6 +69,11 @@ class Position:
     seconds_before: float = 0.0
     sums: Sums = field(default_factory=dict)
 
+    @property
+    def moment(self) -> str:
+        """A name for it; within an epoch and at its end, there are two of the same update."""
+        return f"{self.epoch}-{self.window}-{self.update}"
+
 
 class Trainer:
     """Trains a job into a run folder.

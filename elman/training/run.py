@@ -260,26 +260,26 @@ class Run:
             raise ElmanError(f"{self.path} has no checkpoint to resume from: train anew.")
         return storage.read_tree(self.checkpoint)
 
-    def save_share(self, rank: int, update: int, own: dict[str, Any]) -> None:
-        """Keep what is one process's own, of several that train, at an update."""
-        storage.write_tree(self._share(rank, update), own)
+    def save_share(self, rank: int, moment: str, own: dict[str, Any]) -> None:
+        """Keep what is one process's own, of several that train, at a moment of the training."""
+        storage.write_tree(self._share(rank, moment), own)
 
-    def load_share(self, rank: int, update: int) -> dict[str, Any]:
+    def load_share(self, rank: int, moment: str) -> dict[str, Any]:
         """What :meth:`save_share` kept.
 
         Raises:
             ElmanError: it is missing or damaged.
         """
-        return storage.read_tree(self._share(rank, update))
+        return storage.read_tree(self._share(rank, moment))
 
-    def forget_shares(self, update: int) -> None:
-        """Take away what processes kept at other updates than this one."""
+    def forget_shares(self, moment: str) -> None:
+        """Take away what processes kept at other moments than this one."""
         for path in self.checkpoint.parent.glob("process-*-*.safetensors"):
-            if not path.stem.endswith(f"-{update}"):
+            if path.stem.split("-", 2)[2] != moment:
                 path.unlink(missing_ok=True)
 
-    def _share(self, rank: int, update: int) -> Path:
-        return self.checkpoint.with_name(f"process-{rank}-{update}.safetensors")
+    def _share(self, rank: int, moment: str) -> Path:
+        return self.checkpoint.with_name(f"process-{rank}-{moment}.safetensors")
 
     @property
     def checkpoint(self) -> Path:

@@ -122,8 +122,20 @@ def test_the_page_that_explains_it_shows_it_as_it_is():
     assert f"```python\n{FILE.read_text()}```" in page
 
 
-def test_a_comparison_that_was_interrupted_goes_on(job, capsys, monkeypatch):
-    words = ["--cells", "rnn,gru", "--hidden", "4", "--epochs", "3"]
+MINE = """import torch
+from elman import Affine, Cell
+class Mine(Cell):
+    state = ("h",)
+    net = Affine("a")
+    def step(self, z, h):
+        return torch.tanh(z.a)
+"""
+
+
+@pytest.mark.parametrize("cells", ["rnn,gru", "mine.py:Mine,rnn"])
+def test_a_comparison_that_was_interrupted_goes_on(job, capsys, monkeypatch, cells):
+    Path("mine.py").write_text(MINE)
+    words = ["--cells", cells, "--hidden", "4", "--epochs", "3"]
     assert _typed(capsys, "compare", "tones", *words, "--run", "whole")[0] == 0
     real, seen = job.measures, []
 
@@ -137,8 +149,11 @@ def test_a_comparison_that_was_interrupted_goes_on(job, capsys, monkeypatch):
     code, _, err = _typed(capsys, "compare", "tones", *words, "--run", "parts")
     assert code == 1
     assert "all of it kept: go on with --resume parts" in err
-    assert _typed(capsys, "compare", "tones", "--resume", "parts")[0] == 0
-    for cell in ("rnn-4", "gru-4"):
-        whole, parts = (Run.open(Path(each) / cell).load_model() for each in ("whole", "parts"))
+    again = ["--cells", cells] if "mine" in cells else []
+    assert _typed(capsys, "compare", "tones", "--resume", "parts", *again)[0] == 0
+    for cell in cells.split(","):
+        whole, parts = (
+            Run.open(Path(each) / f"{cell}-4").load_model() for each in ("whole", "parts")
+        )
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert _typed(capsys, "compare", "tones", "--resume", "parts", "--epochs", "9")[0] == 2

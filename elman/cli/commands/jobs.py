@@ -179,9 +179,11 @@ def _compare(task: type[Task]) -> Any:
         if resume is not None:
             if given or data or recipe or run:
                 raise InputError(
-                    "--resume goes on with a comparison as it was begun: leave out all else."
+                    "--resume goes on with a comparison as it was begun: leave out all else but "
+                    "--cells, for cells of your own."
                 )
-            compared = resume_comparison(task, resume, Progress(None, task.unit))
+            own = [cell.strip() for cell in cells.split(",")]
+            compared = resume_comparison(task, resume, Progress(None, task.unit), own)
         else:
             sources, settings = gather(task.Settings, recipe, given, list(data or []))
             name = f"compare-{task.name}-{short_name(sources)}"
@@ -189,6 +191,8 @@ def _compare(task: type[Task]) -> Any:
             progress = Progress(settings.epochs, task.unit)
             folder = run or free_folder(name)
             compared = compare_models(task, sources, settings, variants, folder, progress)
+        if not compared:  # the first of several processes tells
+            return
         if json_:
             print_json(compared)
         else:
