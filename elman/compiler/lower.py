@@ -49,6 +49,7 @@ def decompose(function: Any) -> Callable[..., Any] | None:
     if op_of(function) or hasattr(Lowering, rule_of(name)) or name == "detach":
         return None
     # Looked up in PyTorch one by one, the operators of these tables would slow elman's import.
+    from elman.compiler import reductions  # noqa: F401 # enters its rules
     from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
     from elman.compiler.gradient_decompositions import GRADIENTS
 

@@ -9,6 +9,7 @@ from torch import tanh
 
 import elman
 from elman import Affine, Cell, Linear
+from elman.compiler import reductions  # noqa: F401 # enters its rules
 from elman.compiler.decompositions import DECOMPOSITIONS, WITHOUT_KERNEL
 from elman.compiler.gradient_decompositions import GRADIENTS
 from elman.compiler.lower import decompose
