@@ -174,7 +174,8 @@ def doctor(json_: Json = False) -> None:
         return
     for name, value in found.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        print(f"{name.replace('_', ' '):<14} {shown}")
+        label = name if name.isupper() else name.replace("_", " ")
+        print(f"{label:<14} {shown}")
 
 
 def _findings() -> dict[str, Any]:
