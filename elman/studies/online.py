@@ -90,6 +90,11 @@ class Online(Task):
         self._reading: tuple[int, Iterator[Any]] = (0, iter(()))
         self.memory: Memory | None = None
 
+    @classmethod
+    def prepare(cls, data: list[str], settings: Any) -> Online:
+        """Open the stream."""
+        return cls(settings, data)
+
     @property
     def stream(self) -> Endless:
         """What is learned from."""

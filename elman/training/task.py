@@ -310,7 +310,7 @@ class Task(ABC):
         """
         model.eval()
         sums: Sums = {}
-        carry, device = None, next(model.parameters()).device
+        carry, device = None, next(model.parameters(), torch.empty(0)).device
         for batch in batches:
             if batch is not None:
                 tallied, carry = self.tally(model, moved(batch, device), carry)

@@ -120,7 +120,8 @@ def _train(task: type[Task]) -> Any:
             made = sorted(
                 path.name for path in folder.path.glob("*.*") if path.suffix in _LOOKED_AT
             )
-            print(f"\nWhat there is to look at is in {folder.path}: {', '.join(made)}.")
+            what = "Curves and samples" if "samples.txt" in made else "Curves"
+            print(f"\n{what} are in {folder.path}: {', '.join(made)}.")
         _doubt(job, figures)
 
     train.__doc__ = f"{task.summary()} Afterwards, how well it does and a sample."
