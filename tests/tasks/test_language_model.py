@@ -209,3 +209,18 @@ def test_the_model_that_is_handed_over_is_measured(book):
             parameter.zero_()
     found = task.measure(uniform, task.batches("validation"))
     assert found["perplexity"] == pytest.approx(len(task.vocabulary))
+
+
+@pytest.mark.parametrize("changed", [{}, {"cell": "gru", "hidden_sizes": [5, 9], "embedding": 4}])
+def test_a_step_by_its_signature_is_the_models_own(book, changed):
+    task = LanguageModeling.create([book], _settings(**changed))
+    model = task.model.double().eval()
+    step = task.signature()
+    # A state of all layers together, or one a layer where their widths differ.
+    assert list(step.states) == (["h_0", "h_1"] if changed else ["h", "c"])
+    states, state = list(step.states.values()), None
+    for token in (torch.tensor([3]), torch.tensor([5]), *step.inputs.values()):
+        logits, *states = step.module(token, *states)
+        right, state = model.step(token, state)
+        assert torch.equal(logits, right)
+    assert step.outputs == ("logits",)
