@@ -38,6 +38,11 @@ OwnCell = Annotated[
         show_default=False,
     ),
 ]
+NewRun = Annotated[Path | None, typer.Option(help="The folder to make.", show_default="runs/…")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="Go on with what this folder has, from its checkpoint.", show_default=False),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(help="Draw into this file: .png, .svg or .pdf.", show_default=False),

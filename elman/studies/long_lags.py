@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,9 @@ class _Marked(TrainedStudy):
         length=100, hidden=64, updates=4000, learning_rate=1e-2, memory=100
     )
 
+    @abstractmethod
     def answer(self, first: Tensor, second: Tensor) -> Tensor:
         """The target (B) for the marked values (B)."""
-        raise NotImplementedError
 
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """Values and marks, (T, B, 2), and what is made of the two marked values, (B)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ class Outcome:
     details: dict[str, Any]
 
 
-class Study:
+class Study(ABC):
     """One thing that recurrences can do: it is run, printed as a table, and drawn.
 
     Attributes:
@@ -41,10 +42,14 @@ class Study:
     def __init__(self, settings: Any):
         self.settings = settings
 
+    @abstractmethod
     def run(self, report: Report) -> Outcome:
-        """Do it."""
-        raise NotImplementedError
+        """Carry it out.
 
+        Args:
+            report: what hears of the progress.
+        """
+
+    @abstractmethod
     def draw(self, outcome: Outcome, path: Path) -> None:
         """Draw what was found into the file ``path``."""
-        raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -122,6 +123,7 @@ class TrainedStudy(Task):
             )
         self._draws: dict[int, _Draws] = {}  # by how many sequences a batch has
 
+    @abstractmethod
     def batch(self, draw: torch.Generator, count: int, length: int) -> Batch:
         """``count`` sequences.
 
@@ -130,7 +132,6 @@ class TrainedStudy(Task):
             count: B.
             length: T.
         """
-        raise NotImplementedError
 
     def build(self) -> nn.Module:
         """A new network, such as a :class:`Reader`."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from elman.cells import registry
 from elman.cli.app import App
-from elman.cli.arguments import Data, Device, Folder, Json, OwnCell, Recipe, numbers
+from elman.cli.arguments import Data, Device, Folder, Json, NewRun, OwnCell, Recipe, Resume, numbers
 from elman.cli.figures import figure
 from elman.cli.options import flag, gather, program, with_settings
 from elman.cli.output import print_json
@@ -61,13 +60,8 @@ def _train(task: type[Task]) -> Any:
         given: dict[str, Any],
         data: Data = None,
         recipe: Recipe = None,
-        run: Annotated[
-            Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
-        ] = None,
-        resume: Annotated[
-            Path | None,
-            typer.Option(help="Go on with the run in this folder.", show_default=False),
-        ] = None,
+        run: NewRun = None,
+        resume: Resume = None,
         json_: Json = False,
     ) -> None:
         from elman.training.start import resume as go_on
@@ -166,13 +160,8 @@ def _compare(task: type[Task]) -> Any:
         ] = "rnn,gru,lstm",
         hidden: Annotated[str, typer.Option(help="Units of a layer, such as 64,128.")] = "256",
         recipe: Recipe = None,
-        run: Annotated[
-            Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
-        ] = None,
-        resume: Annotated[
-            Path | None,
-            typer.Option(help="Go on with the comparison in this folder.", show_default=False),
-        ] = None,
+        run: NewRun = None,
+        resume: Resume = None,
         json_: Json = False,
     ) -> None:
         from elman.training.comparison import compare_models, resume_comparison

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from elman.cli.app import App
+from elman.cli.arguments import Json, NewRun, Resume
 from elman.cli.messages import spelled
 from elman.cli.options import flag, program, with_settings
 from elman.cli.output import print_json
@@ -42,14 +42,9 @@ def compare_learning(
     learning: Annotated[
         str, typer.Option(help="Of bptt, tbptt, rtrl, snap1, rflo, uoro, with commas between.")
     ] = "bptt,tbptt,rtrl,snap1,rflo,uoro",
-    run: Annotated[
-        Path | None, typer.Option(help="The folder to make.", show_default="runs/…")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with the comparison in this folder.", show_default=False),
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print as one line of JSON.")] = False,
+    run: NewRun = None,
+    resume: Resume = None,
+    json_: Json = False,
 ) -> None:
     """Learn the same stream by several rules: error by steps and time, and memory."""
     from elman.studies.online import compare_rules, resume_rules

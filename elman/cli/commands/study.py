@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.app import App
+from elman.cli.arguments import Resume
 from elman.cli.figures import figure
 from elman.cli.options import program, with_settings
 from elman.cli.output import print_json
@@ -94,10 +95,7 @@ def _trained(study: type[TrainedStudy]) -> Any:
             ),
         ] = None,
         run: Folder = None,
-        resume: Annotated[
-            Path | None,
-            typer.Option(help="Go on with the study in this folder.", show_default=False),
-        ] = None,
+        resume: Resume = None,
         json_: Json = False,
     ) -> None:
         from elman.studies.series import resume_all, train_all
