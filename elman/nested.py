@@ -18,7 +18,7 @@ from torch import Tensor
 
 from elman.errors import InputError
 
-# PyTorch's own, torch.utils._pytree, is private and takes three times as long over an (h, c).
+# Not by torch.utils._pytree, which is PyTorch's own and private.
 
 
 def map(function: Callable[..., Any], state: Any, *others: Any) -> Any:
