@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from elman.data import checksums, readers
 from elman.data.checksums import FILES, Entry
@@ -20,11 +21,12 @@ from elman.data.download import cache_folder, download
 from elman.errors import ElmanError, InputError
 
 Reader = Callable[[Sequence[Path]], Iterator[str]]
+RecordReader = Callable[[Sequence[Path]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text corpus: what it is, which files it has, where they come from and how to read them.
+    """A corpus: what it is, which files it has, where they come from and how to read them.
 
     Attributes:
         name: what the user types.
@@ -34,8 +36,11 @@ class Corpus:
         folder: its place under ``ELMAN_DATA`` and under the cache folder.
         base: the address, pinned to a commit, that the files' paths are relative to.
         files: file path → size in bytes and SHA-256, in reading order.
-        reader: turns the files, in the same order, into blocks of text.
+        reader: turns the files, in the same order, into blocks of text; None where it is no text.
         shipped: whether its files come with the package.
+        records: what turns files into records, by the name of their kind; see
+            :class:`elman.data.records.Kind`.
+        parts: the files of "train", "validation" and "test", where it comes in parts.
     """
 
     name: str
@@ -45,23 +50,47 @@ class Corpus:
     folder: str
     base: str
     files: Mapping[str, Entry]
-    reader: Reader
+    reader: Reader | None = None
     shipped: bool = False
+    records: Mapping[str, RecordReader] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> str:
+        """What it holds, such as "text" or "labels"."""
+        return " and ".join([*(["text"] if self.reader else []), *self.records])
+
+    def text(self) -> Reader:
+        """What reads it as a text.
+
+        Raises:
+            InputError: it is none.
+        """
+        if self.reader is None:
+            raise InputError(
+                f"{self.name} is a corpus of {self.kinds}, expected a text: `elman data` tells "
+                "what each corpus holds."
+            )
+        return self.reader
 
     @property
     def size(self) -> int:
         """The size of all files in bytes."""
         return sum(entry.size for entry in self.files.values())
 
-    def paths(self) -> list[Path]:
+    def paths(self, part: str | None = None) -> list[Path]:
         """Return the files in reading order, downloading those that are nowhere on the machine.
+
+        Args:
+            part: of which part, where it comes in parts; all files are of "train" where not.
 
         Raises:
             ElmanError: a file in ``ELMAN_DATA`` is not the one expected, or a download failed.
         """
+        files = self.parts.get(part, ()) if part and self.parts else self.files
         if self.shipped:
-            return [FILES / path for path in self.files]
-        found = {path: self._in_data_folder(path) or self._in_cache(path) for path in self.files}
+            return [FILES / path for path in files]
+        found = {path: self._in_data_folder(path) or self._in_cache(path) for path in files}
         missing = {path: self.files[path] for path, place in found.items() if place is None}
         if missing:
             folder = download(self.name, self.base, missing, self.folder)
@@ -70,7 +99,7 @@ class Corpus:
 
     def blocks(self) -> Iterator[str]:
         """Yield the text in blocks; fetches the files first where needed."""
-        yield from self.reader(self.paths())
+        yield from self.text()(self.paths())
 
     def _in_data_folder(self, path: str) -> Path | None:
         place = _place(_data_folder(), self.folder, path)
@@ -167,11 +196,16 @@ def _corpus(
     language: str,
     folder: str,
     base: str,
-    reader: Reader = readers.plain,
+    reader: Reader | None = readers.plain,
     shipped: bool = False,
+    records: Mapping[str, RecordReader] | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
 ) -> Corpus:
     files = _CHECKSUMS[name]
-    return Corpus(name, title, licence, language, folder, base, files, reader, shipped)
+    return Corpus(
+        name, title, licence, language, folder, base, files, reader, shipped,
+        records or {}, parts or {},
+    )  # fmt: skip
 
 
 CORPORA: dict[str, Corpus] = {

@@ -87,10 +87,10 @@ def open_text(data: str | Path) -> TextSource:
     path = Path(data)
     if not os.path.exists(path) or (path.is_dir() and str(data) in CORPORA):
         if str(data) not in CORPORA:
-            raise _neither(path)
+            raise neither(path)
         corpus = CORPORA[str(data)]
-        paths = corpus.paths()
-        return TextSource(corpus.name, lambda: corpus.reader(paths))
+        reader, paths = corpus.text(), corpus.paths()
+        return TextSource(corpus.name, lambda: reader(paths))
     if path.is_dir():
         return _folder(path)
     _check(path)
@@ -199,14 +199,15 @@ def _standard_input() -> TextSource:
     return TextSource("stdin", lambda: read_text(path, name=name))
 
 
-def _neither(path: Path) -> ElmanError:
+def neither(path: Path) -> ElmanError:
+    """What is wrong with a name that is neither on disk nor in the registry."""
     try:
         nearby = os.listdir(path.parent)
     except OSError:
         nearby = []
     hint = did_you_mean(path.name, [*CORPORA, *nearby])
     return ElmanError(
-        f"{path} is neither a file nor the name of a corpus{hint}; give the path of a text file "
+        f"{path} is neither a file nor the name of a corpus{hint}; give the path of a file "
         "or a name that `elman data` lists."
     )
 

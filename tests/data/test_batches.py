@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.batches import NONE, batched
+from elman.data.batches import NONE, batched, pad
 from elman.data.shards import Shard
 
 counts, sizes, worlds = st.integers(0, 40), st.integers(1, 7), st.integers(1, 4)
@@ -51,3 +53,36 @@ def test_nothing_is_no_batches():
     assert not NONE
     assert not batched([], 3, list)
     assert list(NONE) == list(NONE.after(2)) == []
+
+
+def test_items_of_similar_length_share_a_batch():
+    lengths = torch.randint(1, 50, (500,), generator=torch.Generator().manual_seed(0)).tolist()
+    plain = batched(range(500), 8, list, order=1)
+    buckets = batched(range(500), 8, list, order=1, lengths=lengths)
+    read = list(buckets)
+    assert sorted(k for some in read for k in some) == list(range(500))
+    assert len(buckets) == len(plain) == len(read)
+    padded = sum(max(lengths[k] for k in some) * len(some) for some in read)
+    assert buckets.padding == pytest.approx(1 - sum(lengths) / padded)
+    assert buckets.padding < 0.05 and plain.padding is None
+    assert list(buckets.after(7)) == read[7:]
+    first = [max(lengths[k] for k in some) for some in read]
+    assert first != sorted(first)  # batches come in a drawn order
+    assert list(batched(range(500), 8, list, order=2, lengths=lengths)) != read
+
+
+def test_processes_share_batches_of_similar_length():
+    lengths = [k % 7 + 1 for k in range(41)]
+    alone = list(batched(range(41), 8, list, order=3, lengths=lengths))
+    halves = [
+        list(batched(range(41), 4, list, order=3, shard=Shard(k, 2), lengths=lengths))
+        for k in range(2)
+    ]
+    assert [(a or []) + (b or []) for a, b in zip(*halves, strict=True)] == alone
+
+
+def test_padding_stands_behind_the_shorter():
+    padded, lengths = pad([[1, 2, 3], [], [4]], value=9)
+    assert padded.T.tolist() == [[1, 2, 3], [9, 9, 9], [4, 9, 9]]
+    assert lengths.tolist() == [3, 0, 1]
+    assert pad([torch.ones(2, 5), torch.zeros(1, 5)], least=4)[0].shape == (4, 2, 5)

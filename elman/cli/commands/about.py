@@ -147,6 +147,7 @@ def data(
         {
             "name": c.name,
             "title": c.title,
+            "kind": c.kinds,
             "licence": c.licence,
             "size": c.size,
             "status": status(c),
@@ -157,12 +158,12 @@ def data(
         print_json(rows)
         return
     print_rows(
-        ("corpus", "what it is", "licence", "MB", "status"),
+        ("corpus", "what it is", "of", "licence", "MB", "status"),
         [
-            (row["name"], row["title"], row["licence"], f"{row['size'] / 1e6:.1f}", row["status"])
-            for row in rows
+            (c["name"], c["title"], c["kind"], c["licence"], f"{c['size'] / 1e6:.1f}", c["status"])
+            for c in rows
         ],
-        left=("what it is", "licence", "status"),
+        left=("what it is", "of", "licence", "status"),
     )
 
 
