@@ -58,7 +58,12 @@ def command() -> Any:
 
 def _load(name: str, row: Row) -> Any:
     if not row.below:
-        return _made(name, row, lambda module, app: module.add_to(app))
+        verb = row.module == "verbs"  # of which there are many, each with jobs of its own
+        return _made(
+            name,
+            row,
+            lambda module, app: module.add_verb(app, name) if verb else module.add_to(app),
+        )
 
     def load(job: str, below: Row) -> Any:
         return _made(job, below, lambda module, app: module.add_job(app, name, job))

@@ -58,6 +58,10 @@ class Jobs(MutableMapping[str, "type[Task]"]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries  # which imports none
 
+    def that_can(self, verb: str) -> list[type[Task]]:
+        """The jobs whose trained models do this; no other is imported."""
+        return [self[name] for name, entry in self._entries.items() if verb in entry.verbs]
+
     def entries(self) -> dict[str, Entry]:
         """What is known of all of them."""
         return dict(self._entries)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from elman.data.batches import Batches
 from elman.data.shards import Shard
 from elman.data.sources import short_name
-from elman.errors import ElmanError, InputError
+from elman.data.utf8 import read_text
+from elman.errors import ElmanError, InputError, brief
 from elman.learning import detach
 from elman.training.gradients import Recurrence, moved
 from elman.training.measures import Loss, Measure, Sums, add, sums_of
@@ -55,14 +57,22 @@ class Verb:
         run: from the job, the inputs and the settings to what it makes, piece by piece: texts,
             which are written as they come, or mappings, a line each.
         reads: what its inputs are, such as "Sentences"; empty where it reads none.
+        each: whether it makes one mapping for each input, in their order: then the inputs may come
+            from a file, the answers go to one, and what was interrupted goes on.
+        together: whether several runs can answer together; see :attr:`Task.companions`.
+        asks: what stands before each line that is typed, where it answers one after the other at a
+            terminal, such as "> ".
         Settings: what it can be told; by default nothing.
     """
 
     name: str
     help: str
     example: str
-    run: Callable[[Any, Iterable[str], Any], Iterator[Any]]
+    run: Callable[[Any, Iterable[Any], Any], Iterator[Any]]
     reads: str = ""
+    each: bool = False
+    together: bool = False
+    asks: str = ""
     Settings: type[Settings] = Settings
 
 
@@ -85,6 +95,7 @@ class Task(ABC):
         data: the names of its sources.
         settings: those that it was made with.
         known: the fingerprints of the data that its run was trained on, where it is from one.
+        companions: jobs of other runs whose models answer with this one's, as an average.
     """
 
     name: ClassVar[str]
@@ -99,6 +110,7 @@ class Task(ABC):
     data: list[str]
     settings: Any
     known: Mapping[str, int] = {}
+    companions: Sequence[Any] = ()
 
     def __init__(self, settings: Any, data: Iterable[str] = ()):
         self.settings, self.data = settings, list(data)
@@ -187,6 +199,25 @@ class Task(ABC):
         """What else a line of metrics says of this moment, by name."""
         return {}
 
+    def inputs_of(self, path: Path) -> list[Any]:
+        """What a file asks the verbs that read; by default a text a line.
+
+        Raises:
+            ElmanError: the file cannot be read, or is empty.
+        """
+        lines = "".join(read_text(path)).splitlines()
+        if not lines:
+            raise ElmanError(f"{path} is empty, expected a line for each input.")
+        return lines
+
+    def draw_measures(self, measures: dict[str, Any], path: Path) -> None:
+        """Draw what :meth:`evaluate` found, such as a confusion matrix.
+
+        Raises:
+            InputError: this job has no such picture.
+        """
+        raise InputError(f"{self.name} has no picture of its measures: leave out `plot`.")
+
     def doubts(self, measures: dict[str, Any]) -> list[str]:
         """What those who read :meth:`evaluate`'s measures must know, a sentence each."""
         return []
@@ -253,6 +284,49 @@ class Task(ABC):
 
         place = None if run is None else Path(run)
         return train(cls, data, cls.Settings.of(settings), place, report).task  # type: ignore[return-value]
+
+    def do(self, name: str, inputs: Iterable[Any] = (), **settings: Any) -> Any:
+        """What one of the verbs makes: ``tagger.do("predict", ["the old man the boat"])``.
+
+        Verbs are methods, too: ``tagger.predict(["the old man the boat"])``.
+
+        Args:
+            name: of the verb.
+            inputs: what it reads.
+            settings: by name.
+
+        Returns:
+            a list with a mapping for each input, or what it makes, piece by piece.
+
+        Raises:
+            InputError: there is no such verb, or a setting is unknown or cannot be used.
+        """
+        verb = self.verb(name)
+        if isinstance(inputs, str):
+            raise InputError(
+                f"inputs must be a list of texts, received {brief(inputs)}: put it in [ ]."
+            )
+        self.model.eval()
+        made = verb.run(self, inputs, verb.Settings.of(settings))
+        return list(made) if verb.each else made
+
+    def verb(self, name: str) -> Verb:
+        """The verb of that name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for verb in self.verbs:
+            if verb.name == name:
+                return verb
+        can = ", ".join(verb.name for verb in self.verbs) or "nothing"
+        raise InputError(f"{self.name} cannot {name}; it can: {can}.")
+
+    def __getattr__(self, name: str) -> Any:
+        """A verb as a method; asked only for what is nowhere else."""
+        if any(verb.name == name for verb in type(self).verbs):
+            return partial(self.do, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @classmethod
     def summary(cls) -> str:

@@ -45,9 +45,13 @@ def test_every_command_has_its_place(capsys):
     for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
         app = App()
         __import__(module.name)
-        sys.modules[module.name].add_to(app)
-        app.callback()(lambda: None)
         name = module.name.rpartition(".")[2]
+        if name == "verbs":  # which makes them one by one
+            for verb in (verb for verb, row in ROWS.items() if row.module == name):
+                sys.modules[module.name].add_verb(app, verb)
+        else:
+            sys.modules[module.name].add_to(app)
+        app.callback()(lambda: None)
         found |= dict.fromkeys(typer.main.get_command(app).commands, name)
     assert found == {name: row.module for name, row in ROWS.items()}
     assert cli.run(["--help"]) == 0

@@ -38,7 +38,7 @@ class Tones(Task):
 
     name, unit, headline = "tones", "sequences", Measure("accuracy", higher=True)
     Settings, example = ToneSettings, "--hidden 8"
-    verbs = (Verb("predict", "Name tones.", "RUN '0 1 0'", tell, "Sequences"),)
+    verbs = (Verb("predict", "Name tones.", "RUN '0 1 0'", tell, "Sequences", each=True),)
 
     def build(self):
         return Classifier(self.settings)

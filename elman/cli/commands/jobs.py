@@ -11,7 +11,18 @@ import typer
 
 from elman.cells import registry
 from elman.cli.app import App
-from elman.cli.arguments import Data, Device, Folder, Json, NewRun, OwnCell, Recipe, Resume, numbers
+from elman.cli.arguments import (
+    Data,
+    Device,
+    Folder,
+    Json,
+    NewRun,
+    OwnCell,
+    Plot,
+    Recipe,
+    Resume,
+    numbers,
+)
 from elman.cli.figures import figure
 from elman.cli.options import flag, gather, program, with_settings
 from elman.cli.output import print_json
@@ -19,6 +30,7 @@ from elman.cli.progress import Progress
 from elman.cli.tables import print_rows
 from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
+from elman.plots.canvas import check_path
 from elman.tasks import TASKS, open_run
 from elman.training.network import has_forget_gate
 from elman.training.run import Run, free_folder
@@ -51,6 +63,7 @@ def _example(command: str, task: type[Task]) -> str:
 
 _logger = logging.getLogger("elman")
 
+_WIDEST = 12
 _LOOKED_AT = (".png", ".svg", ".txt")
 
 
@@ -140,12 +153,17 @@ def evaluate(
     json_: Json = False,
     device: Device = "auto",
     cell: OwnCell = None,
+    plot: Plot = None,
 ) -> None:
     """Measure a trained model on DATA, or on what its training held out."""
+    if plot is not None:
+        check_path(plot)
     job = open_run(run, device, cell)
     what = ", ".join(data or []) or "the data of its training"
     Progress(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
     figures = job.evaluate(list(data or []))
+    if plot is not None:
+        job.draw_measures(figures, plot)
     _print(figures, json_)
     _doubt(job, figures)
 
@@ -260,7 +278,16 @@ def _print(figures: dict[str, Any], as_json: bool, sample: str | None = None) ->
         if not isinstance(value, dict):
             print(f"{name.replace('_', ' '):<20} {figure(value, 5)}")
         elif len(value) > 1:
-            for source, measures in value.items():
-                print(f"  {source:<18} {figure(next(iter(measures.values())), 5)}")
+            _print_rows(name, value)
     if sample:
         print(f"\n{sample}")
+
+
+def _print_rows(name: str, rows: dict[str, dict[str, Any]]) -> None:
+    """A table of figures, a row a source or a label; one that is too wide is for pictures."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    if len(columns) <= _WIDEST:
+        print_rows(
+            [name, *(column.replace("_", " ") for column in columns)],
+            [[key, *(figure(row.get(c), 4) for c in columns)] for key, row in rows.items()],
+        )

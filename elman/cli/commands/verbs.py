@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from elman.cli.answers import Answers, question, shown
 from elman.cli.app import App
 from elman.cli.arguments import Device, Folder, Json, OwnCell
-from elman.cli.figures import figure
 from elman.cli.options import with_settings
 from elman.cli.output import print_json
 from elman.errors import InputError
@@ -22,25 +22,32 @@ from elman.tasks import TASKS, open_run
 from elman.training.settings import Settings
 from elman.training.task import Task, Verb
 
+Inputs = Annotated[
+    Path | None,
+    typer.Option("--file", help="Read the inputs from this file.", show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a line of JSON for each input into this file; after a break, the same command "
+        "goes on.",
+        show_default=False,
+    ),
+]
+Companions = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with", help="Another run that answers with it, as an average; again for more.",
+        show_default=False,
+    ),
+]  # fmt: skip
 
-def add_to(app: App) -> None:
-    """Add a command for each verb to ``app``."""
-    for name, verbs in by_name(TASKS.values()).items():
-        app.command(name, epilog=_examples(name, verbs))(_command(verbs))
 
-
-def _examples(name: str, verbs: list[Verb]) -> str:
+def add_verb(app: App, name: str) -> None:
+    """Add the command of a verb to ``app``."""
+    verbs = [verb for job in TASKS.that_can(name) for verb in job.verbs if verb.name == name]
     lines = [line for verb in verbs for line in verb.example.splitlines()]
-    return "\n".join(f"elman {name} {line}" for line in lines)
-
-
-def by_name(tasks: Iterable[type[Task]]) -> dict[str, list[Verb]]:
-    """What trained models do, by the name of the command; several jobs may do the same."""
-    found: dict[str, list[Verb]] = {}
-    for task in tasks:
-        for verb in task.verbs:
-            found.setdefault(verb.name, []).append(verb)
-    return found
+    app.command(name, epilog="\n".join(f"elman {name} {line}" for line in lines))(_command(verbs))
 
 
 def _command(verbs: list[Verb]) -> Any:
@@ -51,25 +58,40 @@ def _command(verbs: list[Verb]) -> Any:
         given: dict[str, Any],
         run: Folder,
         inputs: Any = None,
+        file: Inputs = None,
+        output: Output = None,
+        companions: Companions = None,
         json_: Json = False,
         device: Device = "auto",
         cell: OwnCell = None,
     ) -> None:
         job = open_run(run, device, cell)
-        verb = next((verb for verb in job.verbs if verb.name == name), None)
-        if verb is None:
-            can = ", ".join(verb.name for verb in job.verbs) or "none"
-            raise InputError(f"{run} is a run of {job.name}, which cannot {name}; it can: {can}.")
+        verb = job.verb(name)
+        job.companions = [_companion(job, verb, path, device, cell) for path in companions or []]
         if "seed" in (f.name for f in fields(verb.Settings)):
             given = {"seed": secrets.randbits(32), **given}
         settings = verb.Settings.of(given)
-        made = verb.run(job, _lines(inputs or [], verb.reads) if verb.reads else (), settings)
-        _write(made, settings, run, json_)
+        asked = _asked(job, verb, inputs, file)
+        if output is None:
+            _write(verb.run(job, asked, settings), settings, run, json_)
+            return
+        if not verb.each:
+            raise InputError(f"{job.name} gives no line for each input: leave out `output`.")
+        every = list(asked)
+        its = question(run, companions or [], name, settings.to_json(), every)
+        answers = Answers(output, its)
+        answers.write(verb.run(job, every[answers.done :], settings), len(every))
 
     reads = next((verb.reads for verb in verbs if verb.reads), "")
     described = typer.Argument(
         help=f"{reads}: as they are, or - for standard input, a line each.", show_default=False
     )
+    offered = {
+        "inputs": bool(reads),
+        "file": bool(reads),
+        "output": any(verb.each for verb in verbs),
+        "companions": any(verb.together for verb in verbs),
+    }
     signature = inspect.signature(command, eval_str=True)
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[
@@ -77,26 +99,64 @@ def _command(verbs: list[Verb]) -> Any:
             if p.name == "inputs"
             else p
             for p in signature.parameters.values()
-            if reads or p.name != "inputs"
+            if offered.get(p.name, True)
         ]
     )
     command.__doc__, command.__name__ = verbs[0].help, name
     return with_settings(*(verb.Settings for verb in verbs))(command)
 
 
-def _lines(given: list[str], what: str) -> Iterator[str]:
-    """What a model is asked: what was typed, or the lines of standard input.
+def _companion(job: Task, verb: Verb, path: Path, device: str, cell: str | None) -> Task:
+    """The job of another run that answers with this one's."""
+    other = open_run(path, device, cell)
+    if type(other) is not type(job) or not verb.together:
+        raise InputError(
+            f"{path} is a run of {other.name}, which cannot {verb.name} together with one of "
+            f"{job.name}: name another run of {job.name}, or leave out `with`."
+        )
+    return other
+
+
+def _asked(job: Task, verb: Verb, given: list[str] | None, file: Path | None) -> Iterable[Any]:
+    """What a model is asked: what was typed, or the inputs of a file."""
+    if not verb.reads:
+        if given or file:
+            raise InputError(f"{job.name} reads nothing to {verb.name}: leave out the inputs.")
+        return ()
+    if file is None:
+        return _lines(given or [], verb)
+    if given:
+        raise InputError(
+            f"inputs were given and a file of them, {file}: leave the one or the other out."
+        )
+    return job.inputs_of(file)
+
+
+def _lines(given: list[str], verb: Verb) -> Iterator[str]:
+    """What was typed, or the lines of standard input.
 
     Raises:
         InputError: there is nothing.
     """
     there = False
-    for text in given or ([] if sys.stdin.isatty() else ["-"]):
-        for line in sys.stdin if text == "-" else [text]:
+    terminal = sys.stdin.isatty()
+    for text in given or ([] if terminal and not verb.asks else ["-"]):
+        for line in _typed(verb.asks if terminal else "") if text == "-" else [text]:
             there = True
             yield line.rstrip("\n")
-    if not there:
-        raise InputError(f"{what} were not given: type them, or pipe them in, a line each.")
+    if not there and not verb.asks:
+        raise InputError(f"{verb.reads} were not given: type them, or pipe them in, a line each.")
+
+
+def _typed(prompt: str) -> Iterator[str]:
+    """The lines of standard input; at a terminal, one is asked for at a time."""
+    while True:
+        if prompt:
+            print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        yield line
 
 
 def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) -> None:
@@ -107,7 +167,7 @@ def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) ->
             if as_json:
                 print_json(record)
             else:
-                print("\t".join(figure(value) for value in record.values()), flush=True)
+                print("\t".join(map(shown, record.values())), flush=True)
         return
     chosen = asdict(settings)
     if as_json:
