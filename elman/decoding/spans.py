@@ -89,7 +89,8 @@ def spans(tags: Sequence[str], scheme: str) -> list[Span]:
     Raises:
         InputError: there is no such scheme.
     """
-    its, found, before = _scheme(scheme), [], OUTSIDE
+    its, before = _scheme(scheme), OUTSIDE
+    found: list[Span] = []
     for k, tag in enumerate(tags):
         if found and _continues(its, before, tag):
             found[-1] = found[-1]._replace(end=k + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Attention(nn.Module):
                 f"received {query_size} and {memory_size}; take 'general'."
             )
         self.kind = kind
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         width = query_size if hidden is None else positive("hidden", hidden)
         self.query: nn.Module = nn.Identity()
         self.key: nn.Module = nn.Identity()

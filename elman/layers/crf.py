@@ -72,15 +72,13 @@ class CRF(nn.Module):
         super().__init__()
         self.labels = positive("labels", labels)
         self.constrain_training = constrain_training
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.transitions = nn.Parameter(torch.zeros(labels, labels, **made))
         self.starts = nn.Parameter(torch.zeros(labels, **made))
         self.ends = nn.Parameter(torch.zeros(labels, **made))
         for name, own in zip(Scores._fields, self._own(), strict=True):
             allowed = None if constraints is None else getattr(constraints, name).to(device)
-            if allowed is not None and (
-                allowed.shape != own.shape or allowed.dtype != torch.bool
-            ):
+            if allowed is not None and (allowed.shape != own.shape or allowed.dtype != torch.bool):
                 raise InputError(
                     f"constraints on {name} must be bool of shape {tuple(own.shape)}, received "
                     f"{allowed.dtype} of shape {tuple(allowed.shape)}."
@@ -143,9 +141,7 @@ class CRF(nn.Module):
         return score - _LogPartition.apply(emissions, mask, *scores)
 
     @torch.no_grad()
-    def marginals(
-        self, emissions: Tensor, lengths: Tensor | Sequence[int] | None = None
-    ) -> Tensor:
+    def marginals(self, emissions: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
         """P(y_t = l) of every step and label (T, B, L), without a gradient; zeros past the end.
 
         Args:
@@ -201,9 +197,7 @@ class _Chain:
 
     def __init__(self, emissions: Tensor, mask: Tensor, scores: Scores):
         # Barred far below anything that adds up, yet finite: sums have no NaN.
-        emissions, transitions, starts, ends = (
-            s.clamp(min=-1e30) for s in (emissions, *scores)
-        )
+        emissions, transitions, starts, ends = (s.clamp(min=-1e30) for s in (emissions, *scores))
         self.mask = mask.unsqueeze(-1)
         steps, batch, labels = emissions.shape
         # (i, B, j): sums over i go through memory in order.
@@ -228,7 +222,8 @@ class _Chain:
         last = self.last * gradient.unsqueeze(-1)
         if not len(self.mask):
             size = last.shape[-1]
-            return last.new_empty(0, *last.shape), last.new_zeros(size, size), *[last.sum(0)] * 2
+            none = last.sum(0)
+            return last.new_empty(0, *last.shape), last.new_zeros(size, size), none, none
         marginals = [last]
         for t in reversed(range(len(self.weights))):
             after, w = marginals[-1], self.weights[t].transpose(0, 1)
