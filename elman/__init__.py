@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from elman.errors import EngineWarning as EngineWarning
     from elman.errors import InputError as InputError
     from elman.layers import AR as AR
+    from elman.layers import CRF as CRF
     from elman.layers import GRU as GRU
     from elman.layers import LSTM as LSTM
     from elman.layers import NARX as NARX
     from elman.layers import RNN as RNN
+    from elman.layers import Attention as Attention
+    from elman.layers import Pooling as Pooling
     from elman.layers import Recurrent as Recurrent
     from elman.lens import gradient_flow as gradient_flow
     from elman.tasks import open_run as open_run
@@ -46,7 +49,10 @@ _PUBLIC = {
     "elman.cells": ("Affine", "Cell", "Constant", "Diagonal", "Linear"),
     "elman.engines.choice": ("engine",),
     "elman.errors": ("ElmanError", "EngineWarning", "InputError"),
-    "elman.layers": ("AR", "GRU", "LSTM", "NARX", "RNN", "Recurrent"),
+    "elman.layers": (
+        *("AR", "CRF", "GRU", "LSTM", "NARX", "RNN"),
+        *("Attention", "Pooling", "Recurrent"),
+    ),
     "elman.lens": ("gradient_flow",),
     "elman.tasks": ("open_run",),
 }

@@ -1,5 +1,10 @@
 """From what a model expects to what is written: decoding that several jobs share."""
 
-from elman.decoding.sampling import Predictor, sample, until
+from elman.decoding.beam import beam
+from elman.decoding.sampling import Predictor, draw, sample, until
+from elman.decoding.steps import Hypothesis
+from elman.decoding.viterbi import Path, k_best, viterbi
 
-__all__ = ["Predictor", "sample", "until"]
+__all__ = [
+    "Hypothesis", "Path", "Predictor", "beam", "draw", "k_best", "sample", "until", "viterbi",
+]  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from elman.errors import ElmanError, InputError
+from elman.decoding.steps import Allowed, Hypothesis, Rows, Rules, Step, check_told
+from elman.errors import InputError
 from elman.seeds import generator
 
 
@@ -53,25 +54,14 @@ def sample(
     """
     if length < 1:
         raise InputError(f"length must be at least 1, received {length}.")
-    if not 0 <= temperature <= 1e6:
-        raise InputError(f"temperature must lie between 0 and 1,000,000, received {temperature}.")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k must be at least 1, received {top_k}.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p must lie in (0, 1], received {top_p}.")
-    draw = torch.Generator() if seed is None else generator(seed)
-    if seed is None:
-        draw.seed()
+    _check_choice(temperature, top_k, top_p)
+    draw = _randomness(seed)
 
     def tokens(state: Any) -> Iterator[int]:
         with torch.inference_mode():
             every, state = model(prompt, state)
         logits, token = every[-1], prompt.new_empty(())
-        if logits.isnan().any():
-            raise ElmanError(
-                "the model expects NaN of every token: its training diverged; train anew, with a "
-                "smaller learning rate."
-            )
+        check_told(logits)
         noise, allowed = gumbel(len(logits), draw), torch.zeros(len(logits), dtype=torch.float64)
         allowed[list(barred)] = -torch.inf
         for k in range(length):
@@ -79,10 +69,69 @@ def sample(
                 with torch.inference_mode():
                     logits, state = model.step(token, state)
             chosen = choose(allowed + logits.cpu(), next(noise), temperature, top_k, top_p)
-            yield chosen
-            token.fill_(chosen)
+            yield int(chosen)
+            token.copy_(chosen)
 
     return tokens(state)
+
+
+@torch.inference_mode()
+def draw(
+    step: Step | Sequence[Step],
+    state: Any,
+    start: Tensor,
+    end: int,
+    *,
+    max_length: int | Sequence[int] | Tensor,
+    min_length: int = 0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seeds: Sequence[int] | None = None,
+    no_repeat: int = 0,
+    allowed: Tensor | Allowed | None = None,
+    record: Callable[[Any], Tensor] | None = None,
+    batch_dim: int = -2,
+) -> list[Hypothesis]:
+    """A sequence for each sentence of a batch, each token drawn from what a model expects.
+
+    Args:
+        step, state, start, end, max_length, min_length: as in :func:`elman.decoding.beam`.
+        temperature, top_k, top_p: as in :func:`sample`.
+        seeds: one for each sentence (B), which makes its draws the same whatever stands beside it.
+        no_repeat, allowed, record, batch_dim: as in :func:`elman.decoding.beam`.
+
+    Returns:
+        A hypothesis for each sentence, whose score is its log-probability; −∞ where ``allowed``
+        left no token to draw.
+
+    Raises:
+        InputError: a setting is out of bounds.
+        ElmanError: the model expects NaN.
+    """
+    _check_choice(temperature, top_k, top_p)
+    if seeds is not None and len(seeds) != len(start):
+        raise InputError(f"seeds must be {len(start)}, one a sentence, received {len(seeds)}.")
+    draws = [_randomness(None if seeds is None else seeds[k]) for k in range(len(start))]
+    rules = Rules(end, max_length, min_length, no_repeat, allowed)
+    rows = Rows(step, state, start, 1, rules, batch_dim, record)
+    found: dict[int, Hypothesis] = {}
+    total = torch.zeros(len(start), dtype=torch.float64)
+    noise: list[Iterator[Tensor]] = []
+    while len(found) < len(start):
+        expected = rows.expected().double().cpu()
+        noise = noise or [gumbel(expected.shape[1], draw) for draw in draws]
+        sentences = rows.sentences.tolist()
+        drawn = torch.stack([next(noise[k]) for k in sentences])
+        token = choose(expected, drawn, temperature, top_k, top_p)
+        total += expected.gather(1, token.unsqueeze(1)).squeeze(1)
+        ended = (token == end) | total.isneginf()
+        for row in ended.nonzero().flatten().tolist():
+            found[sentences[row]] = rows.hypothesis(row, float(total[row]), float(total[row]))
+        on = (~ended).nonzero().flatten()
+        total = total[on]
+        rows.go_on(on.to(start.device), token[on].to(start.device))
+    return [found[k] for k in range(len(start))]
 
 
 def choose(
@@ -91,21 +140,21 @@ def choose(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-) -> int:
-    """A token drawn from its logits (V) at a temperature, among the top k and the top p.
+) -> Tensor:
+    """Tokens (…) drawn from their logits (…, V) at a temperature, among the top k and the top p.
 
     The token is argmax_v (s_v + T g_v) with ``noise`` g_v ~ Gumbel(0, 1), which has the
     probability softmax(s / T)_v (Gumbel, 1954); with T = 0 it is the likeliest.
     """
-    if top_k is not None and top_k < len(logits):
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
+    if top_k is not None and top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -torch.inf)
     if top_p is not None:
         ordered, order = logits.sort(descending=True)
-        shares = ((ordered - ordered[0]) / temperature).softmax(-1)
+        shares = ((ordered - ordered[..., :1]) / temperature).softmax(-1)
         # A token stays as long as those before it do not yet add up to p: one always does.
         beyond = shares.cumsum(-1) - shares >= top_p
-        logits = logits.index_fill(0, order[beyond], -torch.inf)
-    return int(logits.add(noise, alpha=temperature).argmax())
+        logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+    return logits.add(noise, alpha=temperature).argmax(-1)
 
 
 def gumbel(size: int, draw: torch.Generator) -> Iterator[Tensor]:
@@ -113,6 +162,23 @@ def gumbel(size: int, draw: torch.Generator) -> Iterator[Tensor]:
     while True:
         many = torch.empty(max(1, 4096 // size), size, dtype=torch.float64)
         yield from many.exponential_(generator=draw).log_().neg_()
+
+
+def _check_choice(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if not 0 <= temperature <= 1e6:
+        raise InputError(f"temperature must lie between 0 and 1,000,000, received {temperature}.")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k must be at least 1, received {top_k}.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p must lie in (0, 1], received {top_p}.")
+
+
+def _randomness(seed: int | None) -> torch.Generator:
+    if seed is not None:
+        return generator(seed)
+    draw = torch.Generator()
+    draw.seed()
+    return draw
 
 
 def until(pieces: Iterator[str], stop: str) -> Iterator[str]:

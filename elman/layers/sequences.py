@@ -74,9 +74,9 @@ class Sequences:
         x = x.unsqueeze(1) if not batched else x.transpose(0, 1) if batch_first else x
         resets = _check_resets(resets, x, batch_first, batched)
         if lengths is not None:
-            lengths = _check_lengths(lengths, x)
+            lengths = check_lengths(lengths, x)
             # Whatever the padding holds, infinities and NaN too, reaches no gradient.
-            x = torch.where(_inside(x, lengths).unsqueeze(-1), x, 0)
+            x = torch.where(inside(x, lengths).unsqueeze(-1), x, 0)
             resets = _within(resets, lengths)
         return cls(x, lengths, resets, None, batched, batch_first)
 
@@ -152,25 +152,12 @@ def check_types(like: Tensor, x: Tensor, states: Iterable[tuple[Tensor, ...]]) -
                 )
 
 
-def _inside(x: Tensor, lengths: Tensor) -> Tensor:
-    """Which steps of x (T, B, …) lie within their sequence: (T, B) bool."""
-    return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
+def check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
+    """Lengths (B), int64, of the sequences x (T, B, …).
 
-
-def _within(resets: Tensor | None, lengths: Tensor) -> Tensor | None:
-    """Resets without those in the padding, which would touch a state that is already final."""
-    return None if resets is None else resets & _inside(resets, lengths)
-
-
-def _check_width(x: Tensor, width: int) -> None:
-    if x.shape[-1] != width:
-        raise InputError(
-            f"x must have {width} features (the network's input_size), received {x.shape[-1]} "
-            f"in the shape {tuple(x.shape)}."
-        )
-
-
-def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
+    Raises:
+        InputError: they are not B integers from 0 to T.
+    """
     lengths = torch.as_tensor(lengths, device=x.device)
     steps, batch = x.shape[:2]
     whole = not (lengths.is_floating_point() or lengths.dtype == torch.bool)
@@ -189,6 +176,35 @@ def _check_lengths(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
             f"from {int(lengths.min())} to {int(lengths.max())}."
         )
     return lengths.long()
+
+
+def inside(x: Tensor, lengths: Tensor) -> Tensor:
+    """Which steps of x (T, B, …) lie within their sequence: (T, B) bool."""
+    return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths
+
+
+def mask_of(x: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor:
+    """As :func:`inside`, of lengths as a user gives them; true everywhere where there are none.
+
+    Raises:
+        InputError: the lengths are not B integers from 0 to T.
+    """
+    if lengths is None:
+        return x.new_ones(x.shape[:2], dtype=torch.bool)
+    return inside(x, check_lengths(lengths, x))
+
+
+def _within(resets: Tensor | None, lengths: Tensor) -> Tensor | None:
+    """Resets without those in the padding, which would touch a state that is already final."""
+    return None if resets is None else resets & inside(resets, lengths)
+
+
+def _check_width(x: Tensor, width: int) -> None:
+    if x.shape[-1] != width:
+        raise InputError(
+            f"x must have {width} features (the network's input_size), received {x.shape[-1]} "
+            f"in the shape {tuple(x.shape)}."
+        )
 
 
 def _check_resets(
