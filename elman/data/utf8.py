@@ -8,6 +8,7 @@ import gzip
 import lzma
 import re
 import shlex
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ _KNOWN = {
 _PLENTY = 8
 
 
-def read_text(path: Path, block: int = BLOCK, name: str = "") -> Iterator[str]:
+def read_text(path: Path, block: int = BLOCK, name: str = "", member: str = "") -> Iterator[str]:
     r"""Yield the text of a UTF-8 file in blocks; ``\r\n`` and ``\r`` become ``\n``.
 
     A file that gzip, bzip2 or xz has packed is unpacked as it is read, whatever it is called.
@@ -50,16 +51,17 @@ def read_text(path: Path, block: int = BLOCK, name: str = "") -> Iterator[str]:
         path: the file; a byte order mark at its start is dropped.
         block: how many bytes to read at a time; default 1 MiB.
         name: what errors call it, for one that the user has not named; default: its path.
+        member: of a zip archive, the file in it to read.
 
     Raises:
         ElmanError: the file cannot be opened or unpacked, is binary, or is not UTF-8.
     """
-    offset = 0
+    offset = lines = 0
     rest = b""
     held = ""
     beyond_ascii = False
     fault = _Fault(path, name)
-    for chunk, last in _chunks(path, block, fault):
+    for chunk, last in _chunks(path, block, fault, member):
         data = rest + chunk
         if offset == 0:
             fault.refuse_other_formats(data)
@@ -71,7 +73,8 @@ def read_text(path: Path, block: int = BLOCK, name: str = "") -> Iterator[str]:
         try:
             text, used = codecs.utf_8_decode(data, "strict", last)
         except UnicodeDecodeError as error:
-            raise fault.not_utf8(data, error, offset, last, beyond_ascii) from None
+            lines += bool(held) and not data.startswith(b"\n")
+            raise fault.not_utf8(data, error, offset, lines, last, beyond_ascii) from None
         if offset == 0 and used:
             text = text.removeprefix("\ufeff")
         beyond_ascii = beyond_ascii or not text.isascii()
@@ -84,14 +87,37 @@ def read_text(path: Path, block: int = BLOCK, name: str = "") -> Iterator[str]:
             text = text[:-1]
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
+        lines += text.count("\n")
         if text:
             yield text
 
 
-def _chunks(path: Path, block: int, fault: _Fault) -> Iterator[tuple[bytes, bool]]:
+def read_lines(path: Path, name: str = "", member: str = "") -> Iterator[tuple[int, str]]:
+    r"""Yield the lines of a UTF-8 file with their numbers, from 1 on, without their ``\n``.
+
+    Only ``\n``, ``\r\n`` and ``\r`` end a line, not what Unicode calls a line separator.
+
+    Args:
+        path, name, member: as :func:`read_text` takes them.
+
+    Raises:
+        ElmanError: as :func:`read_text`.
+    """
+    number, parts = 1, list[str]()
+    for block in read_text(path, name=name, member=member):
+        first, *others = block.split("\n")
+        parts.append(first)
+        for line in others:
+            yield number, "".join(parts)
+            number, parts = number + 1, [line]
+    if any(parts):
+        yield number, "".join(parts)
+
+
+def _chunks(path: Path, block: int, fault: _Fault, member: str) -> Iterator[tuple[bytes, bool]]:
     """Yield each chunk with whether it is the last; there is always a last one."""
     try:
-        with _opened(path, fault) as file:
+        with _in_zip(path, member) if member else _opened(path, fault) as file:
             chunk = file.read(block)
             while True:
                 following = file.read(block)
@@ -99,7 +125,7 @@ def _chunks(path: Path, block: int, fault: _Fault) -> Iterator[tuple[bytes, bool
                 if not following:
                     return
                 chunk = following
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, KeyError, OSError) as error:
         # Of what is damaged, gzip and bz2 raise an OSError, too: one without the system's number.
         if not isinstance(error, OSError) or error.errno is None:
             raise ElmanError(
@@ -120,6 +146,11 @@ def _opened(path: Path, fault: _Fault) -> IO[bytes]:
             fault.unpack = f"{tool} -dc"
             return unpack(path, "rb")  # type: ignore[return-value]
     return path.open("rb")
+
+
+def _in_zip(path: Path, member: str) -> IO[bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.open(member)
 
 
 class _Fault:
@@ -154,7 +185,13 @@ class _Fault:
                 )
 
     def not_utf8(
-        self, data: bytes, error: UnicodeDecodeError, offset: int, last: bool, beyond_ascii: bool
+        self,
+        data: bytes,
+        error: UnicodeDecodeError,
+        offset: int,
+        lines: int,
+        last: bool,
+        beyond_ascii: bool,
     ) -> ElmanError:
         """What is wrong with bytes that are not UTF-8: cut off, damaged, binary or another code.
 
@@ -162,17 +199,20 @@ class _Fault:
             data: bytes that end the file (``last``) or are followed by more.
             error: what decoding them raised.
             offset: their place in the file.
+            lines: the line ends before them.
             last: whether nothing follows.
             beyond_ascii: whether the text before them has characters of more than one byte.
         """
         start = error.start
-        where = f"byte 0x{data[start]:02X} at offset {offset + start:,}"
+        before = data[:start].decode().replace("\r\n", "\n").replace("\r", "\n")
+        line = 1 + lines + before.count("\n")
+        where = f"byte 0x{data[start]:02X} on line {line:,}, at offset {offset + start:,}"
         if len(_CONTROL.findall(data)) > len(data) // 20:
             return ElmanError(
                 f"{self.name} is a binary file (not UTF-8 from byte {offset + start:,} on, and "
                 "full of control bytes); expected plain text in UTF-8."
             )
-        wide = _PLENTY if beyond_ascii else sum(c > "\x7f" for c in data[:start].decode())
+        wide = _PLENTY if beyond_ascii else sum(c > "\x7f" for c in before)
         # Latin-1 that ends in é looks cut off, too; but then there is no UTF-8 before it.
         if last and error.reason == "unexpected end of data" and wide:
             command = self.through(f"head -c {offset + start}", "whole.txt")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from elman.data.lexicon import most_frequent
 from elman.data.normalization import whole_words
 from elman.data.words import (
     END,
@@ -173,23 +174,7 @@ class _Listed(Vocabulary):
 
     @classmethod
     def _most_frequent(cls, counts: Mapping[str, int], size: int | None, min_count: int) -> Any:
-        if size is not None and size <= len(cls.special):
-            raise InputError(
-                f"size is {size}, expected more than {len(cls.special)}, which "
-                f"{' and '.join(cls.special)} take; raise it."
-            )
-        common = [
-            token
-            for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-            if count >= min_count and token not in cls.special
-        ]
-        if min_count > 1 and not common:
-            most = max(counts.values(), default=0)
-            raise InputError(
-                f"min_count is {min_count}, and no token is there more than {most:,} times; "
-                "lower it."
-            )
-        return cls([*cls.special, *common][:size])
+        return cls(most_frequent(counts, cls.special, size, min_count))
 
     @classmethod
     def _restore(cls, content: Mapping[str, Any]) -> Vocabulary:

@@ -7,12 +7,13 @@ import os
 import re
 import shlex
 import subprocess
+import zipfile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.utf8 import read_text
+from elman.data.utf8 import read_lines, read_text
 from elman.errors import ElmanError
 
 
@@ -40,7 +41,10 @@ def test_a_file_in_gb18030_names_offset_and_command(tmp_path):
 def test_a_file_in_latin_1_names_offset_and_command(tmp_path):
     path = tmp_path / "letter.txt"
     path.write_bytes("a café au lait, déjà vu".encode("latin-1"))
-    with pytest.raises(ElmanError, match=r"0xE9 at offset 5\b.*`iconv -f ISO-8859-1 -t UTF-8"):
+    expected = r"0xE9 on line 1, at offset 5\b.*`iconv -f ISO-8859-1 -t UTF-8"
+    with pytest.raises(ElmanError, match=expected):
+        ElmanError, match=r"0xE9 on line 1, at offset 5\b.*`iconv -f ISO-8859-1 -t UTF-8"
+    ):
         list(read_text(path))
 
 
@@ -153,3 +157,39 @@ def test_a_file_without_permission_is_an_error(tmp_path):
     path.chmod(0)
     with pytest.raises(ElmanError, match="could not be read \\(Permission denied\\)"):
         list(read_text(path))
+
+
+@pytest.mark.parametrize("block", [1, 4, 1 << 20])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_is_not_utf8_is_told_with_its_line(tmp_path, block, end):
+    path = tmp_path / "mixed.txt"
+    path.write_bytes(f"时{end}{end}间{end}".encode() + "café".encode("latin-1") + b" au lait")
+    with pytest.raises(ElmanError, match="0xE9 on line 4, at offset"):
+        list(read_text(path, block))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a", "a\n", "\n\na\n\nb", "a\u2028b\x0bc\n"])
+def test_lines_end_in_line_feeds_alone(tmp_path, text):
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode().replace(b"\n", b"\r\n"))
+    expected = text.removesuffix("\n").split("\n") if text else []
+    assert list(read_lines(path)) == list(enumerate(expected, 1))
+
+
+def test_a_line_may_be_longer_than_a_block(tmp_path):
+    path = tmp_path / "long.txt"
+    long = "word " * 500_000
+    path.write_text(f"{long}\nshort")
+    assert list(read_lines(path)) == [(1, long), (2, "short")]
+
+
+def test_a_file_of_a_zip_archive(tmp_path):
+    path = tmp_path / "packed.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("poem.txt", "床前\r\n明月光")
+    assert list(read_lines(path, member="poem.txt")) == [(1, "床前"), (2, "明月光")]
+    with pytest.raises(ElmanError, match=r"packed.zip cannot be unpacked.*verse.txt"):
+        list(read_lines(path, member="verse.txt"))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ElmanError, match=r"packed.zip cannot be unpacked"):
+        list(read_lines(path, member="poem.txt"))
