@@ -138,6 +138,15 @@ def _chunks(path: Path, block: int, fault: _Fault, member: str) -> Iterator[tupl
         ) from error
 
 
+def unpacked(path: Path) -> IO[bytes]:
+    """Open a file for its bytes; one that gzip, bzip2 or xz has packed is unpacked as it is read.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return _opened(path, _Fault(path, ""))
+
+
 def _opened(path: Path, fault: _Fault) -> IO[bytes]:
     with path.open("rb") as file:
         begin = file.read(10)
