@@ -80,9 +80,7 @@ def dialogue(turns: Sequence[str], place: Place) -> Dialogue:
     return Dialogue(stripped, place)
 
 
-def parallel_turns(
-    dialogues: Iterator[Dialogue], others: Iterator[Dialogue]
-) -> Iterator[Pair]:
+def parallel_turns(dialogues: Iterator[Dialogue], others: Iterator[Dialogue]) -> Iterator[Pair]:
     """Pair the turns of dialogues with those of their translations.
 
     Raises:

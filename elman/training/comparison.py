@@ -49,7 +49,8 @@ def compare_models(
         report: what hears of the progress.
 
     Returns:
-        ``rows``, a row of figures for each model, and ``folder``; nothing in other processes than
+        ``rows``, a row of figures for each model, ``headline``, what they are judged by, and
+        ``folder``; nothing in other processes than
         the first.
     """
     if folder.exists():
@@ -155,8 +156,9 @@ def _train(
     if trainers[0][0].processes.first:
         _keep(folder, variants, rows)
         title = f"{task.name}: {short_name(trainers[0][0].task.data)}"
-        draw_models(curves, task.headline, folder / "comparison.png", title)
-        return {"rows": rows, "folder": str(folder)}
+        headline = trainers[0][0].task.headline
+        draw_models(curves, headline, folder / "comparison.png", title)
+        return {"rows": rows, "headline": headline.name, "folder": str(folder)}
     return {}
 
 

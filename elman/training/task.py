@@ -86,7 +86,8 @@ class Task(ABC):
         name: what the command line calls it.
         unit: what its throughput counts, such as "tokens".
         example: a training to copy, the arguments behind ``elman train NAME``.
-        headline: the measure that progress, the choice of the best weights and comparisons go by.
+        headline: the measure that progress, the choice of the best weights and comparisons go by;
+            a job whose measure follows from its data sets it when it is made.
         goal: the headline, of what is held out, at which training ends; None: it does not.
         Settings: its settings, those of training among them.
         endless: whether an epoch goes on from where the one before ended.
@@ -101,7 +102,7 @@ class Task(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     example: ClassVar[str] = ""
-    headline: ClassVar[Measure]
+    headline: Measure
     goal: ClassVar[float | None] = None
     Settings: ClassVar[type[TrainingSettings]]
     endless: ClassVar[bool] = False

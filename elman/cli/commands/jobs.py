@@ -204,7 +204,7 @@ def _compare(task: type[Task]) -> Any:
         if json_:
             print_json(compared)
         else:
-            _print_table(compared["rows"], task)
+            _print_table(compared["rows"], compared["headline"], task.unit)
             print(f"\nCurves are in {compared['folder']}: comparison.png, comparison.json.")
 
     compare.__doc__ = f"{task.summary()} One model for each cell and size, side by side."
@@ -222,13 +222,13 @@ def _variants(names: list[str], hidden: str, settings: Any) -> list[dict[str, An
     ]
 
 
-def _print_table(rows: list[dict[str, Any]], task: type[Task]) -> None:
+def _print_table(rows: list[dict[str, Any]], headline: str, unit: str) -> None:
     columns = [
         "cell",
         "hidden",
         "parameters",
-        task.headline.name,
-        f"{task.unit}_per_second",
+        headline,
+        f"{unit}_per_second",
         "seconds",
     ]
     print_rows(
