@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from elman.data.jsonlines import read_values
 from elman.data.pairs import Pair
-from elman.data.records import Place
+from elman.data.place import Place
 from elman.data.utf8 import read_lines
 from elman.errors import ElmanError, brief
 
@@ -80,9 +80,7 @@ def dialogue(turns: Sequence[str], place: Place) -> Dialogue:
     return Dialogue(stripped, place)
 
 
-def parallel_turns(
-    dialogues: Iterator[Dialogue], others: Iterator[Dialogue]
-) -> Iterator[Pair]:
+def parallel_turns(dialogues: Iterator[Dialogue], others: Iterator[Dialogue]) -> Iterator[Pair]:
     """Pair the turns of dialogues with those of their translations.
 
     Raises:
