@@ -1,136 +1,18 @@
 """The registry of corpora that elman knows by name.
 
-Files come from the package itself, from the folder that ``ELMAN_DATA`` names, from the user's
-cache, or from a pinned address, in this order. To add a corpus: put its files in the folder that
-``ELMAN_DATA`` names, enter their checksums with ``python -m elman.data.checksums``, and add one
-entry to ``CORPORA``.
+To add a corpus: put its files in the folder that ``ELMAN_DATA`` names, enter their checksums with
+``python -m elman.data.checksums``, and add one entry to ``CORPORA``.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from elman.data import checksums, readers
-from elman.data.checksums import FILES, Entry
-from elman.data.download import cache_folder, download
-from elman.errors import ElmanError, InputError
-
-Reader = Callable[[Sequence[Path]], Iterator[str]]
-RecordReader = Callable[[Sequence[Path]], Iterable[Any]]
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A corpus: what it is, which files it has, where they come from and how to read them.
-
-    Attributes:
-        name: what the user types.
-        title: one line that says what it holds.
-        licence: as its source states it.
-        language: language code, such as ``en`` or ``zh``.
-        folder: its place under ``ELMAN_DATA`` and under the cache folder.
-        base: the address, pinned to a commit, that the files' paths are relative to.
-        files: file path → size in bytes and SHA-256, in reading order.
-        reader: turns the files, in the same order, into blocks of text; None where it is no text.
-        shipped: whether its files come with the package.
-        records: what turns files into records, by the name of their kind; see
-            :class:`elman.data.records.Kind`.
-        parts: the files of "train", "validation" and "test", where it comes in parts.
-    """
-
-    name: str
-    title: str
-    licence: str
-    language: str
-    folder: str
-    base: str
-    files: Mapping[str, Entry]
-    reader: Reader | None = None
-    shipped: bool = False
-    records: Mapping[str, RecordReader] = field(default_factory=dict)
-    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-    @property
-    def kinds(self) -> str:
-        """What it holds, such as "text" or "labels"."""
-        return " and ".join([*(["text"] if self.reader else []), *self.records])
-
-    def text(self) -> Reader:
-        """What reads it as a text.
-
-        Raises:
-            InputError: it is none.
-        """
-        if self.reader is None:
-            raise InputError(
-                f"{self.name} is a corpus of {self.kinds}, expected a text: `elman data` tells "
-                "what each corpus holds."
-            )
-        return self.reader
-
-    @property
-    def size(self) -> int:
-        """The size of all files in bytes."""
-        return sum(entry.size for entry in self.files.values())
-
-    def paths(self, part: str | None = None) -> list[Path]:
-        """Return the files in reading order, downloading those that are nowhere on the machine.
-
-        Args:
-            part: of which part, where it comes in parts; all files are of "train" where not.
-
-        Raises:
-            ElmanError: a file in ``ELMAN_DATA`` is not the one expected, or a download failed.
-        """
-        files = self.parts.get(part, ()) if part and self.parts else self.files
-        if self.shipped:
-            return [FILES / path for path in files]
-        found = {path: self._in_data_folder(path) or self._in_cache(path) for path in files}
-        missing = {path: self.files[path] for path, place in found.items() if place is None}
-        if missing:
-            folder = download(self.name, self.base, missing, self.folder)
-            found |= {path: folder / path for path in missing}
-        return [place for place in found.values() if place is not None]
-
-    def blocks(self) -> Iterator[str]:
-        """Yield the text in blocks; fetches the files first where needed."""
-        yield from self.text()(self.paths())
-
-    def _in_data_folder(self, path: str) -> Path | None:
-        place = _place(_data_folder(), self.folder, path)
-        if place is None:
-            return None
-        digest = _digest(place)
-        if digest != self.files[path].sha256:
-            raise ElmanError(
-                f"{place} has SHA-256 {digest}, expected {self.files[path].sha256}; put the right "
-                f"file of {self.name} there, or unset ELMAN_DATA to download it."
-            )
-        return place
-
-    def _in_cache(self, path: str) -> Path | None:
-        place = _place(cache_folder(), self.folder, path)
-        # A damaged file in the cache is simply downloaded anew.
-        return place if place and _digest(place) == self.files[path].sha256 else None
-
-
-def status(corpus: Corpus) -> str:
-    """Say where the files are: "shipped", "in ELMAN_DATA", "cached" or "to download (1.1 MB)"."""
-    if corpus.shipped:
-        return "shipped"
-    folders = _data_folder(), cache_folder()
-    here, cached = (
-        {path for path in corpus.files if _place(folder, corpus.folder, path)} for folder in folders
-    )
-    if len(here) == len(corpus.files):
-        return "in ELMAN_DATA"
-    missing = [corpus.files[path].size for path in corpus.files if path not in here | cached]
-    return f"to download ({sum(missing) / 1e6:.1f} MB)" if missing else "cached"
+from elman.data import checksums, published, readers
+from elman.data.corpus import Corpus, Reader, RecordReader
+from elman.errors import InputError
 
 
 def find(name: str) -> Corpus:
@@ -155,37 +37,12 @@ def did_you_mean(word: str, candidates: Mapping[str, object] | Sequence[str]) ->
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
-def _data_folder() -> Path | None:
-    name = os.environ.get("ELMAN_DATA")
-    if not name:
-        return None
-    if not Path(name).is_dir():
-        raise ElmanError(
-            f"ELMAN_DATA is {name}, expected a folder of corpora; correct it or unset it."
-        )
-    return Path(name)
-
-
-def _place(root: Path | None, folder: str, path: str) -> Path | None:
-    if root is None:
-        return None
-    place = root / folder / path
-    return place if place.is_file() else None
-
-
-def _digest(path: Path) -> str:
-    try:
-        return checksums.sha256(path)
-    except OSError as error:
-        raise ElmanError(
-            f"{path} could not be read ({error.strerror or error}); expected a file of a corpus "
-            "that this user may open."
-        ) from error
-
-
 _CHECKSUMS = checksums.load()
 _GITHUB = "https://raw.githubusercontent.com"
 _POETRY = f"{_GITHUB}/chinese-poetry/chinese-poetry/99ebbef7e1345c0985c44b9fd96a3f9e776f117b"
+
+
+_PARTS = ("train", "validation", "test")
 
 
 def _corpus(
@@ -196,16 +53,67 @@ def _corpus(
     language: str,
     folder: str,
     base: str,
-    reader: Reader | None = readers.plain,
+    files: str | None = None,
+    reader: Reader | None = None,
     shipped: bool = False,
-    records: Mapping[str, RecordReader] | None = None,
-    parts: Mapping[str, Sequence[str]] | None = None,
+    records: Mapping[str, RecordReader | None] | None = None,
+    parts: Sequence[Sequence[str]] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Corpus:
-    files = _CHECKSUMS[name]
+    """Make an entry.
+
+    Args:
+        files: the name that its files are entered under; default its own.
+        parts: the files of training, validation and test.
+    """
     return Corpus(
-        name, title, licence, language, folder, base, files, reader, shipped,
-        records or {}, parts or {},
+        name, title, licence, language, folder, base, _CHECKSUMS[files or name], reader, shipped,
+        records or {}, dict(zip(_PARTS, parts, strict=False)), elsewhere or {},
     )  # fmt: skip
+
+
+_BROWN_TEXTS = [*_CHECKSUMS["brown"]]
+_NLTK = f"{_GITHUB}/teropa/nlp/f89bc5a15b516208de1cfe2abe9692b7ed9a43e2/resources/corpora"
+_DIALOGUES = f"{_GITHUB}/liuzeming01/XDailyDialog/62949b52bf2eae170f47c24c3afc226d94d70c39/data/"
+_HELD_OUT = f"{_GITHUB}/liuzeming01/XDailyDialog/6e7ecf54c9f169215b4b8c18995c7aac74117127/data/"
+_TREES = f"{_GITHUB}/munikarmanish/RNTN/12bb731ba9fbdcdf2368b8515a241773f2b97547/trees/"
+
+
+def _sst(name: str, title: str, names: Sequence[str | None], phrases: bool = False) -> Corpus:
+    return _corpus(
+        name,
+        title,
+        licence="research use",
+        language="en",
+        folder="sst",
+        base=_TREES,
+        files="sst",
+        records={"labels": partial(published.sentiment, names=names, phrases=phrases)},
+        parts=(["train.txt"], ["dev.txt"], ["test.txt"]),
+        # Its source has those of dev.txt behind those of train.txt.
+        elsewhere={"train.txt": ""},
+    )
+
+
+def _dailydialog(
+    name: str,
+    title: str,
+    language: str,
+    kind: str,
+    reader: RecordReader | None,
+    parts: Sequence[Sequence[str]],
+) -> Corpus:
+    return _corpus(
+        name,
+        title,
+        licence="CC BY-NC-SA 4.0",
+        language=language,
+        folder="xdailydialog",
+        base=_DIALOGUES,
+        records={kind: reader},
+        parts=parts,
+        elsewhere={path: _HELD_OUT for files in parts[1:] for path in files},
+    )
 
 
 CORPORA: dict[str, Corpus] = {
@@ -218,6 +126,7 @@ CORPORA: dict[str, Corpus] = {
             language="en",
             folder="timemachine",
             base=f"{_GITHUB}/d2l-ai/d2l-zh/5918a8b9e8dd92e5085c15118e76c919b04f09a7/data/",
+            reader=readers.plain,
             shipped=True,
         ),
         _corpus(
@@ -228,6 +137,7 @@ CORPORA: dict[str, Corpus] = {
             folder="tinyshakespeare",
             base=f"{_GITHUB}/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
             "/data/tinyshakespeare/",
+            reader=readers.plain,
         ),
         _corpus(
             "wikitext-2",
@@ -237,6 +147,7 @@ CORPORA: dict[str, Corpus] = {
             folder="wikitext2",
             base=f"{_GITHUB}/pytorch/examples/77f55b912142e11fcfdf5b530231fb9c52f181e8"
             "/word_language_model/data/wikitext-2/",
+            reader=readers.plain,
         ),
         _corpus(
             "brown",
@@ -244,8 +155,7 @@ CORPORA: dict[str, Corpus] = {
             licence="redistribution permitted",
             language="en",
             folder="brown",
-            base=f"{_GITHUB}/teropa/nlp/f89bc5a15b516208de1cfe2abe9692b7ed9a43e2"
-            "/resources/corpora/brown/",
+            base=f"{_NLTK}/brown/",
             reader=readers.brown,
         ),
         _corpus(
@@ -255,7 +165,8 @@ CORPORA: dict[str, Corpus] = {
             language="zh",
             folder="chinese-poetry/宋词",
             base=f"{_POETRY}/宋词/",
-            reader=readers.song_lyrics,
+            reader=readers.poems,
+            records={"poems": published.lyrics},
         ),
         _corpus(
             "tang-poems",
@@ -264,7 +175,150 @@ CORPORA: dict[str, Corpus] = {
             language="zh",
             folder="chinese-poetry/唐诗",
             base=f"{_POETRY}/全唐诗/",
-            reader=readers.tang_poems,
+            reader=readers.poems,
+            records={"poems": published.lyrics},
+        ),
+        _corpus(
+            "song-poets",
+            "宋词 by the ten poets who wrote most of them: who wrote which",
+            licence="MIT",
+            language="zh",
+            folder="chinese-poetry/宋词",
+            base=f"{_POETRY}/宋词/",
+            files="song-lyrics",
+            records={"labels": published.poets},
+            parts=([*_CHECKSUMS["song-lyrics"]],) * 3,
+        ),
+        _sst(
+            "sst-2",
+            "Stanford Sentiment Treebank: sentences of film reviews, negative or positive",
+            published.POLARITIES,
+        ),
+        _sst(
+            "sst-2-phrases",
+            "The same, learned from every phrase in the trees, too",
+            published.POLARITIES,
+            phrases=True,
+        ),
+        _sst(
+            "sst-5",
+            "Stanford Sentiment Treebank: sentences of film reviews, five classes",
+            published.SENTIMENTS,
+        ),
+        _sst(
+            "sst-5-phrases",
+            "The same, learned from every phrase in the trees, too",
+            published.SENTIMENTS,
+            phrases=True,
+        ),
+        _corpus(
+            "japanese-vowels",
+            "Japanese vowels: 12 LPC cepstra a frame, nine speakers",
+            licence="CC BY 4.0",
+            language="ja",
+            folder="japanese-vowels",
+            base=f"{_GITHUB}/littleowen/Conceptor/fa98a949a24af7666dd5395df15b8d52a6f33b4f/",
+            records={"labels": published.vowels},
+            parts=(["ae.train"], [], ["ae.test"]),
+        ),
+        _corpus(
+            "ud-english-ewt",
+            "Universal Dependencies English EWT: parts of speech",
+            licence="CC BY-SA 4.0",
+            language="en",
+            folder="ud-en-ewt",
+            base=f"{_GITHUB}/UniversalDependencies/UD_English-EWT"
+            "/15d613d8447b3478787d4c278730a1e48a945efb/",
+            records={"tags": None},
+            parts=[[f"en_ewt-ud-{part}.conllu"] for part in ("train", "dev", "test")],
+            # Its source has it in pieces, of which it is built.
+            elsewhere={"en_ewt-ud-train.conllu": ""},
+        ),
+        _corpus(
+            "ud-chinese-gsd",
+            "Universal Dependencies Chinese GSD 1.3, traditional: words, parts of speech",
+            licence="CC BY-NC-SA 4.0",
+            language="zh",
+            folder="ud-zh-gsd",
+            base="",  # it is in the history of its source alone
+            records={"tags": None},
+            parts=[[f"zh-ud-{part}.conllu"] for part in ("train", "dev", "test")],
+        ),
+        _corpus(
+            "conll2000",
+            "CoNLL-2000: chunks of sentences of the Wall Street Journal",
+            licence="research use",
+            language="en",
+            folder="conll2000",
+            base=f"{_NLTK}/conll2000/",
+            records={"tags": None},
+            parts=(["train.txt"], [], ["test.txt"]),
+        ),
+        _corpus(
+            "brown-tagged",
+            "Brown corpus with its parts of speech; of ten texts, one each is held out",
+            licence="redistribution permitted",
+            language="en",
+            folder="brown",
+            base=f"{_NLTK}/brown/",
+            files="brown",
+            records={"tags": published.brown},
+            parts=(
+                [text for k, text in enumerate(_BROWN_TEXTS) if k % 10 not in (4, 9)],
+                _BROWN_TEXTS[4::10],
+                _BROWN_TEXTS[9::10],
+            ),
+        ),
+        _corpus(
+            "multi30k-de-en",
+            "Multi30k: captions of photographs, German and English; test of 2016",
+            licence="research use",
+            language="de-en",
+            folder="multi30k",
+            base=f"{_GITHUB}/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a"
+            "/data/task1/raw/",
+            records={"pairs": None},
+            parts=[
+                [f"{part}.de.gz", f"{part}.en.gz"] for part in ("train", "val", "test_2016_flickr")
+            ],
+        ),
+        _corpus(
+            "tatoeba-en-fr",
+            "Tatoeba: short sentences, English and French",
+            licence="CC BY 2.0",
+            language="en-fr",
+            folder="fra-eng",
+            base=f"{_GITHUB}/genimind/seq2seq/843b8bc40396fbea4ac9171097122aacfc8b9660/",
+            records={"pairs": published.tatoeba},
+            parts=(["fra-eng.zip"],) * 3,
+        ),
+        _dailydialog(
+            "dailydialog-en-zh",
+            "XDailyDialog: turns of everyday dialogues, English and Chinese",
+            "en-zh",
+            "pairs",
+            published.parallel_dialogues,
+            (
+                ["dialogues_text_En.txt", "dialogues_text_Zh.txt"],
+                ["en_dev_human.txt", "zh_dev_human.txt"],
+                ["en_test_human.txt", "zh_test_human.txt"],
+            ),
+        ),
+        _dailydialog(
+            "dailydialog-en",
+            "DailyDialog: everyday dialogues in English, 8,000 of them",
+            "en",
+            "dialogues",
+            None,
+            (["dialogues_text_En.txt"], ["en_dev_human.txt"], ["en_test_human.txt"]),
+        ),
+        _dailydialog(
+            "dailydialog-zh",
+            "XDailyDialog: the same dialogues in Chinese",
+            "zh",
+            "dialogues",
+            None,
+            (["dialogues_text_Zh.txt"], ["zh_dev_human.txt"], ["zh_test_human.txt"]),
         ),
     )
 }

@@ -23,12 +23,14 @@ def cache_folder() -> Path | None:
         return None
 
 
-def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> Path:
+def download(
+    name: str, addresses: Mapping[str, str], files: Mapping[str, Entry], folder: str
+) -> Path:
     """Download the files of a corpus; a file appears under its name only once it is whole.
 
     Args:
         name: the corpus, for messages.
-        base: the address that the files' paths are relative to.
+        addresses: file path → where it is.
         files: file path → size and SHA-256.
         folder: the corpus's place under the cache folder, and under ``ELMAN_DATA``.
 
@@ -52,7 +54,7 @@ def download(name: str, base: str, files: Mapping[str, Entry], folder: str) -> P
         )
     with bar(name, sum(entry.size for entry in files.values())) as listener:
         for path, entry in files.items():
-            url = quote(base + path, safe=":/")
+            url = quote(addresses[path], safe=":/")
             _download_one(url, cache / folder / path, entry, instead, listener)
     return cache / folder
 

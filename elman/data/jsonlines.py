@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from elman.data.records import Place
+from elman.data.place import Place
 from elman.data.utf8 import read_lines, read_text
 from elman.errors import ElmanError, brief, one_line
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from elman.data.jsonlines import number_or_text, read_values, text_of
-from elman.data.records import Place
+from elman.data.place import Place
 from elman.data.utf8 import PACKED_ENDINGS, read_lines, read_text
 from elman.errors import ElmanError, InputError, brief
 

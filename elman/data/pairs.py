@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elman.data.jsonlines import read_values, text_of
-from elman.data.records import Place
+from elman.data.place import Place
 from elman.data.utf8 import read_lines
 from elman.errors import ElmanError, brief
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from elman.data.corpora import CORPORA
+from elman.data.place import Place as Place
 from elman.data.text import STDIN, neither, standard_input
 from elman.data.utf8 import BLOCK, PACKED_ENDINGS
 from elman.errors import ElmanError, InputError
@@ -22,15 +23,8 @@ Reader = Callable[[Path, str], Iterable[Record]]
 FOLDER = "/"
 """The ending, among those of a kind, that stands for folders."""
 
-
-class Place(NamedTuple):
-    """Where a record stands: the file, as it was named, and its line, from 1."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}, line {self.line:,}"
+ANY = "*"
+"""The ending, among those of a kind, that stands for all files with another one."""
 
 
 class File(NamedTuple):
@@ -75,14 +69,21 @@ class Kind(Generic[Record]):
         for name in names:
             if self._is_corpus(name):
                 corpus = CORPORA[name]
-                found += corpus.records[self.name](corpus.paths(part))
+                read, paths = corpus.records[self.name], corpus.paths(part)
+                found += read(paths, part) if read else self._gathered(self._files(paths))
             else:
                 files.append(self._file(name, kept))
-        found += self.gather(self, files) if self.gather else self.each(files)
+        found += self._gathered(files)
         if not found and files:
             named = ", ".join(file.name for file in files)
             raise ElmanError(f"{named} has no {self.what}, expected some: name another file.")
         return found
+
+    def _files(self, paths: Sequence[Path]) -> list[File]:
+        return [File(path, path.name, self._format(path)) for path in paths]
+
+    def _gathered(self, files: Sequence[File]) -> Iterable[Record]:
+        return self.gather(self, files) if self.gather else self.each(files)
 
     def each(self, files: Sequence[File]) -> Iterator[Record]:
         """The records of files, one after the other."""
@@ -129,7 +130,7 @@ class Kind(Generic[Record]):
         path = Path(name)
         if not path.exists():
             raise neither(path)
-        ending = FOLDER if path.is_dir() else _ending(path)
+        ending = self._format(path)
         if ending not in self.readers:
             what = "is a folder" if path.is_dir() else f"ends in {ending or 'nothing'}"
             endings = [e for e in self.readers if e != FOLDER]
@@ -140,6 +141,12 @@ class Kind(Generic[Record]):
         if not path.is_dir() and not path.is_file():
             raise ElmanError(f"{name} is not a regular file: save it to one and name that.")
         return File(path, name, ending)
+
+    def _format(self, path: Path) -> str:
+        """The ending, among those of the kind, that tells how to read a file; or its own."""
+        ending = FOLDER if path.is_dir() else _ending(path)
+        unknown = ending not in self.readers and ending != FOLDER
+        return ANY if unknown and ANY in self.readers else ending
 
 
 class DataNames(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from elman.data.records import Place
+from elman.data.place import Place
 from elman.data.utf8 import read_lines
 from elman.errors import ElmanError, InputError, brief
 

@@ -12,7 +12,8 @@ import pytest
 from elman.cli.messages import Typed, listening
 from elman.data import checksums, download
 from elman.data.checksums import Entry
-from elman.data.corpora import CORPORA, Corpus, find, status
+from elman.data.corpora import CORPORA, find
+from elman.data.corpus import Corpus, status
 from elman.data.readers import plain
 from elman.errors import ElmanError, InputError
 
@@ -189,12 +190,36 @@ def test_an_unknown_name_lists_what_comes_close():
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA)
 def test_registry_entries_are_pinned_and_checked(corpus):
-    commit = corpus.base.removeprefix("https://raw.githubusercontent.com/").split("/")[2]
-    assert len(commit) == 40
-    assert corpus.base.endswith("/")
-    assert corpus.files
     assert corpus.size > 100_000
     assert all(len(file.sha256) == 64 for file in corpus.files.values())
+    for path in corpus.files:
+        base = corpus.elsewhere.get(path, corpus.base)
+        if base:
+            commit = base.removeprefix("https://raw.githubusercontent.com/").split("/")[2]
+            assert len(commit) == 40
+            assert base.endswith("/")
+    assert {path for files in corpus.parts.values() for path in files} <= corpus.files.keys()
+
+
+def test_a_file_without_an_address_must_be_in_the_data_folder(corpus, tmp_path, monkeypatch):
+    pieces = dataclasses.replace(corpus, elsewhere={"verse.txt": ""})
+    assert status(pieces) == "for ELMAN_DATA"
+    with pytest.raises(ElmanError, match=r"two .*downloaded as it is, verse\.txt: put it"):
+        pieces.paths()
+    folder = tmp_path / "mine" / "two"
+    folder.mkdir(parents=True)
+    (folder / "verse.txt").write_bytes(VERSE)
+    monkeypatch.setenv("ELMAN_DATA", str(tmp_path / "mine"))
+    assert status(pieces) == "to download (0.0 MB)"
+    assert "".join(pieces.blocks()) == (POEM + VERSE).decode()
+
+
+def test_a_file_may_be_at_another_address(corpus, served):
+    folder, base = served
+    (folder / "later").mkdir()
+    (folder / "verse.txt").rename(folder / "later" / "verse.txt")
+    moved = dataclasses.replace(corpus, elsewhere={"verse.txt": f"{base}later/"})
+    assert "".join(moved.blocks()) == (POEM + VERSE).decode()
 
 
 @pytest.mark.skipif(not os.environ.get("ELMAN_DATA"), reason="ELMAN_DATA names no folder")

@@ -31,13 +31,13 @@ def test_song_lyrics(tmp_path):
     ]
     paths = poems(tmp_path, [*damaged, whole, whole])
     expected = "如梦令\n昨夜雨疏风骤，\n浓睡不消残酒。\n\n"
-    assert list(readers.song_lyrics(paths)) == [expected * 2]
+    assert list(readers.poems(paths)) == [expected * 2]
 
 
 def test_tang_poems_keep_corrections_and_drop_other_readings(tmp_path):
     poem = {"title": "詠 一", "paragraphs": ["[爽]節在重九，", "邏人（一作「叉」）橫鳥道。"]}
     lost = {"title": "詠 二", "paragraphs": ["妖韶援綠{𥫗/戢}。"]}
-    text = list(readers.tang_poems(poems(tmp_path, [poem, lost])))
+    text = list(readers.poems(poems(tmp_path, [poem, lost])))
     assert text == ["詠 一\n爽節在重九，\n邏人橫鳥道。\n\n"]
 
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from elman.data import records
-from elman.data.corpora import CORPORA, Corpus
+from elman.data.corpora import CORPORA
+from elman.data.corpus import Corpus
 from elman.data.records import FOLDER, Kind, Parts, Place, spread
 from elman.errors import ElmanError, InputError
 
@@ -95,7 +96,7 @@ def test_parts_may_be_files_of_their_own(write):
 def test_a_corpus_comes_in_its_own_parts(write, tmp_path, monkeypatch):
     made = Corpus(
         "three", "Three files", "none", "en", "three", "http://nowhere/", dict.fromkeys("abc"),
-        records={"lines": lambda paths: [(p, None) for p in paths]},
+        records={"lines": lambda paths, part: [(p, None) for p in paths]},
         parts={"train": ["a"], "validation": ["b"], "test": ["c"]},
     )  # fmt: skip
     monkeypatch.setitem(CORPORA, "three", made)

@@ -43,8 +43,6 @@ def test_a_file_in_latin_1_names_offset_and_command(tmp_path):
     path.write_bytes("a café au lait, déjà vu".encode("latin-1"))
     expected = r"0xE9 on line 1, at offset 5\b.*`iconv -f ISO-8859-1 -t UTF-8"
     with pytest.raises(ElmanError, match=expected):
-        ElmanError, match=r"0xE9 on line 1, at offset 5\b.*`iconv -f ISO-8859-1 -t UTF-8"
-    ):
         list(read_text(path))
 
 

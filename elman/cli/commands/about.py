@@ -130,7 +130,8 @@ def data(
     json_: Json = False,
 ) -> None:
     """List the corpora, or fetch one and say where its files are."""
-    from elman.data.corpora import CORPORA, find, status
+    from elman.data.corpora import CORPORA, find
+    from elman.data.corpus import status
 
     if name:
         corpus = find(name)
@@ -148,6 +149,7 @@ def data(
             "name": c.name,
             "title": c.title,
             "kind": c.kinds,
+            "parts": [part for part, files in c.parts.items() if files],
             "licence": c.licence,
             "size": c.size,
             "status": status(c),
@@ -158,12 +160,20 @@ def data(
         print_json(rows)
         return
     print_rows(
-        ("corpus", "what it is", "of", "licence", "MB", "status"),
+        ("corpus", "what it is", "of", "parts", "licence", "MB", "status"),
         [
-            (c["name"], c["title"], c["kind"], c["licence"], f"{c['size'] / 1e6:.1f}", c["status"])
+            (
+                c["name"],
+                c["title"],
+                c["kind"],
+                ", ".join(c["parts"]),
+                c["licence"],
+                f"{c['size'] / 1e6:.1f}",
+                c["status"],
+            )
             for c in rows
         ],
-        left=("what it is", "of", "licence", "status"),
+        left=("what it is", "of", "parts", "licence", "status"),
     )
 
 
@@ -183,7 +193,8 @@ def _findings() -> dict[str, Any]:
     import torch
 
     from elman.compiler.cpu import status as native_status
-    from elman.data.corpora import CORPORA, status
+    from elman.data.corpora import CORPORA
+    from elman.data.corpus import status
     from elman.engines.choice import ENGINES
     from elman.errors import ElmanError
     from elman.version import __version__
