@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from elman.data.dialogues import Dialogue
 from elman.data.labelled import Labelled
 from elman.data.pairs import Pair
 from elman.data.poems import Poem
-from elman.data.records import ANY, FOLDER, File, Kind, Reader
+from elman.data.records import ANY, FOLDER, File, Kind
 from elman.data.tagged import Tagged
 from elman.errors import InputError
 
@@ -20,35 +20,50 @@ def labels(text_column: str | None = None, label_column: str | None = None) -> K
     """Labelled texts or sequences; of tables, which columns: see :func:`labelled.read_table`."""
     table = partial(labelled.read_table, text_column=text_column, label_column=label_column)
     jsonl = partial(labelled.read_jsonl, text_column=text_column, label_column=label_column)
-    readers: Mapping[str, Reader[Labelled]] = {
+    readers = {
         ".tsv": table, ".csv": table, ".jsonl": jsonl, ".txt": labelled.read_lines_of_text,
         ".npz": labelled.read_array, ".npy": labelled.read_array, FOLDER: labelled.read_folder,
     }  # fmt: skip
     return Kind("labels", "labelled inputs", readers)
 
 
-def tags(column: str | None = None) -> Kind[Tagged]:
+def tags(column: str | None = None, features: Sequence[str] = ()) -> Kind[Tagged]:
     """Tagged sentences.
 
     Args:
         column: the tag's: a number from 1, or from the end with -1, for CoNLL columns (default the
             last); a name for CoNLL-U (default UPOS).
+        features: the columns of what else is known of the tokens, likewise.
     """
 
     def columns(path: Path, name: str) -> Iterator[Tagged]:
-        try:
-            return tagged.read_columns(path, name, int(column or -1))
-        except ValueError:
-            raise InputError(
-                f"`tag_column` is {column!r}, expected a number for {name}, such as 2 or -1."
-            ) from None
+        numbers = [_number("tag_column", column or "-1", name)]
+        numbers += [_number("feature_columns", feature, name) for feature in features]
+        return tagged.read_columns(path, name, numbers[0], numbers[1:])
 
-    conllu = partial(tagged.read_conllu, column=column or "UPOS")
-    readers: Mapping[str, Reader[Tagged]] = {
+    def slashed(path: Path, name: str) -> Iterator[Tagged]:
+        if features:
+            raise InputError(
+                f"{name} has words with their tags and nothing beside: leave out "
+                "`feature_columns`, or give columns."
+            )
+        return tagged.read_slashed(path, name)
+
+    conllu = partial(tagged.read_conllu, column=column or "UPOS", features=features)
+    readers = {
         ".conll": columns, ".txt": columns, ".tsv": columns, ".iob": columns, ".bio": columns,
-        ".conllu": conllu, ".tagged": tagged.read_slashed, ".pos": tagged.read_slashed,
+        ".conllu": conllu, ".tagged": slashed, ".pos": slashed,
     }  # fmt: skip
     return Kind("tags", "tagged sentences", readers)
+
+
+def _number(setting: str, column: str, name: str) -> int:
+    try:
+        return int(column)
+    except ValueError:
+        raise InputError(
+            f"`{setting}` is {column!r}, expected a number for {name}, such as 2 or -1."
+        ) from None
 
 
 def _two_by_two(kind: Kind[Pair], files: Sequence[File]) -> Iterator[Pair]:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from elman.data.place import Place
 from elman.data.utf8 import read_lines
@@ -30,14 +30,19 @@ class Tagged(NamedTuple):
         tokens: its words, or its characters.
         tags: one for each token; none where they are to be told.
         place: where it begins.
+        features: what else is known of the tokens, such as their parts of speech: columns of one
+            value for each token.
     """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     place: Place
+    features: tuple[tuple[str, ...], ...] = ()
 
 
-def read_columns(path: Path, name: str, column: int = -1) -> Iterator[Tagged]:
+def read_columns(
+    path: Path, name: str, column: int = -1, features: Sequence[int] = ()
+) -> Iterator[Tagged]:
     """Read CoNLL columns: a token a line, an empty line between sentences.
 
     The token is in the first column. Tabs separate columns, or else spaces. Lines of
@@ -48,6 +53,7 @@ def read_columns(path: Path, name: str, column: int = -1) -> Iterator[Tagged]:
         path: the file.
         name: what errors call it.
         column: the tag's, counted from 1, or from the end with -1; default the last.
+        features: the columns of what else is known of the tokens, counted likewise.
 
     Raises:
         InputError: there is no such column.
@@ -66,19 +72,22 @@ def read_columns(path: Path, name: str, column: int = -1) -> Iterator[Tagged]:
             else:
                 if not width:
                     width = len(fields)
-                    column = _place_of(column, width, place)
+                    places = [_place_of("tag_column", column, width, place)]
+                    places += [_place_of("feature_columns", f, width, place) for f in features]
                 if len(fields) != width:
                     raise ElmanError(
                         f"{place}: received {brief(line)}, {len(fields)} columns, expected "
                         f"{width} as in the lines above; mend the line."
                     )
-                rows.append((place, fields[0], fields[column]))
+                rows.append((place, fields[0], *(fields[k] for k in places)))
         if rows:
             yield _tagged(rows)
     _tell(name, left_out)
 
 
-def read_conllu(path: Path, name: str, column: str = "UPOS") -> Iterator[Tagged]:
+def read_conllu(
+    path: Path, name: str, column: str = "UPOS", features: Sequence[str] = ()
+) -> Iterator[Tagged]:
     """Read CoNLL-U: ten columns with tabs between; the token is the word's FORM.
 
     Multiword tokens (1-2) and empty nodes (8.1) are passed over: their words have lines, and
@@ -88,15 +97,17 @@ def read_conllu(path: Path, name: str, column: str = "UPOS") -> Iterator[Tagged]
         path: the file.
         name: what errors call it.
         column: the tag's, such as ``UPOS`` (default), ``XPOS`` or ``DEPREL``.
+        features: the columns of what else is known of the tokens.
 
     Raises:
         InputError: there is no such column.
         ElmanError: a line is not as CoNLL-U wants it.
     """
-    if column not in CONLLU:
-        raise InputError(
-            f"`tag_column` is {brief(column)}, expected one of {', '.join(CONLLU)} for {name}."
-        )
+    for setting, each in (("tag_column", column), *(("feature_columns", f) for f in features)):
+        if each not in CONLLU:
+            raise InputError(
+                f"`{setting}` is {brief(each)}, expected one of {', '.join(CONLLU)} for {name}."
+            )
     left_out: Counter[str] = Counter()
     for lines in _sentences(path, name):
         rows = []
@@ -110,7 +121,8 @@ def read_conllu(path: Path, name: str, column: str = "UPOS") -> Iterator[Tagged]
                     "tabs between, the first a number."
                 )
             if fields[0].isdecimal():
-                rows.append((place, fields[1], fields[CONLLU.index(column)]))
+                known = (fields[CONLLU.index(each)] for each in (column, *features))
+                rows.append((place, fields[1], *known))
             else:
                 left_out["multiword tokens" if "-" in fields[0] else "empty nodes"] += 1
         if rows:
@@ -162,21 +174,23 @@ def _width(lines: Sequence[tuple[Place, str]]) -> int:
     return len(line.split("\t") if "\t" in line else _SPACES.split(line.strip(" "))) if line else 0
 
 
-def _place_of(column: int, width: int, place: Place) -> int:
+def _place_of(setting: str, column: int, width: int, place: Place) -> int:
     if not (2 <= column <= width or -width < column <= -1):
         raise InputError(
-            f"{place}: `tag_column` is {column}, expected 2 to {width}, or -1 for the last; the "
+            f"{place}: `{setting}` is {column}, expected 2 to {width}, or -1 for the last; the "
             "first has the token."
         )
     return column - 1 if column > 0 else column
 
 
-def _tagged(rows: Sequence[tuple[Place, str, str]]) -> Tagged:
-    for place, token, tag in rows:
+def _tagged(rows: Sequence[tuple[Any, ...]]) -> Tagged:
+    """A sentence of rows: a place, a token, its tag and its features."""
+    for place, token, tag, *_ in rows:
         if not (token and tag):
             missing = "tag" if token else "token"
             raise ElmanError(f"{place}: the {missing} is empty, expected a token and its tag.")
-    return Tagged(tuple(row[1] for row in rows), tuple(row[2] for row in rows), rows[0][0])
+    _, tokens, tags, *features = zip(*rows, strict=True)
+    return Tagged(tokens, tags, rows[0][0], tuple(features))
 
 
 def _tell(name: str, left_out: Counter[str]) -> None:

@@ -139,7 +139,7 @@ def _label(tag: str) -> str:
 
 def _fit(labels: Iterable[str], scheme: Scheme) -> bool:
     return all(
-        label == OUTSIDE or (_prefix(label) in scheme and bool(_label(label))) for label in labels
+        label == OUTSIDE or _prefix(label) in scheme for label in labels
     )
 
 

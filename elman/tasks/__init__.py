@@ -75,6 +75,12 @@ TASKS = Jobs(
             "Train a language model on one or more texts.",
             {"generate": "Let a language model write; the text appears as it is written."},
         ),
+        "tag": Entry(
+            "elman.tasks.tag",
+            "Tagger",
+            "Tag each word of a sentence, find spans, or find the words of text without spaces.",
+            {"predict": "Tag sentences, or find their words."},
+        ),
     }
 )
 

@@ -192,6 +192,13 @@ class Task(ABC):
         """
         return {}
 
+    def tables(self, sums: Sums) -> dict[str, Any]:
+        """What :meth:`evaluate` tells beside the measures, from the same sums: rows by name.
+
+        By default nothing.
+        """
+        return {}
+
     def fingerprints(self) -> dict[str, int]:
         """A number for each source, which changes with its content; by default none is known."""
         return {}
@@ -402,16 +409,16 @@ class Task(ABC):
         """The measures on ``data``, or else on the test part, what is held out, or the whole."""
         part = "given" if data else self.judged_part()
         batches = self.batches_of(list(data)) if data else self.batches(part)
-        counted = 0.0
+        found: Sums = {}
 
-        def count(sums: Sums) -> Sums:
-            nonlocal counted
-            counted = sums.get("count", 0)
+        def keep(sums: Sums) -> Sums:
+            found.update(sums)
             return sums
 
         started = time.perf_counter()
-        measures = self.measure(self.model, batches, count)
+        measures = self.measure(self.model, batches, keep)
         seconds = time.perf_counter() - started
         first = {self.headline.name: measures[self.headline.name]}
-        rate = round(counted / max(seconds, 1e-9))
-        return first | measures | {f"{self.unit}_per_second": rate, "part": PARTS[part]}
+        rate = round(found.get("count", 0) / max(seconds, 1e-9))
+        told = {f"{self.unit}_per_second": rate, "part": PARTS[part]}
+        return first | measures | told | self.tables(found)
