@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -20,6 +21,11 @@ pytestmark = pytest.mark.skipif(
 
 LABELS, TAGS = labels(), tags()
 KINDS = {kind.name: kind for kind in (LABELS, TAGS, PAIRS, DIALOGUES, POEMS)}
+
+
+@cache
+def read(kind, name, part="train"):
+    return KINDS[kind].read([name], part)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +47,7 @@ KINDS = {kind.name: kind for kind in (LABELS, TAGS, PAIRS, DIALOGUES, POEMS)}
 )
 def test_counts_of_records(name, kind, counts):
     parts = ("train", "validation", "test")
-    found = [
-        len(KINDS[kind].read([name], part)) if CORPORA[name].parts[part] else 0 for part in parts
-    ]
+    found = [len(read(kind, name, part)) if CORPORA[name].parts[part] else 0 for part in parts]
     assert found == list(counts)
 
 
@@ -61,13 +65,13 @@ def test_counts_of_records(name, kind, counts):
     ],
 )
 def test_counts_of_tokens(name, part, tokens):
-    sentences: list[Tagged] = TAGS.read([name], part)
+    sentences: list[Tagged] = read("tags", name, part)
     assert sum(len(sentence.tokens) for sentence in sentences) == tokens
     assert sum(len(sentence.tags) for sentence in sentences) == tokens
 
 
 def test_the_brown_corpus_is_dealt_out_by_texts():
-    parts = [TAGS.read(["brown-tagged"], part) for part in ("train", "validation", "test")]
+    parts = [read("tags", "brown-tagged", part) for part in ("train", "validation", "test")]
     assert sum(len(s.tokens) for part in parts for s in part) == 1_161_192
     files = [{sentence.place.file for sentence in part} for part in parts]
     assert [len(names) for names in files] == [400, 50, 50]
@@ -75,22 +79,22 @@ def test_the_brown_corpus_is_dealt_out_by_texts():
 
 
 def test_labels_of_the_treebank():
-    whole = Counter(map(name_of, LABELS.read(["sst-5"])))
+    whole = Counter(map(name_of, read("labels", "sst-5")))
     assert sorted(whole.values()) == sorted([1_092, 2_218, 1_624, 2_322, 1_288])
-    binary = Counter(map(name_of, LABELS.read(["sst-2"])))
+    binary = Counter(map(name_of, read("labels", "sst-2")))
     assert binary == {"positive": 2_322 + 1_288, "negative": 1_092 + 2_218}
 
 
 def test_phrases_are_in_the_training_part_alone_and_once():
-    phrases = LABELS.read(["sst-5-phrases"])
+    phrases = read("labels", "sst-5-phrases")
     assert len({record[:2] for record in phrases}) == len(phrases) == 159_274
-    assert {record[:2] for record in LABELS.read(["sst-5"])} <= {record[:2] for record in phrases}
-    assert len(LABELS.read(["sst-2-phrases"], "validation")) == 872
+    assert {record[:2] for record in read("labels", "sst-5")} <= {record[:2] for record in phrases}
+    assert len(read("labels", "sst-2-phrases", "validation")) == 872
 
 
 def test_japanese_vowels():
-    train = LABELS.read(["japanese-vowels"])
-    test = LABELS.read(["japanese-vowels"], "test")
+    train = read("labels", "japanese-vowels")
+    test = read("labels", "japanese-vowels", "test")
     assert sum(len(record.input) for record in train) == 4_274
     assert sum(len(record.input) for record in test) == 5_687
     assert {record.input.shape[1] for record in train + test} == {12}
@@ -99,7 +103,7 @@ def test_japanese_vowels():
 
 
 def test_poets_are_ten_and_no_poem_is_in_two_parts():
-    parts = [LABELS.read(["song-poets"], part) for part in ("train", "validation", "test")]
+    parts = [read("labels", "song-poets", part) for part in ("train", "validation", "test")]
     texts = [{record.input for record in part} for part in parts]
     assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
     authors = [{name_of(record) for record in part} for part in parts]
@@ -110,14 +114,14 @@ def test_poets_are_ten_and_no_poem_is_in_two_parts():
 
 
 def test_tatoeba_has_all_translations_of_a_sentence_in_one_part():
-    parts = [PAIRS.read(["tatoeba-en-fr"], part) for part in ("train", "validation", "test")]
+    parts = [read("pairs", "tatoeba-en-fr", part) for part in ("train", "validation", "test")]
     assert sum(map(len, parts)) == 142_787
     sources = [{pair.source for pair in part} for part in parts]
     assert not sources[0] & sources[1] | sources[0] & sources[2] | sources[1] & sources[2]
 
 
 def test_song_lyrics_are_poems():
-    poems = POEMS.read(["song-lyrics"])
+    poems = read("poems", "song-lyrics")
     assert len(poems) == 20_050
     assert "".join(poem.text() for poem in poems) == "".join(CORPORA["song-lyrics"].blocks())
 

@@ -88,7 +88,9 @@ def test_conllu_passes_over_multiword_tokens_and_empty_nodes(read, caplog):
     assert "multiword tokens left out: 1" in caplog.text
     assert "empty nodes left out: 1" in caplog.text
     assert read("a.conllu", CONLLU, "DEPREL")[0].tags == ("root", "obj")
-    with pytest.raises(InputError, match="`tag_column` is 'POS', expected one of ID, FORM, .* for"):
+    with pytest.raises(
+        InputError, match=r"`tag_column` is 'POS', expected one of ID, FORM, .* for"
+    ):
         read("a.conllu", CONLLU, "POS")
 
 
