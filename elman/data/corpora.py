@@ -256,7 +256,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _corpus(
             "brown-tagged",
-            "Brown corpus with its parts of speech; of ten texts, one each is held out",
+            "Brown corpus with its parts of speech; of ten texts, two are held out",
             licence="redistribution permitted",
             language="en",
             folder="brown",

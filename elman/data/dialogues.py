@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +11,6 @@ from elman.data.pairs import Pair
 from elman.data.place import Place
 from elman.data.utf8 import read_lines
 from elman.errors import ElmanError, brief
-
-_logger = logging.getLogger("elman")
 
 END_OF_TURN = "__eou__"
 """What separates turns in DailyDialog (Li et al., 2017)."""
@@ -80,13 +77,20 @@ def dialogue(turns: Sequence[str], place: Place) -> Dialogue:
     return Dialogue(stripped, place)
 
 
-def parallel_turns(dialogues: Iterator[Dialogue], others: Iterator[Dialogue]) -> Iterator[Pair]:
+def parallel_turns(dialogues: Iterable[Dialogue], others: Iterable[Dialogue]) -> Iterator[Pair]:
     """Pair the turns of dialogues with those of their translations.
 
     Raises:
         ElmanError: there are more dialogues, or more turns in one, on one side.
     """
-    for one, other in zip(dialogues, others, strict=True):
+    ones, twos = list(dialogues), list(others)
+    if len(ones) != len(twos):
+        files = [side[0].place.file if side else "the other" for side in (ones, twos)]
+        raise ElmanError(
+            f"{files[0]} has {len(ones):,} dialogues and {files[1]} {len(twos):,}, expected as "
+            "many: each with its translation."
+        )
+    for one, other in zip(ones, twos, strict=True):
         if len(one.turns) != len(other.turns):
             raise ElmanError(
                 f"{one.place} has {len(one.turns)} turns and {other.place} {len(other.turns)}, "

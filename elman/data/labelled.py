@@ -76,7 +76,9 @@ def read_table(
         ElmanError: a line has more or fewer columns than the header, or a number is none.
     """
     rows = _rows(path, name)
-    place, header = next(rows, (Place(name, 1), []))
+    place, header = next(rows, (None, []))
+    if place is None:
+        return iter(())
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise ElmanError(f"{place}: the column {brief(twice[0])} is there twice; rename one.")
@@ -146,7 +148,7 @@ def read_array(path: Path, name: str) -> Iterator[Labelled]:
         if array is not None and array.shape != x.shape[:1]:
             raise ElmanError(f"{name}: {key} has the shape {array.shape}, expected {x.shape[:1]}.")
     for k, sequence in enumerate(x):
-        place = Place(name, k + 1)
+        place = Place(name, k + 1, "sequence")
         length = lengths[k]
         if not 1 <= length <= x.shape[1] or length != int(length):
             raise ElmanError(

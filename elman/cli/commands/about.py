@@ -139,7 +139,10 @@ def data(
         if json_:
             print_json({"name": name, "files": paths})
             return
-        print(f"{corpus.name}: {corpus.title}\nlicence   {corpus.licence}\nsource    {corpus.base}")
+        print(f"{corpus.name}: {corpus.title}\nof        {corpus.kinds}")
+        parts = ", ".join(part for part, files in corpus.parts.items() if files)
+        print(f"parts     {parts or 'none of its own'}\nlicence   {corpus.licence}")
+        print(f"source    {corpus.base or 'none that is pinned'}")
         print("files     " + "\n          ".join(paths[:20]))
         if len(paths) > 20:
             print(f"          … {len(paths):,} in all")
