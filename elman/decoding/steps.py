@@ -75,23 +75,27 @@ class Rules:
         limits = self.max_length.to(sentences.device)
         return limits[sentences] if limits.dim() else limits.expand(len(sentences))
 
-    def __call__(self, expected: Tensor, sentences: Tensor, tokens: Tensor) -> Tensor:
-        """``expected`` (N, V) with −∞ for what may not follow ``tokens`` (N, t)."""
-        barred = torch.zeros_like(expected, dtype=torch.bool)
-        if callable(self.allowed):
-            barred |= ~self.allowed(sentences, tokens)
-        elif self.allowed is not None:
-            barred |= ~(self.allowed[sentences] if self.allowed.dim() > 1 else self.allowed)
-        if self.no_repeat and tokens.shape[1] >= self.no_repeat:
+    def bar(self, expected: Tensor, sentences: Tensor, tokens: Tensor) -> None:
+        """Put −∞ into ``expected`` (N, V) for what may not follow ``tokens`` (N, t)."""
+        length = tokens.shape[1]
+        if self.allowed is not None:
+            allowed = self.allowed
+            if callable(allowed):
+                allowed = allowed(sentences, tokens)
+            elif allowed.dim() > 1:
+                allowed = allowed[sentences]
+            expected.masked_fill_(~allowed, -torch.inf)
+        if self.no_repeat and length >= self.no_repeat:
             grams = tokens.unfold(1, self.no_repeat, 1)
-            last = tokens[:, tokens.shape[1] - self.no_repeat + 1 :].unsqueeze(1)
+            last = tokens[:, length - self.no_repeat + 1 :].unsqueeze(1)
             row, place = (grams[..., :-1] == last).all(-1).nonzero(as_tuple=True)
-            barred[row, grams[row, place, -1]] = True
-        if tokens.shape[1] < self.min_length:
-            barred[:, self.end] = True
-        others = torch.arange(expected.shape[1], device=expected.device) != self.end
-        barred |= (tokens.shape[1] >= self.limits(sentences)).unsqueeze(1) & others
-        return expected.masked_fill(barred, -torch.inf)
+            expected[row, grams[row, place, -1]] = -torch.inf
+        if length < self.min_length:
+            expected[:, self.end] = -torch.inf
+        full = (length >= self.limits(sentences)).nonzero().flatten()
+        ends = expected[full, self.end]
+        expected[full] = -torch.inf
+        expected[full, self.end] = ends
 
 
 class Rows:
@@ -153,7 +157,8 @@ class Rows:
         if self._record is not None:
             new = self._record(self._state).unsqueeze(1)
             self._records = new if self._records is None else torch.cat([self._records, new], 1)
-        return self._rules(expected, self.sentences, self.tokens)
+        self._rules.bar(expected, self.sentences, self.tokens)
+        return expected
 
     def hypothesis(self, row: int, score: float, log_probability: float) -> Hypothesis:
         """What a row has written, ended here."""

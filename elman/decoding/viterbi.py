@@ -102,13 +102,13 @@ def _best(
     scores = emissions.new_full((batch, labels, k), -torch.inf)
     if steps:
         scores[..., 0] = starts + emissions[0]
-    back, between = [], transitions.repeat_interleave(k, 0)
+    back, between = [], transitions.t().repeat_interleave(k, 1)
     for emission, inside in zip(emissions[1:], mask[1:], strict=True):
-        every = scores.view(batch, labels * k, 1) + between
-        best, origin = every.topk(k, 1) if k > 1 else every.max(1, keepdim=True)
-        back.append(origin.transpose(1, 2).reshape(batch, labels * k))
-        new = (best + emission.unsqueeze(1)).transpose(1, 2)
-        scores = torch.where(inside.view(batch, 1, 1), new, scores).contiguous()
+        every = scores.view(batch, 1, labels * k) + between  # (B, label, the place before it)
+        best, origin = every.topk(k) if k > 1 else every.max(-1, keepdim=True)
+        back.append(origin.flatten(1))
+        new = best + emission.unsqueeze(-1)
+        scores = torch.where(inside.view(batch, 1, 1), new, scores)
     final, place = (scores + ends.unsqueeze(-1)).view(batch, labels * k).topk(k)
     places = [place]
     for origin, inside in zip(reversed(back), reversed(mask[1:].unbind()), strict=True):

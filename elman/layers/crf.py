@@ -90,11 +90,7 @@ class CRF(nn.Module):
         return Scores(self.transitions, self.starts, self.ends)
 
     def scores(self, constrained: bool = True) -> Scores:
-        """A, b and c; −∞ for what the constraints bar.
-
-        Args:
-            constrained: whether they hold.
-        """
+        """A, b and c; −∞ for what the constraints bar, where they hold."""
         if not constrained or self.allowed_starts is None:
             return self._own()
         return Scores(
@@ -118,8 +114,7 @@ class CRF(nn.Module):
             InputError: a shape, a tag or a length does not fit, or tags break the constraints that
                 hold in training.
         """
-        mask = self._mask(emissions, lengths)
-        emissions = torch.where(mask.unsqueeze(-1), emissions, 0)
+        emissions, mask = self._within(emissions, lengths)
         if tags.shape != mask.shape:
             raise InputError(
                 f"tags must have the shape {tuple(mask.shape)}, received {tuple(tags.shape)}."
@@ -151,18 +146,21 @@ class CRF(nn.Module):
         Raises:
             InputError: a shape or a length does not fit.
         """
-        mask = self._mask(emissions, lengths)
-        emissions = torch.where(mask.unsqueeze(-1), emissions, 0)
+        emissions, mask = self._within(emissions, lengths)
         chain = _Chain(emissions, mask, self.scores())
         return chain.gradients(emissions.new_ones(mask.shape[1]))[0]
 
-    def _mask(self, emissions: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor:
+    def _within(
+        self, emissions: Tensor, lengths: Tensor | Sequence[int] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Emissions in the weights' precision, zero past the end, and the mask (T, B) of steps."""
         if emissions.dim() != 3 or emissions.shape[-1] != self.labels:
             raise InputError(
                 f"emissions must have the shape (T, B, {self.labels}), "
                 f"received {tuple(emissions.shape)}."
             )
-        return mask_of(emissions, lengths)
+        mask = mask_of(emissions, lengths)
+        return torch.where(mask.unsqueeze(-1), emissions, 0).to(self.starts.dtype), mask
 
     def extra_repr(self) -> str:
         """Labels and constraints, for ``repr``."""
@@ -230,7 +228,7 @@ class _Chain:
             before = torch.bmm(w, after.unsqueeze(-1)).squeeze(-1)
             marginals.append(torch.where(self.mask[t + 1], before, after))
         unary = torch.stack(marginals[::-1]) * self.mask
-        transitions = torch.einsum("tibj,tbj->ij", self.weights, unary[1:])
+        transitions = (self.weights * unary[1:].unsqueeze(1)).sum((0, 2))
         return unary, transitions, unary[0].sum(0), last.sum(0)
 
 
