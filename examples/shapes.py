@@ -210,11 +210,12 @@ class OneToMany(Writer):
     def __init__(self):
         super().__init__()
         self.perceptron = Recurrent(cells.Perceptron(15, 64))
+        self.names = coded([[*name, EOS] for name in NAMES], self.tokens)  # (T, 10)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Pictures (1, B, 15), and the letters of their digits' names (T, B)."""
         digits = torch.randint(10, (1, count))
-        return pictures(digits), coded([[*name, EOS] for name in NAMES], self.tokens)[:, digits[0]]
+        return pictures(digits), self.names[:, digits[0]]
 
     def start(self, x: Tensor) -> Tensor:
         """What the picture looks like."""
@@ -255,7 +256,7 @@ class Unaligned(Writer):
 # -- learning, and what was learned --------------------------------------------------------------
 
 
-def learn(net: Net, updates: int = 500, batch: int = 64) -> None:
+def learn(net: Net, updates: int = 400, batch: int = 64) -> None:
     """Adam, with new examples at each update."""
     optimizer = torch.optim.Adam(net.parameters(), 0.01)
     for _ in range(updates):

@@ -67,7 +67,7 @@ def draw_confusion(
         axes.set(xlabel="predicted", ylabel="true")
         right = axes.secondary_yaxis("right")
         right.set_yticks(range(count), [f"{total:,}" for total in totals], fontsize=8, color="0.3")
-        right.set_ylabel("examples of the true label")
+        right.set_ylabel("true examples")
         right.tick_params(length=0)
         right.spines["right"].set_visible(False)
         figure.colorbar(drawn, ax=axes, label="share of the row", pad=0.02, aspect=30)
