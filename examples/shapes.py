@@ -3,9 +3,9 @@
     python examples/shapes.py               learns, and prints what
     python examples/shapes.py shapes.png    draws the nets, too, unrolled over their steps
 
-All of it is about numbers. An input x is T steps of B examples; f is the recurrent net with H
-units, g turns each state into scores of what may come out. The nets are measured on what they have
-not seen: pictures with other noise, other digits, number words that were held out.
+All of it is about numbers: digits, noisy pictures of digits, and words. An input x is T steps of B
+examples; f is the recurrent net with H units, g turns a state into scores of what may come out.
+Each net is measured on examples drawn anew, the translation on numbers that were held out.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from elman.errors import InputError
 from elman.plots.axes import label_columns, label_rows
@@ -17,43 +16,37 @@ from elman.plots.fonts import inches
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_LABELS = 150
-"""As many rows as a confusion matrix may have."""
-
 # The most labels, inches of a cell, and whether it has room for its share and for its count.
-_LAYOUTS = ((12, 0.52, True, True), (40, 0.31, False, True), (MOST_LABELS, 0.15, False, False))
+_LAYOUTS = ((12, 0.52, True, True), (40, 0.31, False, True), (150, 0.15, False, False))
+_MOST = _LAYOUTS[-1][0]
 
 
 def draw_confusion(
-    counts: ArrayLike, names: Sequence[str], path: Path | Sequence[Path], title: str = ""
+    table: Mapping[str, Mapping[str, int]], path: Path | Sequence[Path], title: str = ""
 ) -> None:
     """Draw a confusion matrix: a row for each true label, a column for each predicted one.
 
     The shade of a cell is its share of the row, so that the diagonal shows each label's recall.
-    Cells hold their counts, with few labels their shares as well, with many labels neither; cells
-    of none stay empty.
+    Cells hold their counts, with up to 12 labels their shares too, with more than 40 neither; cells
+    of none stay empty. Of more than 150 labels the most frequent are drawn, as shares of all.
 
     Args:
-        counts: (K, K), such as ``sklearn.metrics.confusion_matrix`` returns.
-        names: of the K labels.
+        table: how often each true label was taken for each, such as ``evaluate`` returns.
         path: the file, or several in different formats.
         title: what the whole figure is of.
 
     Raises:
-        InputError: the counts are not K by K, or the labels more than fit a picture.
+        InputError: there are no labels.
     """
-    table, count = np.asarray(counts), len(names)
-    if table.shape != (count, count):
-        raise InputError(
-            f"a confusion matrix of {count} labels has the shape {(count, count)}, received "
-            f"{table.shape}."
-        )
-    if not 0 < count <= MOST_LABELS:
-        raise InputError(
-            f"1 to {MOST_LABELS} labels fit a picture, received {count}: take the most frequent."
-        )
-    totals = table.sum(1)
-    shares = table / np.maximum(totals, 1)[:, None]
+    frequency = {name: sum(row.values()) for name, row in table.items()}
+    found = dict.fromkeys([*table, *(name for row in table.values() for name in row)])
+    if not found:
+        raise InputError("a confusion matrix needs a label at least, received none.")
+    frequent = sorted(found, key=lambda name: -frequency.get(name, 0))[:_MOST]
+    names = [name for name in found if name in set(frequent)]
+    counts = np.array([[table.get(a, {}).get(b, 0) for b in names] for a in names])
+    totals, count = np.array([frequency.get(name, 0) for name in names]), len(names)
+    shares = counts / np.maximum(totals, 1)[:, None]
     _, cell, with_shares, with_counts = next(each for each in _LAYOUTS if count <= each[0])
     around = inches(names) + 0.9
     width, height = around + 1.4 + cell * count, around + 0.3 * bool(title) + cell * count
@@ -64,7 +57,8 @@ def draw_confusion(
         axes.tick_params(length=0)
         label_columns(axes, names, cell)
         label_rows(axes, names)
-        axes.set(xlabel="predicted", ylabel="true")
+        some = f", the most frequent {count} of {len(found)} labels" if count < len(found) else ""
+        axes.set(xlabel=f"predicted{some}", ylabel="true")
         right = axes.secondary_yaxis("right")
         right.set_yticks(range(count), [f"{total:,}" for total in totals], fontsize=8, color="0.3")
         right.set_ylabel("true examples")
@@ -72,14 +66,14 @@ def draw_confusion(
         right.spines["right"].set_visible(False)
         figure.colorbar(drawn, ax=axes, label="share of the row", pad=0.02, aspect=30)
         if with_counts:
-            _write(axes, table, shares, with_shares)
+            _write(axes, counts, shares, with_shares)
 
 
-def _write(axes: Axes, table: np.ndarray, shares: np.ndarray, with_shares: bool) -> None:
+def _write(axes: Axes, counts: np.ndarray, shares: np.ndarray, with_shares: bool) -> None:
     """The numbers in the cells, in an ink that can be read on their shades."""
-    for row, column in zip(*np.nonzero(table), strict=True):
+    for row, column in zip(*np.nonzero(counts), strict=True):
         share = shares[row, column]
-        text = f"{table[row, column]:,}" + (f"\n{share:.0%}" if with_shares else "")
+        text = f"{counts[row, column]:,}" + (f"\n{share:.0%}" if with_shares else "")
         ink = "black" if share > 0.5 else "white"
-        size = min(8.0 if with_shares else 6.5, 30 / len(f"{table[row, column]:,}"))
+        size = min(8.0 if with_shares else 6.5, 30 / len(f"{counts[row, column]:,}"))
         axes.text(column, row, text, fontsize=size, color=ink, ha="center", va="center")
