@@ -75,6 +75,18 @@ TASKS = Jobs(
             "Train a language model on one or more texts.",
             {"generate": "Let a language model write; the text appears as it is written."},
         ),
+        "embed": Entry(
+            "elman.tasks.embed",
+            "Embedding",
+            "Learn vectors of words from one or more texts, by skip-gram or CBOW.",
+            {
+                "neighbours": "Find the words that are nearest to others, with the cosines of "
+                "their vectors.",
+                "analogy": "Find what is to the third word as the second is to the first.",
+                "export-vectors": "Write word vectors in word2vec's text format, which gensim and "
+                "others read.",
+            },
+        ),
     }
 )
 
