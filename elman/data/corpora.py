@@ -320,5 +320,26 @@ CORPORA: dict[str, Corpus] = {
             None,
             (["dialogues_text_Zh.txt"], ["zh_dev_human.txt"], ["zh_test_human.txt"]),
         ),
+        _corpus(
+            "word-similarities",
+            "SimLex-999 and RG-65: how similar people find two English words",
+            licence="free for research",
+            language="en",
+            folder="word-vectors",
+            base=f"{_GITHUB}/mfaruqui/eval-word-vectors/09a5106f50818c0f4ad0a597d8c7d333ec0659fb"
+            "/data/word-sim/",
+            reader=None,
+            records={"judgements": list},  # gensim's scorers read the files themselves
+        ),
+        _corpus(
+            "word-analogies",
+            "19,544 questions such as Athens : Greece = Baghdad : ?",
+            licence="Apache-2.0",
+            language="en",
+            folder="word-vectors",
+            base=f"{_GITHUB}/dav/word2vec/fb150971c2accbe86c3c6b0a86a57804807f8ec4/data/",
+            reader=None,
+            records={"judgements": list},
+        ),
     )
 }

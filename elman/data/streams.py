@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -263,6 +263,16 @@ def blocks_of(*parts: Tokens, size: int = 1 << 20) -> Iterator[np.ndarray]:
     for part in parts:
         for begin in range(0, len(part), size):
             yield part[begin : begin + size]
+
+
+def joined(parts: Sequence[Tokens], vocabulary: int) -> Tokens:
+    """Return the ids of several texts, one after the other, as one.
+
+    Args:
+        parts: the texts' ids.
+        vocabulary: how many ids there are.
+    """
+    return parts[0] if len(parts) == 1 else TokenFile(blocks_of(*parts), vocabulary)
 
 
 def split(tokens: Tokens, validation: float) -> tuple[np.ndarray, np.ndarray]:

@@ -81,6 +81,18 @@ TASKS = Jobs(
             "Tag each word of a sentence, find spans, or find the words of text without spaces.",
             {"predict": "Tag sentences, or find their words."},
         ),
+        "embed": Entry(
+            "elman.tasks.embed",
+            "Embedding",
+            "Learn vectors of words from one or more texts, by skip-gram or CBOW.",
+            {
+                "neighbours": "Find the words that are nearest to others, with the cosines of "
+                "their vectors.",
+                "analogy": "Find what is to the third word as the second is to the first.",
+                "export-vectors": "Write word vectors in word2vec's text format, which gensim and "
+                "others read.",
+            },
+        ),
     }
 )
 

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from typing import Any, Self
 
 import torch
@@ -17,7 +16,7 @@ from elman.data.batches import Batches
 from elman.data.shards import Shard
 from elman.data.sources import read_sources, short_name
 from elman.data.streams import Tokens, Window, blocks_of
-from elman.data.text import STDIN, standard_input
+from elman.data.text import STDIN
 from elman.data.vocabulary import Vocabulary
 from elman.errors import InputError
 from elman.lens import Activity
@@ -26,8 +25,7 @@ from elman.lens.unrolled import unrolled
 from elman.tasks.evaluation import nats_of, passages
 from elman.tasks.generation import WRITING, generate, prompt_ids
 from elman.tasks.language_network import LanguageModel, LanguageModelSettings, signature
-from elman.tasks.texts import Texts, absolute, build_vocabulary
-from elman.training.settings import default_of
+from elman.tasks.texts import Texts, build_vocabulary, prepared
 from elman.training.task import PARTS, Loss, Measure, Recurrence, Signature, Sums, Task
 
 # A share of unknown tokens from which on a perplexity says little.
@@ -72,23 +70,7 @@ class LanguageModeling(Task):
         Raises:
             ElmanError: a text is missing, empty, not UTF-8, or too short for one window.
         """
-        if not data:
-            raise InputError(
-                "no text was given: name a file, a folder, - for standard input, or a corpus that "
-                "`elman data` lists, such as time-machine."
-            )
-        share = default_of(next(f for f in fields(cls.Settings) if f.name == "validation"))
-        if settings.validation_data and settings.validation not in (0, share):
-            raise InputError(
-                "`validation` is a share of the texts that are learned from, and `validation_data` "
-                "is held out in its place: leave one of them out."
-            )
-        data = absolute(data)
-        settings = replace(
-            settings,
-            validation_data=absolute(settings.validation_data),
-            test_data=absolute(settings.test_data),
-        )
+        data, settings = prepared(data, settings)
         task = cls(settings, build_vocabulary(data, settings), data)
         task.settings = task.texts.fit()
         # What is wrong with a text or a prompt is told before anything is written.
@@ -104,9 +86,7 @@ class LanguageModeling(Task):
 
     def assets(self) -> dict[str, Any]:
         """The vocabulary, and standard input if it is one of the texts."""
-        its = self.settings
-        read = STDIN in (*self.data, *its.validation_data, *its.test_data)
-        kept = {STDIN: standard_input()} if read else {}
+        kept = self.texts.standard_input()
         return {"vocabulary": self.vocabulary.to_json(), **kept}
 
     def fingerprints(self) -> dict[str, int]:

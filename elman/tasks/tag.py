@@ -33,6 +33,7 @@ from elman.networks.words import SPECIAL, Words, fitted
 from elman.tasks.tag_scores import Sentence, Tags, judge
 from elman.tasks.tag_verbs import PREDICT
 from elman.tasks.texts import absolute
+from elman.training import confusion
 from elman.training.confusion import balanced
 from elman.training.gradients import moved
 from elman.training.measures import Sums, sums_of
@@ -350,11 +351,9 @@ class Tagger(Task):
         Raises:
             InputError: the tags write spans.
         """
-        from elman.plots.confusion import draw_confusion
-
         if "confusion" not in measures:
             return super().draw_measures(measures, path)
-        draw_confusion(measures["confusion"], path, self.title())
+        confusion.draw(measures, path, self.title())
 
     def describe_model(self) -> str:
         """Cell, sizes, words, tags, and the engine that runs it."""

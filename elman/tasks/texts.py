@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from elman.data.sources import Source, read_sources
-from elman.data.streams import Stream, TokenFile, Tokens, blocks_of, fitting
-from elman.data.text import STDIN, open_text
+from elman.data.streams import Stream, Tokens, fitting, joined
+from elman.data.text import STDIN, open_text, standard_input
 from elman.data.vocabulary import Vocabulary
-from elman.errors import ElmanError
+from elman.errors import ElmanError, InputError
 from elman.tasks.language_network import LanguageModelSettings
 from elman.training.settings import default_of
 
@@ -65,6 +66,12 @@ class Texts:
             for source in sources
         }
 
+    def standard_input(self) -> dict[str, Path]:
+        """The file that has standard input, by its name, if that is one of the texts."""
+        its = self.settings
+        read = STDIN in (*self.data, *its.validation_data, *its.test_data)
+        return {STDIN: standard_input()} if read else {}
+
     def stream(self, processes: int = 1) -> Stream:
         """What is learned from: the texts one after the other, in rows and windows.
 
@@ -75,10 +82,7 @@ class Texts:
             ElmanError: it is shorter than one window.
         """
         if processes not in self._streams:
-            parts = [source.train for source in self.sources]
-            tokens = parts[0]
-            if len(parts) > 1:
-                tokens = TokenFile(blocks_of(*parts), len(self.vocabulary))
+            tokens = joined([source.train for source in self.sources], len(self.vocabulary))
             held_out = sum(len(source.held_out) for source in self.sources)
             if len(tokens) < 2 and held_out:
                 raise ElmanError(
@@ -128,6 +132,27 @@ class Texts:
                     raise ElmanError(f"{source.name} is too short to judge a model by: give more.")
             self._read = read
         return self._read
+
+
+def prepared(data: list[str], settings: Any) -> tuple[list[str], Any]:
+    """The texts of a model and its settings, by names of files that hold from any folder.
+
+    Raises:
+        InputError: no text was given, or two ways to hold out some of it.
+    """
+    if not data:
+        raise InputError(
+            "no text was given: name a file, a folder, - for standard input, or a corpus that "
+            "`elman data` lists, such as time-machine."
+        )
+    share = default_of(next(f for f in fields(settings) if f.name == "validation"))
+    if settings.validation_data and settings.validation not in (0, share):
+        raise InputError(
+            "`validation` is a share of the texts that are learned from, and `validation_data` "
+            "is held out in its place: leave one of them out."
+        )
+    held_out, test = absolute(settings.validation_data), absolute(settings.test_data)
+    return absolute(data), replace(settings, validation_data=held_out, test_data=test)
 
 
 def build_vocabulary(data: Sequence[str], settings: LanguageModelSettings) -> Vocabulary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,15 @@ def tables(sums: Sums, names: Sequence[str]) -> dict[str, Any]:
         names[i]: {names[j]: int(found[i, j]) for j in there if found[i, j]} for i in there
     }
     return {"labels": labels, "confusion": confusion}
+
+
+def draw(measures: dict[str, Any], path: Path, title: str) -> None:
+    """Draw the confusion matrix of what :func:`tables` returned; see ``elman.plots.confusion``."""
+    from elman.plots.confusion import draw_confusion
+
+    table = measures["confusion"]
+    counts = [[row.get(name, 0) for name in table] for row in table.values()]
+    draw_confusion(counts, list(table), path, title)
 
 
 def balanced(counts: Sequence[int]) -> Tensor:
