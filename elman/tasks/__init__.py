@@ -75,6 +75,12 @@ TASKS = Jobs(
             "Train a language model on one or more texts.",
             {"generate": "Let a language model write; the text appears as it is written."},
         ),
+        "translate": Entry(
+            "elman.tasks.translate",
+            "Translator",
+            "Learn to translate from pairs of sentences.",
+            {"translate": "Translate sentences."},
+        ),
     }
 )
 
