@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ from elman.tasks.texts import absolute
 from elman.training.measures import Loss, Sums, sums_of
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Task
+
+Written = TypeVar("Written")
 
 _logger = logging.getLogger("elman")
 
@@ -344,7 +346,7 @@ class SequenceToSequence(Task):
     def tally(self, model: Any, batch: Batch, carry: Any) -> tuple[Sums, Any]:
         """The loss, and how what the model writes by itself is judged."""
         sums = sums_of(self.loss(model, batch, carry))
-        found = self.search(batch, self._width, self.settings.length_penalty)
+        found = self.search(batch, self._width, length_penalty=self.settings.length_penalty)
         written = [self.target.decode(each[0].tokens) for each in found]
         return sums | self.judge(written, batch.references), None
 
@@ -358,53 +360,61 @@ class SequenceToSequence(Task):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def search(
-        self, batch: Batch, width: int, length_penalty: float = 0.0, n_best: int = 1
-    ) -> list[list[Hypothesis]]:
-        """What a beam finds for each source of a batch, with the weights of attention recorded."""
+    def asked(self, batch: Batch) -> dict[str, Any]:
+        """What :func:`elman.decoding.beam` and :func:`elman.decoding.draw` ask, for a batch.
+
+        With :attr:`companions`, the models' probabilities are averaged.
+        """
         models = [self.model, *(other.model for other in self.companions)]
-        device = next(self.model.parameters()).device
+        device = self.model.output.weight.device
         source, lengths = batch.source.to(device), batch.lengths.to(device)
         with torch.inference_mode():
             states = [model.encode(source, lengths) for model in models]
-        attends = self.model.attention is not None and width * n_best == 1
-        return beam(
-            [model.step for model in models], states,
-            lengths.new_full((len(lengths),), self.target.end), self.target.end, width,
-            max_length=self.limits(lengths), length_penalty=length_penalty, n_best=n_best,
-            allowed=self.target.writable(device),
-            record=(lambda states: states[0].weights) if attends else None,
-        )  # fmt: skip
+        return {
+            "step": [model.step for model in models],
+            "state": states,
+            "start": torch.full_like(lengths, self.target.end),
+            "end": self.target.end,
+            "max_length": self.limits(lengths),
+            "allowed": self.target.writable(device),
+        }
+
+    def search(self, batch: Batch, width: int = 1, **how: Any) -> list[list[Hypothesis]]:
+        """What a beam finds for each source of a batch; see :func:`elman.decoding.beam`."""
+        return beam(**self.asked(batch), width=width, **how)
 
     def write(
-        self, texts: Iterable[str], width: int = 1, length_penalty: float = 0.0, n_best: int = 1
-    ) -> Iterator[list[Hypothesis]]:
-        """What a beam finds for each text; for an empty one, nothing is written.
+        self, texts: Iterable[str], decode: Callable[[Batch], Sequence[Written]], nothing: Written
+    ) -> Iterator[Written]:
+        """What is written for each of the texts, which are read when they are needed.
 
         Args:
-            texts: the sources, read as they are needed.
-            width, length_penalty, n_best: see :func:`elman.decoding.beam`.
+            texts: the sources.
+            decode: what is written for a batch, such as :meth:`search`.
+            nothing: what stands for an empty text.
         """
         self.model.eval()
         given = iter(texts)
         while some := list(islice(given, self.settings.batch)):
-            full = [text for text in some if text.strip()]
-            coded = [Coded(source, [], "") for source in self._read(full)]
-            found = (
-                iter(self.search(self._collate(coded), width, length_penalty, n_best))
-                if full
-                else iter(())
-            )
+            sources = self._read([text for text in some if text.strip()])
+            coded = [Coded(source, [], "") for source in sources]
+            found = iter(decode(self._collate(coded)) if coded else ())
             for text in some:
-                yield next(found) if text.strip() else [Hypothesis([], 0.0, 0.0)]
+                yield next(found) if text.strip() else nothing
+
+    def best(self, texts: Iterable[str], width: int = 1, **how: Any) -> Iterator[list[str]]:
+        """What a beam writes for each of the texts, the best first; see :meth:`search`."""
+        nothing = [Hypothesis([], 0.0, 0.0)]
+        for found in self.write(texts, lambda batch: self.search(batch, width, **how), nothing):
+            yield [self.target.decode(each.tokens) for each in found]
 
     def sample(self) -> str:
         """What the model writes for the first three pairs that are held out."""
         pairs = self.pairs(self.records("validation") or self.records("train"))[:3]
-        found = self.write(pair.source for pair in pairs)
+        found = self.best(pair.source for pair in pairs)
         return "\n\n".join(
-            f"{pair.source}\n→ {self.target.decode(each[0].tokens)}\n({pair.target})"
-            for pair, each in zip(pairs, found, strict=True)
+            f"{pair.source}\n→ {best}\n({pair.target})"
+            for pair, (best,) in zip(pairs, found, strict=True)
         )
 
     def describe_model(self) -> str:

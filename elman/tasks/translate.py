@@ -36,9 +36,9 @@ def _translate(
     task: Translator, inputs: Iterable[str], settings: TranslatingSettings
 ) -> Iterator[dict[str, Any]]:
     its = settings
-    for found in task.write(inputs, its.beam, its.length_penalty, its.n_best):
-        written = [task.target.decode(each.tokens) for each in found]
-        yield {"translation": written[0]} if its.n_best == 1 else {"translations": written}
+    how = {"length_penalty": its.length_penalty, "n_best": its.n_best}
+    for found in task.best(inputs, its.beam, **how):
+        yield {"translation": found[0]} if its.n_best == 1 else {"translations": found}
 
 
 class Translator(SequenceToSequence):
