@@ -84,10 +84,10 @@ class EncoderDecoder(nn.Module):
     one call, and attends to the source for all steps together.
 
     Args:
-        source_size: words of the source.
-        target_size: words of the target.
+        source_size: tokens of the source.
+        target_size: tokens of the target.
         settings: cell, sizes, attention, dropout.
-        shared: whether both sides have the same words, and one embedding.
+        shared: whether both sides have the same tokens, and one embedding.
     """
 
     def __init__(
@@ -109,7 +109,6 @@ class EncoderDecoder(nn.Module):
         self.feeding = its.input_feeding
         self.decoder = make_recurrent(its, width + self.early * memory + self.feeding * width)
         self.bridge = Bridge(self.encoder, self.decoder)
-        self._noisy = any(cell.noise_size for cell in self.decoder.cells)
         self.attention, seen = None, self.decoder.output_size
         if its.attention != "none":
             self.attention = Attention(seen, memory, its.attention)
@@ -127,10 +126,10 @@ class EncoderDecoder(nn.Module):
         """Read the source, and the target by teacher forcing.
 
         Args:
-            source: (S, B) words.
+            source: (S, B) tokens.
             lengths: (B) of the sources.
-            previous: (T, B), the words in front of those of the target.
-            own: the probability that the decoder is fed its own word in place of one of these, the
+            previous: (T, B), the tokens in front of those of the target.
+            own: the probability that the decoder is fed in place of one of these its own, the
                 likeliest after its last step (scheduled sampling; Bengio et al., 2015).
 
         Returns:
@@ -143,17 +142,18 @@ class EncoderDecoder(nn.Module):
             y, _ = self.decoder(embedded, state.recurrent)
             readouts, weights = self._read(y, state.memory)
             return self._drop(readouts), weights
-        read, attended = [], []
-        for t, word in enumerate(embedded):
-            if own and t:
-                guess = self._embed(self.target, self.output(read[-1]).argmax(-1, keepdim=True).T)
-                word = torch.where(
-                    torch.rand(len(word), 1, device=word.device) < own, guess[0], word
-                )
-            readout, state = self._step(word, state)
+        read: list[Tensor] = []
+        attended: list[Tensor] = []
+        for e in embedded:
+            if own and read:
+                likeliest = self.output(read[-1]).argmax(-1, keepdim=True).T
+                is_own = torch.rand(len(e), 1, device=e.device) < own
+                e = torch.where(is_own, self._embed(self.target, likeliest)[0], e)
+            readout, state = self._step(e, state)
             read.append(readout)
-            attended.append(state.weights)
-        weights = None if self.attention is None else torch.stack(attended)
+            if state.weights is not None:
+                attended.append(state.weights)
+        weights = torch.stack(attended) if attended else None
         return self._drop(torch.stack(read)), weights
 
     def encode(self, source: Tensor, lengths: Tensor) -> Decoding:
@@ -169,30 +169,23 @@ class EncoderDecoder(nn.Module):
             fed = top.new_zeros(len(top), self.readout.out_features)
         return Decoding(recurrent, fed, self.attention.prepare(self._drop(y), lengths))
 
-    def step(self, word: Tensor, state: Decoding) -> tuple[Tensor, Decoding]:
-        """The last word of each row (B), and a state, to logits of the next (B, V), and the new."""
-        readout, state = self._step(self._embed(self.target, word.unsqueeze(0))[0], state)
+    def step(self, token: Tensor, state: Decoding) -> tuple[Tensor, Decoding]:
+        """The last token of each row (B) and a state to logits of the next (B, V), and the new."""
+        readout, state = self._step(self._embed(self.target, token.unsqueeze(0))[0], state)
         return self.output(readout), state
 
-    def _step(self, word: Tensor, state: Decoding) -> tuple[Tensor, Decoding]:
-        """One step by an embedded word (B, E)."""
+    def _step(self, e: Tensor, state: Decoding) -> tuple[Tensor, Decoding]:
+        """One step by an embedded token (B, E) to a readout (B, E)."""
         memory, fed = state.memory, state.fed
-        if self.early:
+        if self.attention is not None and self.early:
             context, weights = self.attention(fed, memory)
-            y, recurrent = self._advance(torch.cat([word, context], -1), state.recurrent)
-            readout = torch.tanh(self.readout(torch.cat([y, context, word], -1)))
+            y, recurrent = self.decoder.step(torch.cat([e, context], -1), state.recurrent)
+            readout = torch.tanh(self.readout(torch.cat([y, context, e], -1)))
             return readout, Decoding(recurrent, y, memory, weights)
-        x = word if fed is None else torch.cat([word, fed], -1)
-        y, recurrent = self._advance(x, state.recurrent)
+        x = e if fed is None else torch.cat([e, fed], -1)
+        y, recurrent = self.decoder.step(x, state.recurrent)
         readout, weights = self._read(y, memory)
         return readout, Decoding(recurrent, readout if self.feeding else None, memory, weights)
-
-    def _advance(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One step of the decoder's recurrent network, with its noise while it learns."""
-        if self.training and self._noisy:
-            y, state = self.decoder(x.unsqueeze(0), state)
-            return y[0], state
-        return self.decoder.step(x, state)
 
     def _read(self, y: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
         """Outputs ((T,) B, H) to readouts, and the weights of attention that follows them."""
@@ -202,8 +195,8 @@ class EncoderDecoder(nn.Module):
             y = torch.cat([y, context], -1)
         return torch.tanh(self.readout(y)), weights
 
-    def _embed(self, embedding: nn.Embedding, words: Tensor) -> Tensor:
-        return self._drop(embedding(words))
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
+        return self._drop(embedding(tokens))
 
     def _drop(self, values: Tensor) -> Tensor:
         return between_layers(values, self.dropout, self.variational, self.training)
@@ -219,34 +212,34 @@ class Bridge(nn.Module):
         super().__init__()
         cells = decoder.cells
         self._last, self._first = States(encoder.cells), States(cells)
-        self._handed = [name not in cells[0].bookkeeping for name in cells[0].state]
-        self.maps = nn.ModuleList()
-        if encoder.bidirectional:
-            for cell in cells:
-                kept = zip(cell.state_sizes, self._handed, strict=True)
-                self.maps.append(
-                    nn.ModuleList(nn.Linear(2 * n, n) if on else nn.Identity() for n, on in kept)
-                )
+        self.maps = nn.ModuleDict()
+        for layer, cell in enumerate(cells):
+            for name, size in zip(cell.state, cell.state_sizes, strict=True):
+                if name not in cell.bookkeeping:
+                    both = encoder.bidirectional
+                    self.maps[f"{name}_l{layer}"] = (
+                        nn.Linear(2 * size, size) if both else nn.Identity()
+                    )
 
     def forward(self, last: Any, start: Any) -> tuple[Any, Tensor]:
         """The encoder's last states, and the decoder's own start, to its first state.
 
         Returns:
-            the state, and of the top layer what a step would have given (B, H).
+            the state, and of it what the top layer's last output would be (B, H).
         """
-        size = (last if isinstance(last, Tensor) else nested.leaves(last)[0]).shape[-2]
-        read, own = self._last.split(last, size), self._first.split(start, size)
+        batch = nested.leaves(last)[0].shape[-2]
+        read, own = self._last.split(last, batch), self._first.split(start, batch)
         directions = len(read) // len(own)
         states = []
         for layer, begins in enumerate(own):
-            state = []
-            for k, begin in enumerate(begins):
-                both = [each[k] for each in read[layer * directions : (layer + 1) * directions]]
-                if not self._handed[k]:
-                    state.append(begin)
-                elif directions == 1:
-                    state.append(both[0])
-                else:
-                    state.append(self.maps[layer][k](torch.cat(both, -1)))
-            states.append(tuple(state))
+            ends = read[layer * directions : (layer + 1) * directions]
+            named = zip(self._first.names, begins, *ends, strict=True)
+            states.append(
+                tuple(
+                    self.maps[key](torch.cat(end, -1))
+                    if (key := f"{name}_l{layer}") in self.maps
+                    else begin
+                    for name, begin, *end in named
+                )
+            )
         return self._first.join(states), states[-1][0]

@@ -201,6 +201,11 @@ class SequenceToSequence(Task):
         """
         if not data:
             raise InputError(f"{cls.name} learns from data: name {cls.kind.what}, or a corpus.")
+        return cls.begin(data, settings)
+
+    @classmethod
+    def begin(cls, data: list[str], settings: Any) -> Self:
+        """A new job, its vocabularies collected."""
         settings = replace(
             settings,
             validation_data=absolute(settings.validation_data),

@@ -48,6 +48,7 @@ class Translator(SequenceToSequence):
     example = "multi30k-de-en --cell gru --hidden 256 --epochs 12"
     headline = Measure("bleu", higher=True)
     Settings = TranslatorSettings
+    settings: TranslatorSettings
     kind = PAIRS
     verbs = (
         Verb(
