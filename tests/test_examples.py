@@ -52,3 +52,21 @@ def test_from_scratch(example, capsys):
         codes, targets = np.random.default_rng(steps).integers(9, size=(2, steps, batch))
         found = example.distances(example.draw(9, 4), codes, targets)
         assert max(found.values()) < 1e-10
+
+
+@pytest.mark.filterwarnings("ignore::elman.EngineWarning")
+@pytest.mark.parametrize("example", ["shapes"], indirect=True)
+def test_shapes(example, capsys, tmp_path):
+    shares = example.main(tmp_path / "shapes.png")  # asserts that each was learned
+    assert list(shares) == [
+        "one to one", "one to many", "many to one", "many to many, aligned",
+        "many to many, unaligned",
+    ]  # fmt: skip
+    assert (tmp_path / "shapes.png").stat().st_size > 20_000
+    printed = capsys.readouterr().out
+    assert "f i v e EOS" in printed and "und neunzig EOS" in printed
+    assert example.german(842) == ["acht", "hundert", "zwei", "und", "vierzig"]
+    assert example.english(842) == ["eight", "hundred", "forty", "two"]
+    assert [" ".join(example.german(n)) for n in (1, 21, 101)] == [
+        "eins", "ein und zwanzig", "ein hundert eins",
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.plots.fonts import visible, writable
+from elman.plots.fonts import inches, visible, writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,13 +70,30 @@ def legend_below(axes: Axes, columns: int = 1) -> None:
 
 
 def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
-    """Write a text's tokens under the columns of ``axes``, in fonts that have them."""
-    shown, families = writable([visible(token) for token in tokens])
-    upright = all(len(token) == 1 for token in shown)
+    """Write a text's tokens under the columns of ``axes``, their spaces and line ends as signs."""
+    label_columns(axes, [visible(token) for token in tokens])
+
+
+def label_columns(axes: Axes, names: Sequence[str], room: float = 0.18) -> None:
+    """Name the columns of ``axes``, in fonts that have the names; upright within ``room`` inches.
+
+    Args:
+        axes: a heat map.
+        names: a text for each column.
+        room: the width of a column.
+    """
+    shown, families = writable(names)
+    upright = inches(shown) <= room
     axes.set_xticks(
         range(len(shown)), shown, family=families, rotation=0 if upright else 90, fontsize=8,
         parse_math=False,  # a price in dollars is no formula
     )  # fmt: skip
+
+
+def label_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of ``axes``, in fonts that have the names."""
+    shown, families = writable(names)
+    axes.set_yticks(range(len(shown)), shown, family=families, fontsize=8, parse_math=False)
 
 
 def positive(norms: Tensor) -> np.ndarray:

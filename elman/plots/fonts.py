@@ -91,6 +91,14 @@ def visible(token: str) -> str:
     return "".join(signs.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in token)
 
 
+def inches(texts: Sequence[str], size: float = 8.0) -> float:
+    """About how wide the widest of the texts is at a font size in points, an em at least."""
+    widths = (
+        sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.6 for c in text) for text in texts
+    )
+    return size / 72 * max(1.0, *widths)
+
+
 def _installed() -> dict[str, str]:
     """The files of this machine's fonts by family, those that suit a text first."""
     from matplotlib import get_data_path

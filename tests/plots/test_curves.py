@@ -14,14 +14,6 @@ from elman.training.measures import Measure
 LOSS, ACCURACY = Measure("loss"), Measure("accuracy", higher=True)
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures, in place of their files."""
-    figures = []
-    monkeypatch.setattr(canvas, "save", lambda figure, path: figures.append(figure))
-    return figures
-
-
 def lines(**measures):
     """Lines of metrics, an epoch each."""
     count = len(next(iter(measures.values())))
