@@ -25,6 +25,7 @@ learning
 lens
 data decoding
 training
+networks
 tasks
 studies
 export serve

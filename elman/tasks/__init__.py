@@ -93,6 +93,24 @@ TASKS = Jobs(
                 "others read.",
             },
         ),
+        "translate": Entry(
+            "elman.tasks.translate",
+            "Translator",
+            "Learn to translate from pairs of sentences.",
+            {"translate": "Translate sentences."},
+        ),
+        "arithmetic": Entry(
+            "elman.tasks.arithmetic",
+            "Arithmetic",
+            "Learn to add, subtract or multiply, from numbers written out.",
+            {"calculate": "Work out exercises."},
+        ),
+        "dates": Entry(
+            "elman.tasks.dates",
+            "Dates",
+            "Learn to write dates, however they are written, as 2021-03-31.",
+            {"convert": "Write dates as ISO 8601 has them."},
+        ),
     }
 )
 

@@ -1,0 +1,60 @@
+"""Arithmetic: from 12+345 to 357, character by character (Zaremba & Sutskever, 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from elman.errors import InputError
+from elman.tasks.generated import Generated, GeneratedSettings
+from elman.training.settings import Settings, option
+from elman.training.task import Verb
+
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "+": int.__add__, "-": int.__sub__, "*": int.__mul__,
+}  # fmt: skip
+
+
+@dataclass
+class ArithmeticSettings(GeneratedSettings):
+    """What arithmetic can be told."""
+
+    operations: str = option("+", "Which of + - * there are, such as +-.")
+    digits: int = option(3, "Digits of a number at most.", least=1, below=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = "".join(OPERATIONS)
+        if not self.operations or not set(self.operations) <= set(known):
+            raise InputError(f"`operations` must be some of {known}, received {self.operations!r}.")
+
+
+def _calculate(
+    task: Arithmetic, inputs: Iterable[str], settings: Settings
+) -> Iterator[dict[str, Any]]:
+    for found in task.best(inputs):
+        yield {"result": found[0]}
+
+
+class Arithmetic(Generated):
+    """Learn to add, subtract or multiply, from numbers written out."""
+
+    name, made = "arithmetic", "exercises"
+    example = "--operations +- --digits 3"
+    Settings = ArithmeticSettings
+    settings: ArithmeticSettings
+    verbs = (
+        Verb(
+            "calculate", "Work out exercises.", "RUN 12+345", _calculate, "Exercises",
+            each=True, together=True,
+        ),
+    )  # fmt: skip
+
+    def draw(self, random: Random) -> tuple[str, str]:
+        """Two numbers of any lengths, and what they make."""
+        its = self.settings
+        sign = random.choice(its.operations)
+        a, b = (random.randrange(10 ** random.randint(1, its.digits)) for _ in range(2))
+        return f"{a}{sign}{b}", str(OPERATIONS[sign](a, b))

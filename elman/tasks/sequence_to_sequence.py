@@ -1,0 +1,432 @@
+"""Sequence to sequence: what translation, dialogue and their kin share."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from elman.data.batches import NONE, Batches, batched, pad
+from elman.data.pairs import Pair
+from elman.data.records import Kind, Parts
+from elman.data.shards import Shard
+from elman.data.text import STDIN, standard_input
+from elman.data.vocabulary import KINDS, Vocabulary
+from elman.decoding import Hypothesis, beam
+from elman.errors import ElmanError, InputError
+from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
+from elman.tasks.texts import absolute
+from elman.training.measures import Loss, Sums, sums_of
+from elman.training.settings import DataSettings, TrainingSettings, option
+from elman.training.task import Task
+
+Written = TypeVar("Written")
+
+_logger = logging.getLogger("elman")
+
+
+@dataclass
+class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataSettings):
+    """What every job that turns one text into another can be told."""
+
+    tokens: str = option("bpe", "What texts are cut into.", choices=KINDS)
+    target_tokens: str | None = option(
+        None, "What targets are cut into.", choices=KINDS, unset="as sources"
+    )
+    vocabulary_size: int | None = option(
+        None, "At most so many tokens a side, such as 8000.", least=2, unset="all; 4096 for bpe"
+    )
+    min_count: int = option(1, "Tokens that are rarer become <unk>.", least=1)
+    shared: bool = option(False, "One vocabulary and one embedding for both sides.")
+    lowercase: bool = option(False, "Read and write lower case.")
+    reverse: bool = option(False, "Read sources from their end (Sutskever et al., 2014).")
+    longest: int = option(
+        100, "Pairs with more tokens on a side are not learned from.", least=1, below=10**6
+    )
+    label_smoothing: float = option(
+        0.0, "Probability that the target shares with all tokens.", least=0, below=1
+    )
+    beam: int = option(5, "Width of the beam that the trained model is judged by.", least=1)
+    length_penalty: float = option(
+        0.6, "The beam's preference for long targets, from 0 to 1.", least=0, below=100
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shared and self.target_tokens not in (None, self.tokens):
+            raise InputError(
+                f"a `shared` vocabulary has one kind of tokens, received {self.tokens} and "
+                f"`target_tokens` {self.target_tokens}: leave out the one or the other."
+            )
+
+
+class Side:
+    """One side's tokens, as a network knows them: its vocabulary's, and the end.
+
+    The end closes every sequence, and is what a decoder reads first.
+
+    Attributes:
+        vocabulary: of the side.
+        end: the id of the end.
+        size: how many tokens there are, the end among them.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, lowercase: bool):
+        self.vocabulary, self._lowercase = vocabulary, lowercase
+        self.end, self.size = len(vocabulary), len(vocabulary) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without the end."""
+        return self.vocabulary.encode_text(text.lower() if self._lowercase else text).tolist()
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids."""
+        return self.vocabulary.decode(ids).strip()
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The text of each id, for people to see."""
+        return [self.decode([id]) for id in ids]
+
+    def writable(self, device: torch.device) -> Tensor | None:
+        """Which ids may be written, bool (size); None where all may."""
+        unknown = self.vocabulary.unknown_id
+        return None if unknown is None else torch.arange(self.size, device=device) != unknown
+
+
+class Coded(NamedTuple):
+    """A pair as ids, each side with its end, and the target as it was written."""
+
+    source: list[int]
+    target: list[int]
+    reference: str
+
+
+class Batch(NamedTuple):
+    """Pairs side by side.
+
+    Attributes:
+        source: (S, B).
+        lengths: (B) of the sources.
+        previous: (T, B), the token in front of each of the targets.
+        target: (T, B), −1 past the end.
+        references: the targets as they were written.
+        own: the probability that the decoder is fed a token of its own.
+    """
+
+    source: Tensor
+    lengths: Tensor
+    previous: Tensor
+    target: Tensor
+    references: list[str]
+    own: float
+
+
+class SequenceToSequence(Task):
+    """A job that turns one text into another, with an encoder and a decoder.
+
+    Those who write one say what its pairs are: the records of a ``kind`` and what :meth:`pairs`
+    makes of them, or :meth:`records` of their own; how what is written is judged, in :meth:`judge`
+    and :meth:`measures`; and its verbs, by :meth:`write`.
+
+    Attributes:
+        kind: of the records that its data has.
+        source, target: the tokens of the two sides.
+    """
+
+    unit = "tokens"
+    Settings = SequenceToSequenceSettings
+    kind: ClassVar[Kind[Any]]
+    source: Side
+    target: Side
+    settings: SequenceToSequenceSettings
+    model: EncoderDecoder
+
+    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Any = None):
+        super().__init__(settings, data)
+        self._kept, self._width = kept, 1
+        self._parts: Parts[Any] | None = None
+        self._coded: dict[str, list[Coded]] = {}
+
+    # -- what a job says of itself --------------------------------------------------------------
+
+    def records(self, part: str) -> Sequence[Any]:
+        """The records of "train", "validation" or "test"; none where there is no such part."""
+        return self.parts[part]
+
+    def pairs(self, records: Sequence[Any]) -> Sequence[Pair]:
+        """The pairs that records give; by default they are pairs."""
+        return records
+
+    def judge(self, written: list[str], references: list[str]) -> Sums:
+        """What adds up of what was written; by default how much of it is as the references."""
+        return {"exact": sum(map(str.__eq__, written, references)), "written": len(written)}
+
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """Perplexity, and the share of targets that are written as they are, token for token."""
+        if "written" not in sums:
+            return {}
+        nats = sums["loss"] / sums["count"]
+        return {
+            "exact": sums["exact"] / sums["written"],
+            "perplexity": math.exp(nats) if nats < 700 else math.inf,
+        }
+
+    def limits(self, lengths: Tensor) -> Tensor:
+        """The most tokens that are written for sources of these lengths (B)."""
+        return 2 * lengths + 10
+
+    # -- data -----------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> Parts[Any]:
+        """The records of the data by part, read on first use."""
+        if self._parts is None:
+            self._parts = Parts(self.kind, self.data, self.settings, self._kept)
+        return self._parts
+
+    @classmethod
+    def prepare(cls, data: list[str], settings: Any) -> Self:
+        """Read the data and collect the vocabularies of both sides.
+
+        Raises:
+            ElmanError: the data cannot be used.
+        """
+        if not data:
+            raise InputError(f"{cls.name} learns from data: name {cls.kind.what}, or a corpus.")
+        return cls.begin(data, settings)
+
+    @classmethod
+    def begin(cls, data: list[str], settings: Any) -> Self:
+        """A new job, its vocabularies collected."""
+        settings = replace(
+            settings,
+            validation_data=absolute(settings.validation_data),
+            test_data=absolute(settings.test_data),
+        )
+        task = cls(settings, absolute(data))
+        task.collect()
+        return task
+
+    def collect(self) -> None:
+        """Collect the vocabularies of the pairs that are learned from."""
+        its, pairs = self.settings, self.pairs(self.records("train"))
+        sides = [[pair.source for pair in pairs], [pair.target for pair in pairs]]
+        kinds = [its.tokens, its.target_tokens or its.tokens]
+        if its.shared:
+            sides, kinds = [sides[0] + sides[1]], kinds[:1]
+        made = [
+            Vocabulary.build(
+                # A token never goes from one text into the next.
+                ((text.lower() if its.lowercase else text) + "\n" for text in texts),
+                kind,
+                size=its.vocabulary_size,
+                min_count=its.min_count,
+            )
+            for texts, kind in zip(sides, kinds, strict=True)
+        ]
+        self._know(made[0], made[-1])
+
+    def _know(self, source: Vocabulary, target: Vocabulary) -> None:
+        its = self.settings
+        self.source, self.target = Side(source, its.lowercase), Side(target, its.lowercase)
+
+    def assets(self) -> dict[str, Any]:
+        """The vocabularies, and standard input if it is among the data."""
+        read = STDIN in (*self.data, *self.settings.validation_data, *self.settings.test_data)
+        kept = {STDIN: standard_input()} if read else {}
+        source, target = self.source.vocabulary, self.target.vocabulary
+        return {"source": source.to_json(), "target": target.to_json(), **kept}
+
+    @classmethod
+    def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
+        """The job of an earlier run; its data is read when it is needed."""
+        task = cls(settings, kept=assets.get(STDIN))
+        task._know(*(Vocabulary.from_json(assets[side]) for side in ("source", "target")))
+        return task
+
+    def fingerprints(self) -> dict[str, int]:
+        """A checksum of every source."""
+        return self.parts.fingerprints()
+
+    def batches(
+        self,
+        part: str,
+        epoch: int | None = None,
+        shard: Shard = Shard(),  # noqa: B008
+    ) -> Batches:
+        """Pairs of similar lengths side by side."""
+        if part not in self._coded:
+            pairs = self.pairs(self.records(part))
+            self._coded[part] = self._learnable(pairs) if part == "train" else self._code(pairs)
+        return self._batched(self._coded[part], epoch, shard)
+
+    def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
+        """Pairs of other data."""
+        return self._batched(self._code(self.pairs(self.kind.read(data, "test"))), None, shard)
+
+    def _batched(self, coded: list[Coded], epoch: int | None, shard: Shard) -> Batches:
+        its, own, order = self.settings, 0.0, None
+        if not coded:
+            return NONE
+        if epoch is not None:
+            own = its.scheduled_sampling * min(1.0, epoch / max(1, its.epochs - 1))
+            order = its.seed * 1_000_003 + epoch
+        lengths = [len(pair.source) + len(pair.target) for pair in coded]
+        return batched(coded, its.batch, partial(self._collate, own=own), order, shard, lengths)
+
+    def _collate(self, coded: list[Coded], own: float = 0.0) -> Batch:
+        source, lengths = pad([pair.source for pair in coded])
+        target, _ = pad([pair.target for pair in coded], -1)
+        first = target.new_full((1, len(coded)), self.target.end)
+        previous = torch.cat([first, target[:-1].clamp(min=0)])
+        return Batch(source, lengths, previous, target, [pair.reference for pair in coded], own)
+
+    def _code(self, pairs: Sequence[Pair]) -> list[Coded]:
+        sources = self._read([pair.source for pair in pairs])
+        return [
+            Coded(source, [*self.target.encode(pair.target), self.target.end], pair.target)
+            for source, pair in zip(sources, pairs, strict=True)
+        ]
+
+    def _learnable(self, pairs: Sequence[Pair]) -> list[Coded]:
+        """Those of which no side is too long; the others are counted and said."""
+        most = self.settings.longest
+        fit = [
+            pair for pair in pairs
+            if max(len(self.source.encode(pair.source)), len(self.target.encode(pair.target)))
+            <= most
+        ]  # fmt: skip
+        if not fit:
+            raise ElmanError(
+                f"all of the {len(pairs):,} pairs have more than {most:,} tokens on a side: raise "
+                "`longest`."
+            )
+        if len(fit) < len(pairs):
+            _logger.info(
+                "pairs left out, with more than %s tokens on a side: %s of %s",
+                f"{most:,}", f"{len(pairs) - len(fit):,}", f"{len(pairs):,}",
+            )  # fmt: skip
+        return self._code(fit)
+
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids that the encoder reads of texts; what is longer than it has learned is cut."""
+        most, cut, read = self.settings.longest, [], []
+        for text in texts:
+            ids = self.source.encode(text)
+            if len(ids) > most:
+                cut.append(len(ids))
+            ids = ids[:most]
+            read.append([*(reversed(ids) if self.settings.reverse else ids), self.source.end])
+        if cut:
+            _logger.warning(
+                "texts cut to their first %s tokens, the most that the model has learned from: %s, "
+                "the longest with %s", f"{most:,}", f"{len(cut):,}", f"{max(cut):,}",
+            )  # fmt: skip
+        return read
+
+    # -- learning and measuring -------------------------------------------------------------------
+
+    def build(self) -> EncoderDecoder:
+        """An encoder and a decoder of the settings' cell and sizes."""
+        its = self.settings
+        return EncoderDecoder(self.source.size, self.target.size, its, its.shared)
+
+    def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
+        """The mean of −log P of the targets' tokens, in nats; smoothed while it is learned."""
+        readouts, _ = model(batch.source, batch.lengths, batch.previous, batch.own)
+        within = batch.target >= 0
+        smoothing = self.settings.label_smoothing if model.training else 0.0
+        target = batch.target[within]
+        logits = model.output(readouts[within])
+        return Loss(cross_entropy(logits, target, label_smoothing=smoothing), len(target))
+
+    def tally(self, model: Any, batch: Batch, carry: Any) -> tuple[Sums, Any]:
+        """The loss, and how what the model writes by itself is judged."""
+        sums = sums_of(self.loss(model, batch, carry))
+        found = self.search(batch, self._width, length_penalty=self.settings.length_penalty)
+        written = [self.target.decode(each[0].tokens) for each in found]
+        return sums | self.judge(written, batch.references), None
+
+    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+        """The measures, of what a beam writes."""
+        self._width = self.settings.beam
+        try:
+            return super().evaluate(data)
+        finally:
+            self._width = 1
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def asked(self, batch: Batch) -> dict[str, Any]:
+        """What :func:`elman.decoding.beam` and :func:`elman.decoding.draw` ask, for a batch.
+
+        With :attr:`companions`, the models' probabilities are averaged.
+        """
+        models = [self.model, *(other.model for other in self.companions)]
+        device = self.model.output.weight.device
+        source, lengths = batch.source.to(device), batch.lengths.to(device)
+        with torch.inference_mode():
+            states = [model.encode(source, lengths) for model in models]
+        return {
+            "step": [model.step for model in models],
+            "state": states,
+            "start": torch.full_like(lengths, self.target.end),
+            "end": self.target.end,
+            "max_length": self.limits(lengths),
+            "allowed": self.target.writable(device),
+        }
+
+    def search(self, batch: Batch, width: int = 1, **how: Any) -> list[list[Hypothesis]]:
+        """What a beam finds for each source of a batch; see :func:`elman.decoding.beam`."""
+        return beam(**self.asked(batch), width=width, **how)
+
+    def write(
+        self, texts: Iterable[str], decode: Callable[[Batch], Sequence[Written]], nothing: Written
+    ) -> Iterator[Written]:
+        """What is written for each of the texts, which are read when they are needed.
+
+        Args:
+            texts: the sources.
+            decode: what is written for a batch, such as :meth:`search`.
+            nothing: what stands for an empty text.
+        """
+        self.model.eval()
+        given = iter(texts)
+        while some := list(islice(given, self.settings.batch)):
+            sources = self._read([text for text in some if text.strip()])
+            coded = [Coded(source, [], "") for source in sources]
+            found = iter(decode(self._collate(coded)) if coded else ())
+            for text in some:
+                yield next(found) if text.strip() else nothing
+
+    def best(self, texts: Iterable[str], width: int = 1, **how: Any) -> Iterator[list[str]]:
+        """What a beam writes for each of the texts, the best first; see :meth:`search`."""
+        nothing = [Hypothesis([], 0.0, 0.0)]
+        for found in self.write(texts, lambda batch: self.search(batch, width, **how), nothing):
+            yield [self.target.decode(each.tokens) for each in found]
+
+    def sample(self) -> str:
+        """What the model writes for the first three pairs that are held out."""
+        pairs = self.pairs(self.records("validation") or self.records("train"))[:3]
+        found = self.best(pair.source for pair in pairs)
+        return "\n\n".join(
+            f"{pair.source}\n→ {best}\n({pair.target})"
+            for pair, (best,) in zip(pairs, found, strict=True)
+        )
+
+    def describe_model(self) -> str:
+        """Cell, sizes, attention and vocabularies."""
+        its, sizes = self.settings, [c.hidden_size for c in self.model.decoder.cells]
+        return (
+            f"{its.cell} {sizes}, attention {its.attention}, {self.parameters():,} parameters, "
+            f"{self.source.size:,} → {self.target.size:,} tokens, "
+            f"{self.model.decoder.engine} engine"
+        )
