@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from elman.data.shards import Shard
 
 Batch = TypeVar("Batch")
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class Batches(Generic[Batch]):
@@ -100,6 +102,30 @@ def _plan(
 def _padding(plan: list[list[int]], lengths: Sequence[int]) -> float:
     places = sum(len(some) * max(lengths[k] for k in some) for some in plan)
     return 1 - sum(lengths) / places if places else 0.0
+
+
+def in_order(
+    inputs: Iterable[Item],
+    size: int,
+    length: Callable[[Item], int],
+    answer: Callable[[list[Item]], Iterable[Answer]],
+) -> Iterator[Answer]:
+    """The answers to inputs, ``size`` of similar length at a time, in the order of the inputs.
+
+    Args:
+        inputs: any number of them, of which some thousands are held at once.
+        size: inputs of a batch.
+        length: of an input.
+        answer: from a batch of inputs to their answers.
+    """
+    given = iter(inputs)
+    while some := list(islice(given, size * _POOL)):
+        found: dict[int, Answer] = {}
+        ordered = sorted(range(len(some)), key=lambda k: length(some[k]))
+        for begin in range(0, len(some), size):
+            places = ordered[begin : begin + size]
+            found.update(zip(places, answer([some[k] for k in places]), strict=True))
+        yield from (found[k] for k in range(len(some)))
 
 
 def pad(sequences: Sequence[Any], value: float = 0, least: int = 0) -> tuple[Tensor, Tensor]:

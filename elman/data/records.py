@@ -220,12 +220,19 @@ class Parts(Generic[Record]):
 
 
 def spread(records: Iterable[Record], share: float) -> tuple[list[Record], list[Record]]:
-    """All but a share of the records, and that share, evenly spread over them."""
+    """All but a share of the records, and that share, evenly spread over them.
+
+    Record k is held out where the fractional part of (k + 1) φ, φ the golden ratio, is below the
+    share: so are as many of any run of records, and of every second or third one, too.
+    """
     kept: list[Record] = []
     held_out: list[Record] = []
     for k, record in enumerate(records):
-        (held_out if int((k + 1) * share) > int(k * share) else kept).append(record)
+        (held_out if (k + 1) * _GOLDEN % 1 < share else kept).append(record)
     return kept, held_out
+
+
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 def _ending(path: Path) -> str:

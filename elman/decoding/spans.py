@@ -138,9 +138,7 @@ def _label(tag: str) -> str:
 
 
 def _fit(labels: Iterable[str], scheme: Scheme) -> bool:
-    return all(
-        label == OUTSIDE or _prefix(label) in scheme for label in labels
-    )
+    return all(label == OUTSIDE or _prefix(label) in scheme for label in labels)
 
 
 def _continues(scheme: Scheme, before: str, tag: str) -> bool:

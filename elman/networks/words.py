@@ -119,12 +119,14 @@ class Words:
         return cls(words, Lexicon.count(chain.from_iterable(every), SPECIAL), settings.lower)
 
     def batch(self, sentences: Sequence[Sequence[str]]) -> WordBatch:
-        """Sentences, not all of them empty, side by side."""
+        """Sentences side by side, in one step at least."""
         places: dict[str, int] = {}
         distinct = [[places.setdefault(w, len(places)) for w in words] for words in sentences]
-        ids = self.words.ids(word.lower() if self.lower else word for word in places)
-        where, lengths = pad([torch.tensor(each, dtype=torch.long) for each in distinct])
-        spelled, sizes = pad([self.characters.ids(word) for word in places])
+        known = list(places) or [""]  # of sentences that are all empty
+        ids = self.words.ids(word.lower() if self.lower else word for word in known)
+        where, lengths = pad([torch.tensor(each, dtype=torch.long) for each in distinct], least=1)
+        spelt = [torch.tensor(self.characters.ids(word), dtype=torch.long) for word in known]
+        spelled, sizes = pad(spelt, least=1)
         inside = mask_of(where, lengths)
         return WordBatch(torch.tensor(ids)[where] * inside, lengths, where, spelled, sizes)
 

@@ -75,11 +75,17 @@ TASKS = Jobs(
             "Train a language model on one or more texts.",
             {"generate": "Let a language model write; the text appears as it is written."},
         ),
+        "classify": Entry(
+            "elman.tasks.classify",
+            "Classify",
+            "Tell the class of a sequence, of a text or of numbers; or a number.",
+            {"predict": "Tell what a model was trained to tell of each input."},
+        ),
         "tag": Entry(
             "elman.tasks.tag",
             "Tagger",
             "Tag each word of a sentence, find spans, or find the words of text without spaces.",
-            {"predict": "Tag sentences, or find their words."},
+            {"predict": "Tell what a model was trained to tell of each input."},
         ),
         "embed": Entry(
             "elman.tasks.embed",

@@ -33,7 +33,6 @@ from elman.networks.words import SPECIAL, Words, fitted
 from elman.tasks.tag_scores import Sentence, Tags, judge
 from elman.tasks.tag_verbs import PREDICT
 from elman.tasks.texts import absolute
-from elman.training import confusion
 from elman.training.confusion import balanced
 from elman.training.gradients import moved
 from elman.training.measures import Sums, sums_of
@@ -351,9 +350,11 @@ class Tagger(Task):
         Raises:
             InputError: the tags write spans.
         """
+        from elman.plots.confusion import draw_confusion
+
         if "confusion" not in measures:
-            return super().draw_measures(measures, path)
-        confusion.draw(measures, path, self.title())
+            super().draw_measures(measures, path)
+        draw_confusion(measures["confusion"], path, title=self.title())
 
     def describe_model(self) -> str:
         """Cell, sizes, words, tags, and the engine that runs it."""
@@ -363,5 +364,3 @@ class Tagger(Task):
             f"{self.parameters():,} parameters, {len(names.words.words):,} words, "
             f"{len(names.tags):,} tags, {self.settings.output}, {recurrent.engine} engine"
         )
-
-

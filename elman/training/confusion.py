@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,19 +71,8 @@ def tables(sums: Sums, names: Sequence[str]) -> dict[str, Any]:
         names[k]: dict(zip(columns, (float(p), float(r), float(f), int(n)), strict=True))
         for k, p, r, f, n in zip(there, *scores, strict=True)
     }
-    confusion = {
-        names[i]: {names[j]: int(found[i, j]) for j in there if found[i, j]} for i in there
-    }
+    confusion = {names[i]: {names[j]: int(found[i, j]) for j in there} for i in there}
     return {"labels": labels, "confusion": confusion}
-
-
-def draw(measures: dict[str, Any], path: Path, title: str) -> None:
-    """Draw the confusion matrix of what :func:`tables` returned; see ``elman.plots.confusion``."""
-    from elman.plots.confusion import draw_confusion
-
-    table = measures["confusion"]
-    counts = [[row.get(name, 0) for name in table] for row in table.values()]
-    draw_confusion(counts, list(table), path, title)
 
 
 def balanced(counts: Sequence[int]) -> Tensor:

@@ -139,6 +139,7 @@ class Trainer:
         self.watch = Watch(task, run, settings.watch_every) if watched else None
         self.board = Board(run) if first and settings.tensorboard else None
         self.interrupted = False
+        self.padding: float | None = None
         self._saved = time.monotonic()
         self._best: dict[str, torch.Tensor] | None = None
         if first:
@@ -197,6 +198,7 @@ class Trainer:
         if at.window == 0 and not self.task.endless:
             self.carry = None
         batches = self.batches(at.epoch)
+        self.padding = batches.padding
         self.model.train()
         for some in _grouped(batches.after(at.window), self.settings.accumulate):
             if self.watch is not None and some[0] is not None:
@@ -280,6 +282,8 @@ class Trainer:
         if partial:
             line["partial"] = True
         line |= {**measures, **task.observations(), f"{task.unit}_per_second": round(rate)}
+        if self.padding is not None:
+            line["padding"] = round(self.padding, 4)
         line |= {"gradient_norm": at.norm, "learning_rate": self.schedule.rate(at.update - 1)}
         with self.average.in_place(), self.fabric.autocast():
             held_out = task.batches("validation", None, processes.shard)

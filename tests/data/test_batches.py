@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.batches import NONE, batched, pad
+from elman.data.batches import NONE, batched, in_order, pad
 from elman.data.shards import Shard
 
 counts, sizes, worlds = st.integers(0, 40), st.integers(1, 7), st.integers(1, 4)
@@ -86,3 +86,16 @@ def test_padding_stands_behind_the_shorter():
     assert padded.T.tolist() == [[1, 2, 3], [9, 9, 9], [4, 9, 9]]
     assert lengths.tolist() == [3, 0, 1]
     assert pad([torch.ones(2, 5), torch.zeros(1, 5)], least=4)[0].shape == (4, 2, 5)
+
+
+def test_answers_come_in_the_order_of_the_inputs():
+    sizes = []
+
+    def answer(some):
+        sizes.append(len(some))
+        return [text.upper() for text in some]
+
+    inputs = ["a" * (k * 7 % 11) + str(k) for k in range(700)]
+    assert list(in_order(iter(inputs), 4, len, answer)) == [text.upper() for text in inputs]
+    assert max(sizes) == 4 and sum(sizes) == 700
+    assert list(in_order([], 4, len, answer)) == []

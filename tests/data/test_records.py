@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from elman.data import records
 from elman.data.corpora import CORPORA
 from elman.data.corpus import Corpus
 from elman.data.records import FOLDER, Kind, Parts, Place, spread
@@ -76,7 +75,7 @@ def test_what_cannot_be_read_is_said(write, name, message):
 def test_a_share_is_held_out_evenly(write):
     data = write("sorted.txt", "".join(f"{k}\n" for k in range(12)))
     parts = Parts(LINES, [data], settings())
-    assert texts(parts["validation"]) == ["3", "7", "11"]
+    assert texts(parts["validation"]) == ["1", "4", "9"]
     assert len(parts["train"]) == 9
     assert parts["test"] == []
 
@@ -118,9 +117,11 @@ def test_nothing_held_out_leaves_all_to_learn_from(write):
     assert texts(parts["train"]) == ["1", "2"] and parts["validation"] == []
 
 
-def test_spreading_keeps_every_record_once():
-    for share in (0, 0.1, 0.5, 0.99):
-        kept, held = spread(range(37), share)
-        assert sorted(kept + held) == list(range(37))
-        assert len(held) == int(37 * share)
-    assert records.spread([], 0.5) == ([], [])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
+def test_spreading_keeps_every_record_once(share):
+    kept, held = spread(range(1000), share)
+    assert sorted(kept + held) == list(range(1000))
+    for some in (range(300), range(500, 1000), range(0, 1000, 2), range(1, 1000, 3)):
+        found = sum(k in some for k in held)
+        assert abs(found - share * len(some)) <= 6
+    assert spread([], share) == ([], [])

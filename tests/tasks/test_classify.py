@@ -1,0 +1,213 @@
+"""Classifying texts and sequences of numbers: what is learned, told, refused and kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from elman import cli
+from elman.errors import ElmanError, InputError
+from elman.tasks import open_run
+from elman.tasks.classify import Classify, ClassifySettings
+
+GOOD, BAD = ["fine", "lovely", "great"], ["poor", "dull", "awful"]
+SMALL = {"hidden": 8, "embedding": 6, "epochs": 12, "learning_rate": 0.03, "cell": "gru"}
+
+
+def sentences(count, seed=0):
+    draw = np.random.default_rng(seed)
+    for k in range(count):
+        words = ["a", "film", "of", "the", "year"] * 2
+        words = [*draw.permutation(words)[: 2 + k % 7]]
+        words.insert(k % len(words), str(draw.choice([GOOD, BAD][k % 2])))
+        yield " ".join(words), ["good", "bad"][k % 2]
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "reviews.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{a}\t{b}\n" for a, b in sentences(60)))
+    return str(path)
+
+
+@pytest.fixture
+def waves(tmp_path):
+    """Sines of one or of two features whose frequency is a class, and a number."""
+    draw = np.random.default_rng(1)
+    kinds = np.arange(48) % 3
+    steps = np.arange(12)[None, :, None]
+    x = np.sin(steps * (0.3 + 0.4 * kinds)[:, None, None] + draw.uniform(0, 6, (48, 1, 2)))
+    np.savez(tmp_path / "waves.npz", X=5 + 3 * x, y=kinds, lengths=8 + np.arange(48) % 5)
+    np.savez(tmp_path / "numbers.npz", X=x, y=10 + 0.5 * kinds)
+    return tmp_path
+
+
+def test_a_table_of_texts_is_learned(table, tmp_path, capsys):
+    words = ["train", "classify", table, "--run", str(tmp_path / "run"), "--json"]
+    words += [
+        w for name, value in SMALL.items() for w in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    assert cli.run(words) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["accuracy"] == 1.0 and figures["part"] == "held out"
+    assert figures["labels"]["good"]["support"] + figures["labels"]["bad"]["support"] == 6
+    assert figures["confusion"]["good"] == {"bad": 0, "good": 3}
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert 0 <= lines[0]["padding"] < 0.5
+    job = open_run(tmp_path / "run")
+    told = job.predict(["the film was awful", "lovely", "unheard of words", ""])
+    assert [each["label"] for each in told[:2]] == ["bad", "good"]
+    assert all(0.5 <= each["confidence"] <= 1 for each in told)
+    shares = job.predict(["fine"], probabilities=True)[0]["probabilities"]
+    assert list(shares) == ["bad", "good"] and math.isclose(sum(shares.values()), 1, rel_tol=1e-6)
+    assert (
+        cli.run(["evaluate", str(tmp_path / "run"), table, "--plot", str(tmp_path / "c.png")]) == 0
+    )
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert "precision" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
+@pytest.mark.parametrize("characters", ["none", "conv"])
+def test_a_prediction_is_its_own(table, pooling, characters):
+    settings = ClassifySettings(
+        pooling=pooling, characters=characters, layers=2, **{**SMALL, "epochs": 1}
+    )
+    job = Classify.create([table], settings)
+    job.model.double().eval()
+    texts = [text for text, _ in sentences(20, seed=3)] + [""]
+    together = job.foretold([job.steps_of(text) for text in texts])
+    for k, text in enumerate(texts):
+        alone = job.foretold([job.steps_of(text)])
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_what_stands_past_the_end_has_no_part(waves):
+    job = Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))
+    batch = next(iter(job.batches("train")))
+    assert len(set(batch.lengths.tolist())) > 1
+    expected = job.loss(job.model, batch, None)
+    poisoned = batch.inputs.clone()
+    for k, length in enumerate(batch.lengths):
+        poisoned[length:, k] = math.nan
+    found = job.loss(job.model, batch._replace(inputs=poisoned), None)
+    gradients = torch.autograd.grad(found.value, list(job.model.parameters()), allow_unused=True)
+    assert torch.equal(found.value, expected.value)
+    assert all(g is None or g.isfinite().all() for g in gradients)
+
+
+def test_numbers_are_scaled_by_what_is_learned_from(waves, tmp_path):
+    run = tmp_path / "run"
+    job = Classify.train(
+        [str(waves / "waves.npz")], run=run, **{**SMALL, "hidden": 16, "batch": 8, "epochs": 15}
+    )
+    train = np.concatenate([r.input for r in job.parts["train"]])
+    np.testing.assert_allclose(job.model.reader.mean, train.mean(0), rtol=1e-5)
+    assert job.evaluate()["accuracy"] >= 0.75
+    again = open_run(run)
+    arrays = [record.input for record in job.parts["validation"]]
+    assert again.predict(arrays) == job.predict(arrays)
+    assert again.predict(again.inputs_of(waves / "waves.npz"))[0]["label"] in "012"
+    with pytest.raises(InputError, match="reads sequences of numbers"):
+        job.predict(["a text"])
+
+
+def test_a_number_is_foretold(waves):
+    job = Classify.create([str(waves / "numbers.npz")], ClassifySettings(regression=True, **SMALL))
+    assert job.headline == ("rmse", False)
+    batches = job.batches("validation")
+    found = job.measure(job.model, batches)
+    told = [each["number"] for each in job.predict(r.input for r in job.parts["validation"])]
+    wanted = [float(r.label) for r in job.parts["validation"]]
+    assert found["rmse"] == pytest.approx(
+        np.sqrt(np.mean((np.array(told) - wanted) ** 2)), rel=1e-5
+    )
+    assert job.loss(job.model, next(iter(batches)), None).value < 5  # in standard deviations
+
+
+def test_classes_may_count_alike(tmp_path):
+    path = tmp_path / "rare.tsv"
+    path.write_text("text\tlabel\n" + "fine film\tgood\n" * 9 + "poor film\tbad\n" * 3)
+    job = Classify.create(
+        [str(path)], ClassifySettings(class_weights="balanced", validation=0, **SMALL)
+    )
+    torch.testing.assert_close(job.weights, torch.tensor([12 / (2 * 3), 12 / (2 * 9)]))
+    batch = next(iter(job.batches("train")))
+    scores = job.model(batch.inputs, batch.lengths)
+    each = torch.nn.functional.cross_entropy(scores, batch.targets, reduction="none")
+    expected = (each * job.weights[batch.targets]).mean()
+    torch.testing.assert_close(job.loss(job.model, batch, None).value, expected)
+    with pytest.raises(InputError, match="`class_weights` are for classes"):
+        ClassifySettings(class_weights="balanced", regression=True)
+
+
+def test_several_runs_answer_as_their_average(table):
+    jobs = [Classify.create([table], ClassifySettings(seed=k, **SMALL)) for k in range(2)]
+    steps = [jobs[0].steps_of("a lovely film")]
+    for job in jobs:
+        job.model.eval()
+    mean = (jobs[0].foretold(steps) + jobs[1].foretold(steps)) / 2
+    jobs[0].companions = [jobs[1]]
+    (told,) = jobs[0].predict(["a lovely film"], probabilities=True)
+    torch.testing.assert_close(torch.tensor(list(told["probabilities"].values())), mean[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\tlabel\na\tx\nb\tx\n", "all sequences are of one class, x"),
+        ("text\tlabel\na\tx\nb\n", "line 3: 1 column, expected 2"),
+        ("text\tlabel\na\tx\nb\t\n", "line 3: label is empty"),
+        ("one\ttwo\na\tx\n", "expected a header with text and label"),
+        ("text\na\n", "there is no label, expected one to learn from|expected a header"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_said_with_its_line(tmp_path, content, message):
+    path = tmp_path / "bad.tsv"
+    path.write_text(content)
+    with pytest.raises(ElmanError, match=message):
+        Classify.create([str(path)], ClassifySettings(validation=0, **SMALL))
+
+
+def test_a_label_that_was_not_learned_is_refused(table, tmp_path):
+    held = tmp_path / "held.tsv"
+    held.write_text("text\tlabel\nfine\tgood\nwell\tmiddling\n")
+    with pytest.raises(ElmanError, match=r"held\.tsv, line 3: the label 'middling' is not among"):
+        Classify.create([table], ClassifySettings(validation_data=[str(held)], **SMALL))
+
+
+def test_long_inputs_are_cut_with_a_word(tmp_path, caplog):
+    path = tmp_path / "long.tsv"
+    path.write_text("text\tlabel\n" + "word " * 100_000 + "\tx\nshort\ty\n")
+    with caplog.at_level("WARNING", logger="elman"):
+        job = Classify.create([str(path)], ClassifySettings(validation=0, **SMALL))
+    assert "1 of 2 sequences (train) are longer than `longest`, 1,000" in caplog.text
+    assert next(iter(job.batches("train"))).lengths.tolist() == [1, 1000]
+
+
+def test_a_training_goes_on_bit_for_bit(table, tmp_path):
+    from elman.training.run import Run
+    from elman.training.start import resume
+
+    chosen = {**SMALL, "epochs": 3, "dropout": 0.2, "word_dropout": 0.1, "batch": 8}
+    whole = Classify.train([table], run=tmp_path / "whole", **chosen)
+    Classify.train([table], run=tmp_path / "part", **{**chosen, "epochs": 1})
+    trainer = resume(Classify, Run.open(tmp_path / "part"), epochs=3)
+    trainer.train()
+    trainer.run.give_weights(trainer.task.model)
+    for a, b in zip(whole.model.parameters(), trainer.task.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_folder_a_class(tmp_path):
+    for label, words in (("good", GOOD), ("bad", BAD)):
+        (tmp_path / "films" / label).mkdir(parents=True)
+        for word in words:
+            Path(tmp_path, "films", label, f"{word}.txt").write_text(f"a {word} film")
+    job = Classify.create([str(tmp_path / "films")], ClassifySettings(validation=0, **SMALL))
+    assert job.labels.names == ("bad", "good") and len(job.parts["train"]) == 6
