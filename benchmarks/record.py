@@ -2,19 +2,21 @@
 
     python benchmarks/record.py benchmarks/recipes/tiny-shakespeare.toml [--run FOLDER]
 
-Writes benchmarks/results/<recipe>.json.
+Writes benchmarks/results/<recipe>.json. Where the run's folder is there, it goes on with it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from elman.bench import machine
+from elman.training.settings import read_recipe
 from elman.training.storage import to_json
 
 
@@ -25,19 +27,26 @@ def main() -> None:
     options = parser.parse_args()
     name = options.recipe.stem
     run = options.run or Path("runs") / name
-    command = [sys.executable, "-m", "elman", "train", "language-model"]
-    command += ["--recipe", str(options.recipe), "--run", str(run), "--json"]
+    task = read_recipe(options.recipe).get("task", "language-model")
+    command = [sys.executable, "-m", "elman", "train", task, "--json"]
+    if run.exists():  # it was interrupted
+        command += ["--resume", str(run)]
+    else:
+        command += ["--recipe", str(options.recipe), "--run", str(run)]
     started = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         sys.exit(done.returncode)
     figures = json.loads(done.stdout.splitlines()[-1])
     figures["run"] = run.name
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = {
         "recipe": options.recipe.name,
-        "command": f"elman train language-model --recipe {options.recipe.name} --json",
+        "command": f"elman train {task} --recipe {options.recipe.name} --json",
         "figures": figures,
         "wall_seconds": round(time.monotonic() - started, 1),
+        # Of all threads; beside other work, it says more than the time on the wall.
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
         "machine": machine(),
     }
     path = Path(__file__).parent / "results" / f"{name}.json"

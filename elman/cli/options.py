@@ -25,6 +25,7 @@ from elman.training.settings import (
     default_of,
     read_recipe,
 )
+from elman.training.task import Task
 
 _SINGULAR = {"prompts": "prompt"}
 _NAMES = {int: "<int>", float: "<number>", str: "<text>"}
@@ -73,18 +74,20 @@ def with_settings(
 
 
 def gather(
-    settings: type[Settings], recipe: Path | None, given: dict[str, Any], data: list[str]
+    task: type[Task], recipe: Path | None, given: dict[str, Any], data: list[str]
 ) -> tuple[list[str], Any]:
-    """The data and the settings: a recipe's, overridden by what was given.
+    """The data and the settings of a job: a recipe's, overridden by what was given.
 
     Raises:
-        InputError: a setting is unknown or out of bounds.
+        InputError: a setting is unknown or out of bounds, or the recipe is for another job.
     """
     read = read_recipe(recipe) if recipe is not None else {}
+    if read.pop("task", task.name) != task.name:
+        raise InputError(f"{recipe} is a recipe for another job than {task.name}: name that job.")
     listed = read.pop("data", [])
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise InputError(f"data in {recipe} must be a list of names, received {listed!r}.")
-    return data or listed, settings.of(read, given)
+    return data or listed, task.Settings.of(read, given)
 
 
 def _parameter(declared: Field[Any], kind: Any, panel: str) -> inspect.Parameter:

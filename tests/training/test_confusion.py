@@ -40,8 +40,9 @@ def test_sums_of_pieces_give_what_scikit_learn_gives_of_the_whole(pairs, cut):
 def test_confusion_is_told_by_names():
     sums = confused(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3)
     assert tables(sums, ["no", "yes", "never"])["confusion"] == {
-        "no": {"no": 1, "yes": 1}, "yes": {"yes": 1},
-    }  # fmt: skip
+        "no": {"no": 1, "yes": 1},
+        "yes": {"no": 0, "yes": 1},
+    }
 
 
 def test_balanced_weights_are_scikit_learns():

@@ -103,7 +103,7 @@ def _train(task: type[Task]) -> Any:
             if why:
                 _logger.info("there is nothing to train: %s; give it more to go on.", why)
         else:
-            sources, settings = gather(task.Settings, recipe, given, list(data or []))
+            sources, settings = gather(task, recipe, given, list(data or []))
             progress = Progress(settings.epochs, task.unit)
             trainer = start(task, sources, settings, run, progress)
             job, folder = trainer.task, trainer.run
@@ -193,7 +193,7 @@ def _compare(task: type[Task]) -> Any:
             own = [cell.strip() for cell in cells.split(",")]
             compared = resume_comparison(task, resume, Progress(None, task.unit), own)
         else:
-            sources, settings = gather(task.Settings, recipe, given, list(data or []))
+            sources, settings = gather(task, recipe, given, list(data or []))
             name = f"compare-{task.name}-{short_name(sources)}"
             variants = _variants([cell.strip() for cell in cells.split(",")], hidden, settings)
             progress = Progress(settings.epochs, task.unit)
