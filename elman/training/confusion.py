@@ -82,9 +82,7 @@ def draw(measures: dict[str, Any], path: Path, title: str) -> None:
     """Draw the confusion matrix of what :func:`tables` returned; see ``elman.plots.confusion``."""
     from elman.plots.confusion import draw_confusion
 
-    table = measures["confusion"]
-    counts = [[row.get(name, 0) for name in table] for row in table.values()]
-    draw_confusion(counts, list(table), path, title)
+    draw_confusion(measures["confusion"], path, title)
 
 
 def balanced(counts: Sequence[int]) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.utils.class_weight import compute_class_weight
 
-from elman.training.confusion import balanced, confused, matrix, rates, tables
+from elman.training.confusion import balanced, confused, draw, matrix, rates, tables
 from elman.training.measures import add
 
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
@@ -50,3 +50,9 @@ def test_balanced_weights_are_scikit_learns():
     torch.testing.assert_close(
         balanced([7, 2, 1]).double(), torch.tensor(wanted), rtol=1e-6, atol=0
     )
+
+
+def test_what_the_tables_say_can_be_drawn(tmp_path):
+    found = tables(confused(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]), 4), list("abcd"))
+    draw(found, tmp_path / "confusion.png", "a model")
+    assert (tmp_path / "confusion.png").stat().st_size > 5000
