@@ -19,13 +19,13 @@ def test_names_cover_neither_each_other_nor_points(count, drawn, tmp_path):
     figure.draw_without_rendering()
     (axes,) = figure.axes
     named = [text for text in axes.texts if isinstance(text, Annotation)]
-    boxes = [text.get_window_extent() for text in named]
     # An annotation's box takes in its leader; its own text alone is what may cover nothing.
     boxes = [super(Annotation, text).get_window_extent() for text in named]
     for k, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:k])
         assert not any(box.contains(*point) for point in axes.transData.transform(places))
         assert axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+    assert figure.get_suptitle() == "skip-gram"
     without = count - len(named)
     assert axes.get_xlabel().startswith(f"{count} words")
     assert (f"{without} without room" in axes.get_xlabel()) == (without > 0)
