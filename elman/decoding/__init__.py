@@ -3,8 +3,6 @@
 from elman.decoding.beam import beam
 from elman.decoding.sampling import Predictor, draw, sample, until
 from elman.decoding.steps import Hypothesis
-from elman.decoding.viterbi import Path, k_best, viterbi
+from elman.decoding.viterbi import k_best, viterbi
 
-__all__ = [
-    "Hypothesis", "Path", "Predictor", "beam", "draw", "k_best", "sample", "until", "viterbi",
-]  # fmt: skip
+__all__ = ["Hypothesis", "Predictor", "beam", "draw", "k_best", "sample", "until", "viterbi"]

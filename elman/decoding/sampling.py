@@ -55,14 +55,17 @@ def sample(
     if length < 1:
         raise InputError(f"length must be at least 1, received {length}.")
     _check_choice(temperature, top_k, top_p)
-    draw = _randomness(seed)
+    randomness = _randomness(seed)
 
     def tokens(state: Any) -> Iterator[int]:
         with torch.inference_mode():
             every, state = model(prompt, state)
         logits, token = every[-1], prompt.new_empty(())
         check_told(logits)
-        noise, allowed = gumbel(len(logits), draw), torch.zeros(len(logits), dtype=torch.float64)
+        noise, allowed = (
+            gumbel(len(logits), randomness),
+            torch.zeros(len(logits), dtype=torch.float64),
+        )
         allowed[list(barred)] = -torch.inf
         for k in range(length):
             if k > 0:
@@ -112,7 +115,7 @@ def draw(
     _check_choice(temperature, top_k, top_p)
     if seeds is not None and len(seeds) != len(start):
         raise InputError(f"seeds must be {len(start)}, one a sentence, received {len(seeds)}.")
-    draws = [_randomness(None if seeds is None else seeds[k]) for k in range(len(start))]
+    sources = [_randomness(seed) for seed in ([None] * len(start) if seeds is None else seeds)]
     rules = Rules(end, max_length, min_length, no_repeat, allowed)
     rows = Rows(step, state, start, 1, rules, batch_dim, record)
     found: dict[int, Hypothesis] = {}
@@ -120,7 +123,7 @@ def draw(
     noise: list[Iterator[Tensor]] = []
     while len(found) < len(start):
         expected = rows.expected().double().cpu()
-        noise = noise or [gumbel(expected.shape[1], draw) for draw in draws]
+        noise = noise or [gumbel(expected.shape[1], source) for source in sources]
         sentences = rows.sentences.tolist()
         drawn = torch.stack([next(noise[k]) for k in sentences])
         token = choose(expected, drawn, temperature, top_k, top_p)
@@ -157,11 +160,11 @@ def choose(
     return logits.add(noise, alpha=temperature).argmax(-1)
 
 
-def gumbel(size: int, draw: torch.Generator) -> Iterator[Tensor]:
+def gumbel(size: int, source: torch.Generator) -> Iterator[Tensor]:
     """Gumbel(0, 1) noise (size) for one token after the other, drawn for many at a time."""
     while True:
         many = torch.empty(max(1, 4096 // size), size, dtype=torch.float64)
-        yield from many.exponential_(generator=draw).log_().neg_()
+        yield from many.exponential_(generator=source).log_().neg_()
 
 
 def _check_choice(temperature: float, top_k: int | None, top_p: float | None) -> None:
@@ -176,9 +179,9 @@ def _check_choice(temperature: float, top_k: int | None, top_p: float | None) ->
 def _randomness(seed: int | None) -> torch.Generator:
     if seed is not None:
         return generator(seed)
-    draw = torch.Generator()
-    draw.seed()
-    return draw
+    source = torch.Generator()
+    source.seed()
+    return source
 
 
 def until(pieces: Iterator[str], stop: str) -> Iterator[str]:

@@ -24,15 +24,17 @@ SCHEMES = {
     "BIO": Scheme("B", "I", "I", "B"),
     "BIOES": Scheme("B", "I", "E", "S"),
     "BILOU": Scheme("B", "I", "L", "U"),
+    "BMES": Scheme("B", "M", "E", "S"),
 }
 """Ways to write spans as tags such as ``B-PER``, with ``O`` for what is in no span (Ramshaw &
-Marcus, 1995; Ratinov & Roth, 2009)."""
+Marcus, 1995; Ratinov & Roth, 2009; BMES as for the words of Chinese). Where spans have no label, as
+words have none, a tag is its prefix alone."""
 
 OUTSIDE = "O"
 
 
 class Span(NamedTuple):
-    """A label of the tokens from ``begin`` up to, and without, ``end``."""
+    """A label of the tokens from ``begin`` up to, and without, ``end``; "" where there is none."""
 
     label: str
     begin: int
@@ -61,8 +63,8 @@ def allowed(labels: Sequence[str], scheme: str) -> Constraints:
     for label in labels:
         if not _fit([label], its):
             raise InputError(
-                f"{label!r} is no tag of the scheme {scheme}, whose tags are O and "
-                f"{', '.join(f'{prefix}-…' for prefix in dict.fromkeys(its))}."
+                f"{label!r} is no tag of the scheme {scheme}, whose tags are O and those that "
+                f"begin with {', '.join(dict.fromkeys(its))}."
             )
     goes_on = [_prefix(label) in (its.inside, its.last) for label in labels]
     may_end = [_prefix(label) in (its.last, its.single, OUTSIDE) for label in labels]
@@ -119,7 +121,7 @@ def tags(spans: Iterable[Span], length: int, scheme: str) -> list[str]:
             prefixes = [its.single]
         else:
             prefixes = [its.first, *[its.inside] * (end - begin - 2), its.last]
-        written[begin:end] = [f"{prefix}-{label}" for prefix in prefixes]
+        written[begin:end] = [f"{prefix}-{label}" if label else prefix for prefix in prefixes]
     return written
 
 

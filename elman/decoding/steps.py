@@ -64,8 +64,8 @@ class Rules:
         least = int(self.max_length.min()) if self.max_length.numel() else max(min_length, 1)
         if not 0 <= min_length <= least or least < 1:
             raise InputError(
-                "`max_length` must be at least 1 and not below `min_length`, which is not below "
-                f"0, received {least} and {min_length}."
+                "`max_length` must be at least 1, and `min_length` lie between 0 and it, "
+                f"received {least} and {min_length}."
             )
         if no_repeat < 0:
             raise InputError(f"`no_repeat` must be at least 0, received {no_repeat}.")

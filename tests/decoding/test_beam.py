@@ -293,7 +293,7 @@ def test_no_sentences():
         ({"n_best": 4}, "`n_best` must lie between 1 and the beam's width, 3, received 4"),
         ({"length_penalty": -1.0}, "`length_penalty` must be at least 0, received -1"),
         ({"max_length": 0}, "`max_length` must be at least 1"),
-        ({"min_length": 5}, "not below `min_length`"),
+        ({"min_length": 5}, "lie between 0 and it, received 4 and 5"),
         ({"no_repeat": -1}, "`no_repeat` must be at least 0"),
         ({"step": [None, None]}, "several models need a list of as many states"),
     ],

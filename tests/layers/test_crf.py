@@ -167,6 +167,14 @@ def test_a_likelihood_far_from_the_best_path_is_exact():
     assert crf.marginals(emissions.detach()).isfinite().all()
 
 
+def test_sums_are_in_the_weights_precision():
+    crf = drawn(3)
+    coarse = torch.randn(5, 2, 3).bfloat16()
+    tags = torch.randint(3, (5, 2))
+    expected = crf.log_likelihood(coarse.double(), tags)
+    assert crf.log_likelihood(coarse, tags).equal(expected)
+
+
 def test_what_is_not_allowed_is_told_in_training():
     crf = drawn(3, CONSTRAINTS, constrain_training=True)
     with pytest.raises(InputError, match="the tags of sequence 1 of the batch break the constr"):
