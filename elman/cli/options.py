@@ -16,15 +16,7 @@ import typer
 
 from elman.cli.arguments import numbers
 from elman.errors import InputError
-from elman.training.network import NetworkSettings
-from elman.training.settings import (
-    DataSettings,
-    OptimizationSettings,
-    RunSettings,
-    Settings,
-    default_of,
-    read_recipe,
-)
+from elman.training.settings import Settings, default_of, read_recipe
 from elman.training.task import Task
 
 _SINGULAR = {"prompts": "prompt"}
@@ -157,19 +149,10 @@ def _shown(declared: Field[Any]) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-_PANELS: dict[type[Settings], str] = {
-    DataSettings: "Data",
-    NetworkSettings: "Network",
-    OptimizationSettings: "Learning",
-    RunSettings: "Run",
-}
-
-
 def panels_of(settings: type[Settings]) -> dict[str, str]:
     """Under which heading ``--help`` shows each setting: that of the group which declares it."""
-    return {
-        f.name: next((_PANELS[k] for k in _PANELS if f.name in k.__annotations__), "Job")
-        if issubclass(settings, RunSettings)
-        else "Options"
-        for f in fields(settings)
-    }
+    found = {}
+    for group in reversed(settings.__mro__[:-1]):
+        if issubclass(group, Settings):
+            found |= dict.fromkeys(vars(group).get("__annotations__", ()), group.panel)
+    return found

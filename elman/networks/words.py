@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ _PAD, _UNKNOWN = range(2)
 @dataclass
 class WordSettings(Settings):
     """How words become vectors."""
+
+    panel: ClassVar[str] = "Words"
 
     embedding: int = option(100, "Width of the word embedding.", least=1, below=2**31)
     embedding_from: str = option(

@@ -159,7 +159,7 @@ def _predict(task: Classify, inputs: Iterable[Any], settings: Any) -> Iterator[d
 
 
 class Classify(Task):
-    """Tell the class of a sequence, of a text or of numbers; or a number, as regression does."""
+    """Tell the class of a sequence, of a text or of numbers; or a number."""
 
     name = "classify"
     unit = "sequences"

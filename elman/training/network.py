@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from elman.cells import Cell, registry
 from elman.layers import Recurrent
@@ -13,6 +14,8 @@ from elman.training.settings import Settings, option
 @dataclass
 class NetworkSettings(Settings):
     """What every job's recurrent network can be told."""
+
+    panel: ClassVar[str] = "Network"
 
     cell: str = option(
         "lstm", "A name that `elman cells` lists, such as gru, or path/to/file.py:ClassName."

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from elman.errors import ElmanError, InputError, brief, one_line
 from elman.learning import OPTIMIZERS, RULES, SCHEDULES, check_optimizer
@@ -29,6 +29,8 @@ def option(
     above: float | None = None,
     below: float | None = None,
     unset: str = "none",
+    only: tuple[Any, ...] = (),
+    fixed: bool = False,
 ) -> Any:
     """Declare a setting: its default, what it is for, and the values that it may have.
 
@@ -38,10 +40,13 @@ def option(
         choices: the names that are allowed.
         least, above, below: bounds: value ≥ least, value > above, value < below.
         unset: what ``--help`` says of a default that is None or empty.
+        only: another setting and the values of it with which this one has an effect; with others
+            it must be left at its default.
+        fixed: it cannot change when a run is resumed.
     """
     rules = {
         "help": help, "choices": choices, "least": least, "above": above, "below": below,
-        "unset": unset,
+        "unset": unset, "only": only, "fixed": fixed,
     }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=rules)
@@ -50,7 +55,13 @@ def option(
 
 @dataclass
 class Settings:
-    """The base of every group of settings: checked when made, to and from plain JSON."""
+    """The base of every group of settings: checked when made, to and from plain JSON.
+
+    Attributes:
+        panel: under which heading ``--help`` shows the settings that this group declares.
+    """
+
+    panel: ClassVar[str] = "Options"
 
     def __post_init__(self) -> None:
         kinds = typing.get_type_hints(type(self))
@@ -59,6 +70,22 @@ class Settings:
             kind = kinds[declared.name]
             setattr(self, declared.name, _typed(declared.name, value, kind))
             _check(declared, getattr(self, declared.name))
+        for declared in fields(self):
+            self._check_effect(declared)
+
+    def _check_effect(self, declared: Field[Any]) -> None:
+        """Refuse what another setting leaves without effect."""
+        name, *values = declared.metadata.get("only") or (None,)
+        if name is None or getattr(self, declared.name) == default_of(declared):
+            return
+        chosen = getattr(self, name)
+        if chosen not in values:
+            wanted = " or ".join("on" if value is True else str(value) for value in values)
+            shown = {True: "on", False: "off", None: "none"}.get(chosen, chosen)
+            raise InputError(
+                f"`{declared.name}` has an effect only where `{name}` is {wanted}, received "
+                f"{shown}: choose that, or leave it out."
+            )
 
     @classmethod
     def of(cls, *groups: Mapping[str, Any]) -> Self:
@@ -110,6 +137,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 class DataSettings(Settings):
     """What every job's data can be told: its parts may be files of their own."""
 
+    panel: ClassVar[str] = "Data"
     validation: float = option(
         0.1, "Share at the end of each source to hold out.", least=0, below=1
     )
@@ -126,7 +154,8 @@ class DataSettings(Settings):
 class OptimizationSettings(Settings):
     """How a model learns."""
 
-    optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS))
+    panel: ClassVar[str] = "Learning"
+    optimizer: str = option("adamw", "How to update.", choices=tuple(OPTIMIZERS), fixed=True)
     learning_rate: float = option(2e-3, "The optimiser's step size.", above=0, below=_FLOAT)
     momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
     weight_decay: float = option(
@@ -139,22 +168,39 @@ class OptimizationSettings(Settings):
     )
     schedule: str = option("constant", "How the rate changes.", choices=SCHEDULES)
     warmup: int = option(0, "Updates over which the rate rises to the full one.", least=0)
-    division: float = option(4.0, "What the plateau schedule divides the rate by.", above=1)
-    plateau_patience: int = option(0, "Epochs without progress before it divides.", least=0)
-    accumulate: int = option(1, "Batches of an update, whose gradients add up.", least=1)
+    division: float = option(
+        4.0, "What the plateau schedule divides the rate by.", above=1, only=("schedule", "plateau")
+    )
+    plateau_patience: int = option(
+        0, "Epochs without progress before it divides.", least=0, only=("schedule", "plateau")
+    )
+    accumulate: int = option(
+        1, "Batches of an update, whose gradients add up.", least=1, fixed=True
+    )
     learning: str | None = option(
         None, "A learning rule of elman's, for models that read a stream.",
-        choices=tuple(RULES), unset="backpropagation through each batch",
-    )  # fmt: skip
+        choices=tuple(RULES), unset="backpropagation through each batch", fixed=True)  # fmt: skip
     reach: int | None = option(
-        None, "How many steps tbptt goes back.", least=1, unset="to the batch's start"
+        None,
+        "How many steps tbptt goes back.",
+        least=1,
+        unset="to the batch's start",
+        fixed=True,
+        only=("learning", "tbptt"),
     )
-    average: str = option("none", "Average the weights over updates.", choices=AVERAGES)
+    average: str = option("none", "Average the weights over updates.", choices=AVERAGES, fixed=True)
     average_decay: float = option(
-        0.999, "What the exponential average keeps of itself.", least=0, below=1
+        0.999,
+        "What the exponential average keeps of itself.",
+        least=0,
+        below=1,
+        only=("average", "exponential"),
     )
     average_patience: int = option(
-        5, "Epochs without progress before the stochastic average begins.", least=0
+        5,
+        "Epochs without progress before the stochastic average begins.",
+        least=0,
+        only=("average", "stochastic"),
     )
 
     def __post_init__(self) -> None:
@@ -166,25 +212,32 @@ class OptimizationSettings(Settings):
 class RunSettings(Settings):
     """How long, where, and with what to be seen."""
 
+    panel: ClassVar[str] = "Run"
     epochs: int = option(10, "How often to go through the data, in all.", least=1, below=10**12)
     seconds: float | None = option(None, "Stop after this many seconds of training.", above=0)
     patience: int | None = option(None, "Stop after so many epochs without progress.", least=1)
-    seed: int = option(0, "Fixes every draw.", least=0, below=2**63)
+    seed: int = option(0, "Fixes every draw.", least=0, below=2**63, fixed=True)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
     devices: int = option(
         1, "Processes on this machine, each with a device and a share.", least=1, below=1025
     )
     nodes: int = option(1, "Machines that train together.", least=1, below=10**6)
-    precision: str = option("32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"))
+    precision: str = option(
+        "32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"), fixed=True
+    )
     save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
     tensorboard: bool = option(False, "Write the measures for TensorBoard, too.")
     watch_gradients: bool = option(False, "Log the gradient by lag, gates and states, and plot.")
-    watch_every: int = option(100, "Updates between two looks at the gradient.", least=1)
+    watch_every: int = option(
+        100, "Updates between two looks at the gradient.", least=1, only=("watch_gradients", True)
+    )
 
 
 @dataclass
 class TrainingSettings(RunSettings, OptimizationSettings):
     """What every training can be told, whatever the job."""
+
+    panel: ClassVar[str] = "Job"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,11 +245,6 @@ class TrainingSettings(RunSettings, OptimizationSettings):
 
     def _check_learning(self) -> None:
         """Refuse what a learning rule, or that there is none, would leave without effect."""
-        if self.reach is not None and self.learning != "tbptt":
-            raise InputError(
-                f"`reach` is how far tbptt goes back, received `learning` {self.learning}: "
-                "choose tbptt, or leave `reach` out."
-            )
         if self.learning is not None and self.precision == "bf16-mixed":
             raise InputError(
                 f"`precision` bf16-mixed is for backpropagation through each batch, received "

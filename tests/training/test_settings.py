@@ -133,7 +133,6 @@ def test_recipes_that_cannot_be_used(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"reach": 9}, "`reach` is how far tbptt goes back"),
         ({"reach": 9, "learning": "rtrl"}, "received `learning` rtrl"),
         ({"learning": "rtrl", "precision": "bf16-mixed"}, "`precision` bf16-mixed"),
         ({"learning": "tbptt", "watch_gradients": True}, "`watch_gradients`"),
@@ -143,3 +142,21 @@ def test_what_would_do_nothing_is_refused(given, words):
     with pytest.raises(InputError, match=words):
         TrainingSettings.of(given)
     assert TrainingSettings.of({"learning": "tbptt", "reach": 9}).reach == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"average_decay": 0.9},
+            "`average_decay` has an effect only where `average` is exponential",
+        ),
+        ({"division": 2.0}, "only where `schedule` is plateau, received constant"),
+        ({"watch_every": 7}, "only where `watch_gradients` is on, received off"),
+        ({"reach": 3}, "only where `learning` is tbptt, received none"),
+    ],
+)
+def test_what_has_no_effect_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        TrainingSettings(**given)
+    TrainingSettings(average="exponential", average_decay=0.9, schedule="plateau", division=2.0)

@@ -136,8 +136,7 @@ def _train(task: type[Task]) -> Any:
 
 
 def _only_training(given: dict[str, Any], data: Any, recipe: Any, run: Any) -> None:
-    fixed = {"seed", "optimizer", "precision", "learning", "reach", "average", "accumulate"}
-    allowed = {f.name for f in fields(TrainingSettings)} - fixed | {"cell"}
+    allowed = {f.name for f in fields(TrainingSettings) if not f.metadata["fixed"]} | {"cell"}
     other = [flag(name) for name in given if name not in allowed]
     other += [n for n, v in (("DATA", data), ("--recipe", recipe), ("--run", run)) if v]
     if other:
