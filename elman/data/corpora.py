@@ -196,7 +196,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _sst(
             "sst-2-phrases",
-            "The same, learned from every phrase in the trees, too",
+            "sst-2 with every phrase in its trees to learn from, too",
             published.POLARITIES,
             phrases=True,
         ),
@@ -207,7 +207,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _sst(
             "sst-5-phrases",
-            "The same, learned from every phrase in the trees, too",
+            "sst-5 with every phrase in its trees to learn from, too",
             published.SENTIMENTS,
             phrases=True,
         ),
@@ -314,7 +314,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _dailydialog(
             "dailydialog-zh",
-            "XDailyDialog: the same dialogues in Chinese",
+            "XDailyDialog: the dialogues of dailydialog-en in Chinese",
             "zh",
             "dialogues",
             None,
