@@ -11,7 +11,8 @@ import pytest
 from elman.data.corpora import CORPORA
 from elman.data.kinds import DIALOGUES, PAIRS, POEMS, labels, tags
 from elman.data.labelled import name_of
-from elman.data.published import dealt
+from elman.data.pairs import read_tsv
+from elman.data.published import SENTIMENTS, dealt, sentiment
 from elman.data.tagged import Tagged
 from elman.errors import InputError
 
@@ -89,9 +90,15 @@ def test_labels_of_the_treebank():
 
 
 def test_phrases_are_in_the_training_part_alone_and_once():
-    phrases = read("labels", "sst-5-phrases")
-    assert len({record[:2] for record in phrases}) == len(phrases) == 159_274
-    assert {record[:2] for record in read("labels", "sst-5")} <= {record[:2] for record in phrases}
+    paths = CORPORA["sst-5"].paths("validation")
+    phrases = [r[:2] for r in sentiment(paths, "train", SENTIMENTS, phrases=True)]
+    assert len(set(phrases)) == len(phrases)
+    sentences = [r[:2] for r in sentiment(paths, "validation", SENTIMENTS, phrases=True)]
+    assert len(sentences) == 1_101
+    assert set(sentences) < set(phrases)
+    assert {text for text, _ in phrases} > {
+        word for text, _ in sentences for word in text.split(" ")
+    }
 
 
 def test_japanese_vowels():
@@ -116,9 +123,12 @@ def test_poets_are_ten_and_no_poem_is_in_two_parts():
 
 
 def test_tatoeba_has_all_translations_of_a_sentence_in_one_part():
-    train, test = read("pairs", "tatoeba-en-fr"), read("pairs", "tatoeba-en-fr", "test")
-    assert (len(train), len(test)) == (139_979, 1_417)
-    assert not {pair.source for pair in train} & {pair.source for pair in test}
+    train = read("pairs", "tatoeba-en-fr")
+    (path,) = CORPORA["tatoeba-en-fr"].paths("train")
+    every = [pair.source for pair in read_tsv(path, path.name, "fra.txt")]
+    assert len(every) == 142_787
+    sources = {pair.source for pair in train}
+    assert len(train) == 139_979 == sum(source in sources for source in every)
 
 
 def test_song_lyrics_are_poems():
