@@ -196,7 +196,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _sst(
             "sst-2-phrases",
-            "The same, learned from every phrase in the trees, too",
+            "sst-2 with every phrase in its trees to learn from, too",
             published.POLARITIES,
             phrases=True,
         ),
@@ -207,7 +207,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _sst(
             "sst-5-phrases",
-            "The same, learned from every phrase in the trees, too",
+            "sst-5 with every phrase in its trees to learn from, too",
             published.SENTIMENTS,
             phrases=True,
         ),
@@ -314,7 +314,7 @@ CORPORA: dict[str, Corpus] = {
         ),
         _dailydialog(
             "dailydialog-zh",
-            "XDailyDialog: the same dialogues in Chinese",
+            "XDailyDialog: the dialogues of dailydialog-en in Chinese",
             "zh",
             "dialogues",
             None,
@@ -328,8 +328,7 @@ CORPORA: dict[str, Corpus] = {
             folder="word-vectors",
             base=f"{_GITHUB}/mfaruqui/eval-word-vectors/09a5106f50818c0f4ad0a597d8c7d333ec0659fb"
             "/data/word-sim/",
-            reader=None,
-            records={"judgements": list},  # gensim's scorers read the files themselves
+            records={"judgements": None},  # gensim's scorers read the files themselves
         ),
         _corpus(
             "word-analogies",
@@ -338,8 +337,7 @@ CORPORA: dict[str, Corpus] = {
             language="en",
             folder="word-vectors",
             base=f"{_GITHUB}/dav/word2vec/fb150971c2accbe86c3c6b0a86a57804807f8ec4/data/",
-            reader=None,
-            records={"judgements": list},
+            records={"judgements": None},
         ),
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from elman.data.dialogues import Dialogue
 from elman.data.labelled import Labelled
 from elman.data.pairs import Pair
 from elman.data.poems import Poem
-from elman.data.records import ANY, FOLDER, File, Kind
+from elman.data.records import ANY, FOLDER, File, Kind, Reader
 from elman.data.tagged import Tagged
 from elman.errors import InputError
 
@@ -20,7 +20,7 @@ def labels(text_column: str | None = None, label_column: str | None = None) -> K
     """Labelled texts or sequences; of tables, which columns: see :func:`labelled.read_table`."""
     table = partial(labelled.read_table, text_column=text_column, label_column=label_column)
     jsonl = partial(labelled.read_jsonl, text_column=text_column, label_column=label_column)
-    readers = {
+    readers: Mapping[str, Reader[Labelled]] = {
         ".tsv": table, ".csv": table, ".jsonl": jsonl, ".txt": labelled.read_lines_of_text,
         ".npz": labelled.read_array, ".npy": labelled.read_array, FOLDER: labelled.read_folder,
     }  # fmt: skip
@@ -50,7 +50,7 @@ def tags(column: str | None = None, features: Sequence[str] = ()) -> Kind[Tagged
         return tagged.read_slashed(path, name)
 
     conllu = partial(tagged.read_conllu, column=column or "UPOS", features=features)
-    readers = {
+    readers: Mapping[str, Reader[Tagged]] = {
         ".conll": columns, ".txt": columns, ".tsv": columns, ".iob": columns, ".bio": columns,
         ".conllu": conllu, ".tagged": slashed, ".pos": slashed,
     }  # fmt: skip

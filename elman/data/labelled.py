@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -321,10 +320,10 @@ def _number(text: str, what: str, place: Place) -> float:
 
 def _arrays(path: Path, name: str) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return {"X": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    # Damaged files make numpy raise whatever comes to the parser of their header.
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"X": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # zlib, zipfile, tokenize … each have theirs for what is damaged
         raise ElmanError(
             f"{name} could not be read ({brief(str(error), 120)}); expected arrays of numbers "
             "that numpy.save or numpy.savez wrote."

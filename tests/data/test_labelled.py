@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from elman.data.kinds import labels
 from elman.data.labelled import name_of, number_of, read_blocks
@@ -166,6 +169,20 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ElmanError, match=message):
         labels().read([str(tmp_path / "a.npz")])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 500), byte=st.integers(0, 255), packed=st.booleans())
+def test_damaged_arrays_are_told_in_one_sentence(tmp_path, place, byte, packed):
+    whole = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(whole, X=np.ones((2, 3)), y=["a", "b"])
+    damaged = bytearray(whole.getvalue())
+    damaged[place % len(damaged)] = byte
+    (tmp_path / "a.npz").write_bytes(damaged)
+    try:
+        labels().read([str(tmp_path / "a.npz")])
+    except ElmanError as error:
+        assert "\n" not in str(error)
 
 
 def test_blocks_are_closed_by_a_line_of_their_own(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from elman.data.corpora import CORPORA
 from elman.data.kinds import DIALOGUES, PAIRS, POEMS, labels, tags
 from elman.data.labelled import name_of
-from elman.data.published import dealt
+from elman.data.pairs import read_tsv
+from elman.data.published import SENTIMENTS, dealt, sentiment
 from elman.data.tagged import Tagged
 from elman.errors import InputError
 
@@ -67,15 +68,18 @@ def test_counts_of_records(name, kind, counts):
 def test_counts_of_tokens(name, part, tokens):
     sentences: list[Tagged] = read("tags", name, part)
     assert sum(len(sentence.tokens) for sentence in sentences) == tokens
-    assert sum(len(sentence.tags) for sentence in sentences) == tokens
+    assert all(len(sentence.tags) == len(sentence.tokens) for sentence in sentences)
 
 
 def test_the_brown_corpus_is_dealt_out_by_texts():
-    parts = [read("tags", "brown-tagged", part) for part in ("train", "validation", "test")]
-    assert sum(len(s.tokens) for part in parts for s in part) == 1_161_192
-    files = [{sentence.place.file for sentence in part} for part in parts]
-    assert [len(names) for names in files] == [400, 50, 50]
-    assert len(set.union(*files)) == 500
+    parts = [set(files) for files in CORPORA["brown-tagged"].parts.values()]
+    assert [len(files) for files in parts] == [400, 50, 50]
+    assert set.union(*parts) == set(CORPORA["brown"].files)
+    words = [word for sentence in read("tags", "brown-tagged", "test") for word in sentence.tokens]
+    # The same files, read as a text.
+    brown = CORPORA["brown"]
+    texts = brown.text()([path for path in brown.paths() if path.name in parts[2]])
+    assert words == "".join(texts).split()
 
 
 def test_labels_of_the_treebank():
@@ -86,10 +90,15 @@ def test_labels_of_the_treebank():
 
 
 def test_phrases_are_in_the_training_part_alone_and_once():
-    phrases = read("labels", "sst-5-phrases")
-    assert len({record[:2] for record in phrases}) == len(phrases) == 159_274
-    assert {record[:2] for record in read("labels", "sst-5")} <= {record[:2] for record in phrases}
-    assert len(read("labels", "sst-2-phrases", "validation")) == 872
+    paths = CORPORA["sst-5"].paths("validation")
+    phrases = [r[:2] for r in sentiment(paths, "train", SENTIMENTS, phrases=True)]
+    assert len(set(phrases)) == len(phrases)
+    sentences = [r[:2] for r in sentiment(paths, "validation", SENTIMENTS, phrases=True)]
+    assert len(sentences) == 1_101
+    assert set(sentences) < set(phrases)
+    assert {text for text, _ in phrases} > {
+        word for text, _ in sentences for word in text.split(" ")
+    }
 
 
 def test_japanese_vowels():
@@ -114,10 +123,12 @@ def test_poets_are_ten_and_no_poem_is_in_two_parts():
 
 
 def test_tatoeba_has_all_translations_of_a_sentence_in_one_part():
-    parts = [read("pairs", "tatoeba-en-fr", part) for part in ("train", "validation", "test")]
-    assert sum(map(len, parts)) == 142_787
-    sources = [{pair.source for pair in part} for part in parts]
-    assert not sources[0] & sources[1] | sources[0] & sources[2] | sources[1] & sources[2]
+    train = read("pairs", "tatoeba-en-fr")
+    (path,) = CORPORA["tatoeba-en-fr"].paths("train")
+    every = [pair.source for pair in read_tsv(path, path.name, "fra.txt")]
+    assert len(every) == 142_787
+    sources = {pair.source for pair in train}
+    assert len(train) == 139_979 == sum(source in sources for source in every)
 
 
 def test_song_lyrics_are_poems():

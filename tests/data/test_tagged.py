@@ -149,5 +149,5 @@ def test_words_come_back_from_their_tags(pairs):
 
 def test_a_sentence_of_words_becomes_one_of_characters():
     sentence = Tagged(("看似", ","), ("VERB", "PUNCT"), Place("a", 3))
-    assert segmented(sentence) == (("看", "似", ","), ("B", "E", "S"), sentence.place)
+    assert segmented(sentence)[:3] == (("看", "似", ","), ("B", "E", "S"), sentence.place)
     assert segmented(sentence, joint=True).tags == ("B-VERB", "E-VERB", "S-PUNCT")
