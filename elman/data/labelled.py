@@ -8,14 +8,15 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from elman.data.jsonlines import number_or_text, read_values, text_of
 from elman.data.place import Place
 from elman.data.utf8 import PACKED_ENDINGS, read_lines, read_text
 from elman.errors import ElmanError, InputError, brief
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _logger = logging.getLogger("elman")
 
@@ -135,6 +136,8 @@ def read_array(path: Path, name: str) -> Iterator[Labelled]:
     Raises:
         ElmanError: the file is damaged, or an array is missing or has the wrong shape or type.
     """
+    import numpy as np
+
     arrays = _arrays(path, name)
     x = _numeric(arrays, "X", name)
     x = x[:, :, None] if x.ndim == 2 else x
@@ -303,6 +306,8 @@ def _long_format(
 
 
 def _sequence(steps: Sequence[Sequence[float]], place: Place) -> np.ndarray:
+    import numpy as np
+
     if not steps:
         raise ElmanError(f"{place}: the sequence is empty, expected steps.")
     return np.array(steps, np.float32)
@@ -319,6 +324,8 @@ def _number(text: str, what: str, place: Place) -> float:
 
 
 def _arrays(path: Path, name: str) -> dict[str, np.ndarray]:
+    import numpy as np
+
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -335,7 +342,7 @@ def _numeric(arrays: dict[str, np.ndarray], key: str, name: str) -> np.ndarray:
     if array is None or array.dtype.kind not in "fiub":
         have = "nothing" if array is None else f"an array of {array.dtype}"
         raise ElmanError(f"{name}: received {have} under {key}, expected an array of numbers.")
-    return array.astype(np.float32)
+    return array.astype("float32")
 
 
 def _is_text(file: Path) -> bool:

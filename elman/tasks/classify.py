@@ -169,7 +169,7 @@ class Classify(Task):
     verbs = (
         Verb(
             "predict",
-            "Tell the class of each text or sequence, and how sure that is.",
+            "Tell what a model was trained to tell of each input.",
             "RUN 'a film to remember'\nRUN --file reviews.tsv --output told.jsonl",
             _predict,
             "Texts",

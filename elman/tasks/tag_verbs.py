@@ -136,7 +136,7 @@ def _told(job: Tagger, given: Tagged, tags: list[str], sure: list[float]) -> dic
 
 PREDICT = Verb(
     "predict",
-    "Tag sentences, or find their words.",
+    "Tell what a model was trained to tell of each input.",
     "RUN 'The old man the boat.'\nRUN --file sentences.txt --output tagged.jsonl",
     predict,
     "Sentences",

@@ -94,8 +94,8 @@ def test_what_is_wrong_is_named(given, words):
 
 
 def test_every_setting_says_what_it_is_for():
-    for name, declared in LanguageModelSettings.__dataclass_fields__.items():
-        assert declared.metadata["help"].endswith((".", "…")), name
+    for declared in fields(LanguageModelSettings):
+        assert declared.metadata["help"].endswith((".", "…")), declared.name
 
 
 def test_recipes(tmp_path):
@@ -133,7 +133,7 @@ def test_recipes_that_cannot_be_used(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"reach": 9, "learning": "rtrl"}, "received `learning` rtrl"),
+        ({"reach": 9, "learning": "rtrl"}, "only where `learning` is tbptt, received rtrl"),
         ({"learning": "rtrl", "precision": "bf16-mixed"}, "`precision` bf16-mixed"),
         ({"learning": "tbptt", "watch_gradients": True}, "`watch_gradients`"),
     ],

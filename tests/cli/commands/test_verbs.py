@@ -119,7 +119,7 @@ def test_verbs_are_methods(runs):
 
 def test_several_runs_answer_together(runs, capsys, job, monkeypatch):
     code, _, err = _typed(capsys, "predict", runs / "0", "1 0", "--with", runs / "1")
-    assert code == 2 and "No such option" in err  # tones answer alone
+    assert code == 2 and "cannot predict together" in err  # tones answer alone
     seen = []
 
     def together(task, inputs, settings):
