@@ -15,7 +15,7 @@ _Number = TypeVar("_Number", int, float)
 Data = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Texts: files (also .gz), folders of them, corpora that `elman data` lists, or - for "
+        help="Files (also .gz), folders of them, corpora that `elman data` lists, or - for "
         "standard input.",
         show_default=False,
     ),
