@@ -32,7 +32,7 @@ from elman.data.sources import short_name
 from elman.errors import ElmanError, InputError
 from elman.plots.canvas import check_path
 from elman.tasks import TASKS, open_run
-from elman.training.network import has_forget_gate
+from elman.training.network import NetworkSettings, has_forget_gate
 from elman.training.run import Run, free_folder
 from elman.training.settings import TrainingSettings
 from elman.training.task import Task
@@ -183,6 +183,11 @@ def _compare(task: type[Task]) -> Any:
     ) -> None:
         from elman.training.comparison import compare_models, resume_comparison
 
+        if not issubclass(task.Settings, NetworkSettings):
+            raise InputError(
+                f"{task.name} has no recurrent network whose cells could be compared: train it "
+                "once for each of the settings instead."
+            )
         if resume is not None:
             if given or data or recipe or run:
                 raise InputError(
@@ -259,7 +264,7 @@ def _without_forget_gate(names: list[str], hidden: int, settings: Any) -> list[s
 def _to_resume(task: type[Task], run: Run) -> str:
     """What to type to go on with a run."""
     words = [program(), "train", task.name, "--resume", str(run.path)]
-    cell = run.config["settings"]["cell"]
+    cell = run.config["settings"].get("cell", "")
     return shlex.join([*words, "--cell", cell] if ".py:" in cell else words)
 
 
