@@ -1,11 +1,11 @@
 """Word vectors of elman beside gensim's: the same words, the same settings, one thread each.
 
-    python benchmarks/word_vectors.py [--epochs 10] [--seeds 3] [--methods cbow,skip-gram]
+    python benchmarks/word_vectors.py [--method cbow] [--epochs 5] [--seeds 2]
 
 Both learn from the same words of the Brown corpus, line by line, and gensim's own scorers judge
 both. Seconds are those of the processor, in training alone, so that what else the machine does
 hardly shows; gensim reads its words on a second thread, whose seconds count. The result goes to
-benchmarks/results/word-vectors.json.
+benchmarks/results/word-vectors-METHOD.json.
 """
 
 from __future__ import annotations
@@ -80,38 +80,36 @@ def judged(vectors: Vectors, rate: float) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", default="cbow,skip-gram")
+    parser.add_argument("--method", default="cbow", choices=("cbow", "skip-gram"))
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
+    found: dict[str, list[dict[str, float]]] = {"gensim": [], "elman": []}
+    for seed in range(1, options.seeds + 1):
+        settings = EmbedSettings(
+            method=options.method, lines=True, epochs=options.epochs, seed=seed, validation=0.05,
+            device="cpu",
+        )  # fmt: skip
+        found["gensim"].append(of_gensim(settings, Embedding.prepare(["brown"], settings)))
+        found["elman"].append(of_elman(settings))
     rows = []
-    for method in options.methods.split(","):
-        found: dict[str, list[dict[str, float]]] = {"elman": [], "gensim": []}
-        for seed in range(1, options.seeds + 1):
-            settings = EmbedSettings(
-                method=method, lines=True, epochs=options.epochs, seed=seed, validation=0.05,
-                device="cpu",
-            )  # fmt: skip
-            found["elman"].append(of_elman(settings))
-            task = Embedding.prepare(["brown"], settings)
-            found["gensim"].append(of_gensim(settings, task))
-        for name, runs in found.items():
-            row: dict[str, Any] = {"of": name, "method": method}
-            for figure in FIGURES:
-                values = [run[figure] for run in runs]
-                row[figure] = {
-                    "mean": mean(values), "spread": stdev(values) if len(values) > 1 else 0.0,
-                }  # fmt: skip
-            rows.append(row)
-            shown = (f"{f} {row[f]['mean']:.4g} ± {row[f]['spread']:.2g}" for f in FIGURES)
-            print(f"{name:<7} {method:<10} {', '.join(shown)}", flush=True)
+    for name, runs in found.items():
+        row: dict[str, Any] = {"of": name}
+        for figure in FIGURES:
+            values = [run[figure] for run in runs]
+            row[figure] = {
+                "mean": mean(values), "spread": stdev(values) if len(values) > 1 else 0.0,
+            }  # fmt: skip
+        rows.append(row)
+        shown = (f"{f} {row[f]['mean']:.4g} ± {row[f]['spread']:.2g}" for f in FIGURES)
+        print(f"{name:<7} {', '.join(shown)}", flush=True)
     result = {
         "command": "python benchmarks/word_vectors.py "
-        f"--epochs {options.epochs} --seeds {options.seeds} --methods {options.methods}",
+        f"--method {options.method} --epochs {options.epochs} --seeds {options.seeds}",
         "rows": rows,
         "machine": machine(),
     }
-    path = Path(__file__).parent / "results" / "word-vectors.json"
+    path = Path(__file__).parent / "results" / f"word-vectors-{options.method}.json"
     path.write_text(to_json(result, indent=2) + "\n", encoding="utf-8")
 
 

@@ -74,6 +74,9 @@ def _corpus(
 
 _BROWN_TEXTS = [*_CHECKSUMS["brown"]]
 _NLTK = f"{_GITHUB}/teropa/nlp/f89bc5a15b516208de1cfe2abe9692b7ed9a43e2/resources/corpora"
+_SIMILARITIES = (
+    f"{_GITHUB}/mfaruqui/eval-word-vectors/09a5106f50818c0f4ad0a597d8c7d333ec0659fb/data/word-sim/"
+)
 _DIALOGUES = f"{_GITHUB}/liuzeming01/XDailyDialog/62949b52bf2eae170f47c24c3afc226d94d70c39/data/"
 _HELD_OUT = f"{_GITHUB}/liuzeming01/XDailyDialog/6e7ecf54c9f169215b4b8c18995c7aac74117127/data/"
 _TREES = f"{_GITHUB}/munikarmanish/RNTN/12bb731ba9fbdcdf2368b8515a241773f2b97547/trees/"
@@ -321,23 +324,14 @@ CORPORA: dict[str, Corpus] = {
             (["dialogues_text_Zh.txt"], ["zh_dev_human.txt"], ["zh_test_human.txt"]),
         ),
         _corpus(
-            "word-similarities",
-            "SimLex-999 and RG-65: how similar people find two English words",
-            licence="free for research",
-            language="en",
-            folder="word-vectors",
-            base=f"{_GITHUB}/mfaruqui/eval-word-vectors/09a5106f50818c0f4ad0a597d8c7d333ec0659fb"
-            "/data/word-sim/",
-            records={"judgements": None},  # gensim's scorers read the files themselves
-        ),
-        _corpus(
-            "word-analogies",
-            "19,544 questions such as Athens : Greece = Baghdad : ?",
-            licence="Apache-2.0",
+            "word-judgements",
+            "SimLex-999, RG-65: how similar words are to people; 19,544 analogies of Google's",
+            licence="Apache-2.0; free for research",
             language="en",
             folder="word-vectors",
             base=f"{_GITHUB}/dav/word2vec/fb150971c2accbe86c3c6b0a86a57804807f8ec4/data/",
-            records={"judgements": None},
+            records={"judgements": None},  # gensim's scorers read the files themselves
+            elsewhere={"EN-SIMLEX-999.txt": _SIMILARITIES, "EN-RG-65.txt": _SIMILARITIES},
         ),
     )
 }

@@ -90,7 +90,7 @@ TASKS = Jobs(
         "embed": Entry(
             "elman.tasks.embed",
             "Embedding",
-            "Learn vectors of words from one or more texts, by skip-gram or CBOW.",
+            "Learn vectors of words from one or more texts, by CBOW or skip-gram.",
             {
                 "neighbours": "Find the words that are nearest to others, with the cosines of "
                 "their vectors.",

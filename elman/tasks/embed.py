@@ -30,11 +30,11 @@ _SPECIAL = (UNKNOWN, END)
 
 
 class Embedding(Task):
-    """Learn vectors of words from one or more texts, by skip-gram or CBOW."""
+    """Learn vectors of words from one or more texts, by CBOW or skip-gram."""
 
     name = "embed"
     unit = "words"
-    example = "brown --method cbow --epochs 20"
+    example = "brown --method skip-gram --epochs 20"
     headline = Measure("loss")
     Settings = EmbedSettings
     verbs = VERBS

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from elman.tasks.embed import Embedding
 
 SIMILARITIES = {"SimLex-999": "EN-SIMLEX-999.txt", "RG-65": "EN-RG-65.txt"}
+ANALOGIES = "questions-words.txt"
 # What the names of the analogies' sections begin with that are of grammar.
 _SYNTACTIC = "gram"
 # Words on a map, the most frequent ones.
@@ -84,8 +85,7 @@ def judge(vectors: Vectors) -> dict[str, Any]:
     try:
         from gensim.models import KeyedVectors
 
-        pairs = {path.name: path for path in find("word-similarities").paths()}
-        (questions,) = find("word-analogies").paths()
+        files = {path.name: path for path in find("word-judgements").paths()}
     except ImportError:
         _logger.warning("similarities are left out: `pip install 'elman[embed]'` brings gensim.")
         return {}
@@ -95,20 +95,20 @@ def judge(vectors: Vectors) -> dict[str, Any]:
     keyed = KeyedVectors(vectors.width)
     keyed.add_vectors(vectors.words, vectors.matrix)
     found = {
-        "similarities": _similarities(keyed, pairs),
-        "analogies": _analogies(keyed, questions),
+        "similarities": _similarities(keyed, files),
+        "analogies": _analogies(keyed, files[ANALOGIES]),
     }
     return {name: rows for name, rows in found.items() if rows}
 
 
-def _similarities(keyed: Any, pairs: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+def _similarities(keyed: Any, files: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     words = {word.upper() for word in keyed.index_to_key}
     found = {}
     for name, file in SIMILARITIES.items():
-        lines = pairs[file].read_text("utf-8").splitlines()
+        lines = files[file].read_text("utf-8").splitlines()
         known = sum(words.issuperset(line.upper().split("\t")[:2]) for line in lines)
         if known > 2:  # fewer have no correlation to speak of
-            _, (spearman, _), _ = keyed.evaluate_word_pairs(str(pairs[file]))
+            _, (spearman, _), _ = keyed.evaluate_word_pairs(str(files[file]))
             found[name] = {"spearman": float(spearman), "known": known / len(lines)}
     return found
 

@@ -19,7 +19,7 @@ CBOW, SKIP_GRAM = "cbow", "skip-gram"
 class EmbedSettings(TrainingSettings, DataSettings):
     """The settings of word vectors."""
 
-    method: str = option(SKIP_GRAM, "What is learned from.", choices=(SKIP_GRAM, CBOW))
+    method: str = option(CBOW, "What foretells what.", choices=(CBOW, SKIP_GRAM))
     embedding: int = option(100, "Numbers of a vector.", least=1, below=2**31)
     window: int = option(5, "Words before and behind at the most; how many is drawn.", least=1)
     negatives: int = option(5, "Drawn words for each, which are to look unlikely.", least=1)
@@ -37,10 +37,12 @@ class EmbedSettings(TrainingSettings, DataSettings):
         "lower", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
     )
     limit: int | None = option(None, "Only so many characters of each source.", least=1)
-    batch: int = option(8192, "Words of the text in a batch, in each process.", least=1)
-    # Words differ in how often they are updated: Adagrad has a step size for each number.
-    optimizer: str = option("adagrad", "How to update.", choices=tuple(OPTIMIZERS))
-    learning_rate: float = option(0.1, "The optimiser's step size.", above=0, below=1e31)
+    batch: int = option(2048, "Words of the text in a batch, in each process.", least=1)
+    optimizer: str = option("sgd", "How to update.", choices=tuple(OPTIMIZERS))
+    learning_rate: float = option(
+        25.0, "Step size for a batch's mean; word2vec's, 0.025, times a batch's words.",
+        above=0, below=1e31,
+    )  # fmt: skip
     schedule: str = option("linear", "How the rate changes.", choices=SCHEDULES)
 
 
@@ -53,7 +55,9 @@ class WordVectors(nn.Module):
         skip-gram    −log σ(u_c · v_w) − Σ_k log σ(−u_{n_k} · v_w)    for each c
         CBOW         −log σ(u_w · h) − Σ_k log σ(−u_{n_k} · h),       h = mean of the v_c
 
-    A word's noise is the same for all of its context (Ji et al., 2016).
+    A word's noise is the same for all of its context (Ji et al., 2016). Each v_c gets the gradient
+    by h as it is, as in word2vec's and gensim's code, and not a share of it: the step that suits u
+    then suits v (İrsoy, Benton & Stratos, 2021, have the other way).
 
     Args:
         words: how many there are, V.
@@ -74,7 +78,10 @@ class WordVectors(nn.Module):
         words, context, sizes, noise = batch
         if self.method == CBOW:
             begins = sizes.cumsum(0) - sizes
-            h = embedding_bag(context, self.embedding.weight, begins, mode=self.combine)
+            h = embedding_bag(context, self.embedding.weight, begins, mode="sum")
+            if self.combine == "mean":
+                # Each vector gets the gradient of h as a whole, as in word2vec and gensim.
+                h = h + (h / sizes.unsqueeze(1) - h).detach()
             likely = (self.output(words) * h).sum(-1)  # (N)
             times = torch.ones_like(sizes)
         else:

@@ -23,6 +23,7 @@ from elman.tasks.word_vectors import EmbedSettings, WordVectors
 from elman.training.run import Run
 
 SMALL = {"embedding": 8, "batch": 256, "min_count": 1, "epochs": 3, "device": "cpu"}
+SMALL |= {"optimizer": "adagrad", "learning_rate": 0.1}
 TOPICS = ["bread cheese butter honey", "rook bishop pawn knight", "sail mast anchor rudder"]
 
 
@@ -47,19 +48,24 @@ def settings(**changed):
     return EmbedSettings.of(SMALL, changed)
 
 
+def drawn(**changed):
+    """A model whose weights are none of them zero, and a batch."""
+    model = WordVectors(9, settings(**changed)).double()
+    torch.nn.init.normal_(model.output.weight)
+    torch.nn.init.normal_(model.embedding.weight)
+    context = torch.tensor([5, 6, 3, 7, 8, 8])
+    sizes, noise = torch.tensor([2, 1, 3]), torch.randint(9, (3, 4))
+    return model, Contexts(torch.tensor([3, 4, 5]), context, sizes, noise)
+
+
 @pytest.mark.parametrize("combine", ["mean", "sum"])
 @pytest.mark.parametrize("method", ["skip-gram", "cbow"])
 def test_the_loss_is_that_of_the_papers(method, combine):
-    model = WordVectors(9, settings(method=method, combine=combine)).double()
-    torch.nn.init.normal_(model.output.weight)
-    torch.nn.init.normal_(model.embedding.weight)
-    words, sizes = torch.tensor([3, 4, 5]), torch.tensor([2, 1, 3])
-    batch = Contexts(words, torch.tensor([5, 6, 3, 7, 8, 8]), sizes, torch.randint(9, (3, 4)))
+    model, batch = drawn(method=method, combine=combine)
     v, u = model.embedding.weight, model.output.weight
     expected, predictions = 0.0, 0
-    for word, context, noise in zip(
-        words, batch.context.split(sizes.tolist()), batch.noise, strict=True
-    ):
+    contexts = batch.context.split(batch.sizes.tolist())
+    for word, context, noise in zip(batch.words, contexts, batch.noise, strict=True):
         whole = v[context].sum(0) / (len(context) if combine == "mean" else 1)
         pairs = [(v[word], u[c]) for c in context]
         for h, likely in pairs if method == "skip-gram" else [(whole, u[word])]:
@@ -68,6 +74,19 @@ def test_the_loss_is_that_of_the_papers(method, combine):
     nats, count = model(batch)
     assert count == predictions
     torch.testing.assert_close(nats, expected)
+
+
+def test_each_vector_of_a_context_gets_the_gradient_of_their_mean():
+    model, batch = drawn(method="cbow")
+    model(batch)[0].backward()
+    v, u = model.embedding.weight.detach(), model.output.weight.detach()
+    expected = torch.zeros_like(v)
+    contexts = batch.context.split(batch.sizes.tolist())
+    for word, context, noise in zip(batch.words, contexts, batch.noise, strict=True):
+        h = v[context].mean(0).requires_grad_()
+        (-logsigmoid(u[word] @ h) - logsigmoid(-(u[noise] @ h)).sum()).backward()
+        expected.index_add_(0, context, h.grad.expand(len(context), -1))
+    torch.testing.assert_close(model.embedding.weight.grad, expected)
 
 
 @pytest.mark.parametrize("method", ["skip-gram", "cbow"])
@@ -173,7 +192,7 @@ def test_the_command_line(trained, capsys):
 def test_judgements_are_scored_by_gensim():
     from scipy.stats import spearmanr
 
-    (file,) = (path for path in find("word-similarities").paths() if "RG" in path.name)
+    (file,) = (path for path in find("word-judgements").paths() if "RG" in path.name)
     pairs = [line.split("\t") for line in file.read_text().splitlines()]
     words = sorted({word for pair in pairs[:40] for word in pair[:2]} | {"athens", "greece"})
     words += ["baghdad", "iraq"]
