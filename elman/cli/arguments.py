@@ -38,6 +38,13 @@ OwnCell = Annotated[
         show_default=False,
     ),
 ]
+Companions = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with", help="Another run that answers with it, as an average; again for more.",
+        show_default=False,
+    ),
+]  # fmt: skip
 NewRun = Annotated[Path | None, typer.Option(help="The folder to make.", show_default="runs/…")]
 Resume = Annotated[
     Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 
 from elman.data.normalization import mark_ranges
 
@@ -54,6 +55,24 @@ def split_words(text: str) -> list[str]:
         elif not tokens or tokens[-1] != END:
             tokens.append(END)
     return tokens
+
+
+def words_of(text: str) -> list[str]:
+    """The words and marks of a text, without its line ends."""
+    return [token for token in split_words(text) if token != END]
+
+
+def characters_of(text: str) -> list[str]:
+    """The characters of a text, without white space."""
+    return [character for character in text if not character.isspace()]
+
+
+SPLITS: dict[str, Callable[[str], list[str]]] = {
+    "word": words_of,
+    "whitespace": str.split,
+    "character": characters_of,
+}
+"""What a text by itself is cut into, by the name of the setting."""
 
 
 def split_spaces(text: str) -> list[str]:

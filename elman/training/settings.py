@@ -80,11 +80,13 @@ class Settings:
             return
         chosen = getattr(self, name)
         if chosen not in values:
-            wanted = " or ".join("on" if value is True else str(value) for value in values)
-            shown = {True: "on", False: "off", None: "none"}.get(chosen, chosen)
+            wanted, received = (
+                " or ".join({True: "on", False: "off", None: "none"}.get(v, str(v)) for v in some)
+                for some in (values, [chosen])
+            )
             raise InputError(
                 f"`{declared.name}` has an effect only where `{name}` is {wanted}, received "
-                f"{shown}: choose that, or leave it out."
+                f"{received}: choose that, or leave it out."
             )
 
     @classmethod

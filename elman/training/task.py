@@ -92,6 +92,7 @@ class Task(ABC):
         Settings: its settings, those of training among them.
         endless: whether an epoch goes on from where the one before ended.
         verbs: what its trained model does.
+        measured_together: whether :meth:`evaluate` measures it and its companions as one.
         model: the network that is trained; it is there once :meth:`build` has made it.
         data: the names of its sources.
         settings: those that it was made with.
@@ -107,6 +108,7 @@ class Task(ABC):
     Settings: ClassVar[type[TrainingSettings]]
     endless: ClassVar[bool] = False
     verbs: ClassVar[tuple[Verb, ...]] = ()
+    measured_together: ClassVar[bool] = False
     model: Any
     data: list[str]
     settings: Any

@@ -109,10 +109,3 @@ def test_what_elman_offers_is_there_and_is_imported_at_its_first_use():
     assert done.stderr.splitlines()[-1] == (
         "AttributeError: module 'elman' has no attribute 'no_such_thing'"
     )
-
-
-def test_what_is_known_of_a_job_before_it_is_imported_is_so():
-    for name, entry in TASKS.entries().items():
-        task = TASKS[name]
-        assert (task.name, task.summary()) == (name, entry.summary)
-        assert {verb.name: verb.help for verb in task.verbs} == entry.verbs

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from elman import cli
+from elman.data.labelled import Labelled
+from elman.data.place import Place
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
 from elman.tasks.classify import Classify, ClassifySettings
@@ -26,6 +28,12 @@ def sentences(count, seed=0):
         words = [*draw.permutation(words)[: 2 + k % 7]]
         words.insert(k % len(words), str(draw.choice([GOOD, BAD][k % 2])))
         yield " ".join(words), ["good", "bad"][k % 2]
+
+
+def scores(job, inputs):
+    """What a job's model, or several as one, make of inputs in one batch."""
+    records = [Labelled(each, None, Place("inputs", k)) for k, each in enumerate(inputs)]
+    return job.scores(job.model, job.collate(list(job.read(records, labelled=False))))
 
 
 @pytest.fixture
@@ -81,21 +89,22 @@ def test_a_prediction_is_its_own(table, pooling, characters):
     job = Classify.create([table], settings)
     job.model.double().eval()
     texts = [text for text, _ in sentences(20, seed=3)] + [""]
-    together = job.foretold([job.steps_of(text) for text in texts])
+    together = scores(job, texts)
     for k, text in enumerate(texts):
-        alone = job.foretold([job.steps_of(text)])
+        alone = scores(job, [text])
         torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-12, atol=1e-12)
 
 
 def test_what_stands_past_the_end_has_no_part(waves):
     job = Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))
     batch = next(iter(job.batches("train")))
-    assert len(set(batch.lengths.tolist())) > 1
+    ((inputs, lengths),) = batch.inputs
+    assert len(set(lengths.tolist())) > 1
     expected = job.loss(job.model, batch, None)
-    poisoned = batch.inputs.clone()
-    for k, length in enumerate(batch.lengths):
+    poisoned = inputs.clone()
+    for k, length in enumerate(lengths):
         poisoned[length:, k] = math.nan
-    found = job.loss(job.model, batch._replace(inputs=poisoned), None)
+    found = job.loss(job.model, batch._replace(inputs=((poisoned, lengths),)), None)
     gradients = torch.autograd.grad(found.value, list(job.model.parameters()), allow_unused=True)
     assert torch.equal(found.value, expected.value)
     assert all(g is None or g.isfinite().all() for g in gradients)
@@ -113,7 +122,7 @@ def test_numbers_are_scaled_by_what_is_learned_from(waves, tmp_path):
     arrays = [record.input for record in job.parts["validation"]]
     assert again.predict(arrays) == job.predict(arrays)
     assert again.predict(again.inputs_of(waves / "waves.npz"))[0]["label"] in "012"
-    with pytest.raises(InputError, match="reads sequences of numbers"):
+    with pytest.raises(InputError, match=r"input 1: received a text, expected numbers \(T, 2\)"):
         job.predict(["a text"])
 
 
@@ -136,22 +145,23 @@ def test_classes_may_count_alike(tmp_path):
     job = Classify.create(
         [str(path)], ClassifySettings(class_weights="balanced", validation=0, **SMALL)
     )
-    torch.testing.assert_close(job.weights, torch.tensor([12 / (2 * 3), 12 / (2 * 9)]))
+    weights = job.targets.weights
+    torch.testing.assert_close(weights, torch.tensor([12 / (2 * 3), 12 / (2 * 9)]))
     batch = next(iter(job.batches("train")))
-    scores = job.model(batch.inputs, batch.lengths)
-    each = torch.nn.functional.cross_entropy(scores, batch.targets, reduction="none")
-    expected = (each * job.weights[batch.targets]).mean()
+    each = torch.nn.functional.cross_entropy(
+        job.model(*batch.inputs[0]), batch.targets, reduction="none"
+    )
+    expected = (each * weights[batch.targets]).mean()
     torch.testing.assert_close(job.loss(job.model, batch, None).value, expected)
-    with pytest.raises(InputError, match="`class_weights` are for classes"):
+    with pytest.raises(InputError, match="`class_weights` has an effect only where `regression` is off"):
         ClassifySettings(class_weights="balanced", regression=True)
 
 
 def test_several_runs_answer_as_their_average(table):
     jobs = [Classify.create([table], ClassifySettings(seed=k, **SMALL)) for k in range(2)]
-    steps = [jobs[0].steps_of("a lovely film")]
     for job in jobs:
         job.model.eval()
-    mean = (jobs[0].foretold(steps) + jobs[1].foretold(steps)) / 2
+    mean = sum(scores(job, ["a lovely film"]).softmax(-1) for job in jobs) / 2
     jobs[0].companions = [jobs[1]]
     (told,) = jobs[0].predict(["a lovely film"], probabilities=True)
     torch.testing.assert_close(torch.tensor(list(told["probabilities"].values())), mean[0])
@@ -160,7 +170,7 @@ def test_several_runs_answer_as_their_average(table):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text\tlabel\na\tx\nb\tx\n", "all sequences are of one class, x"),
+        ("text\tlabel\na\tx\nb\tx\n", "all 2 sequences are of one class, x"),
         ("text\tlabel\na\tx\nb\n", "line 3: 1 column, expected 2"),
         ("text\tlabel\na\tx\nb\t\n", "line 3: label is empty"),
         ("one\ttwo\na\tx\n", "expected a header with text and label"),
@@ -177,7 +187,7 @@ def test_what_cannot_be_learned_from_is_said_with_its_line(tmp_path, content, me
 def test_a_label_that_was_not_learned_is_refused(table, tmp_path):
     held = tmp_path / "held.tsv"
     held.write_text("text\tlabel\nfine\tgood\nwell\tmiddling\n")
-    with pytest.raises(ElmanError, match=r"held\.tsv, line 3: the label 'middling' is not among"):
+    with pytest.raises(ElmanError, match=r"held\.tsv, line 3: the label is 'middling', expected one of"):
         Classify.create([table], ClassifySettings(validation_data=[str(held)], **SMALL))
 
 
@@ -186,8 +196,8 @@ def test_long_inputs_are_cut_with_a_word(tmp_path, caplog):
     path.write_text("text\tlabel\n" + "word " * 100_000 + "\tx\nshort\ty\n")
     with caplog.at_level("WARNING", logger="elman"):
         job = Classify.create([str(path)], ClassifySettings(validation=0, **SMALL))
-    assert "1 of 2 sequences (train) are longer than `longest`, 1,000" in caplog.text
-    assert next(iter(job.batches("train"))).lengths.tolist() == [1, 1000]
+    assert "1 of 2 sequences have more steps than `longest`, 1,000" in caplog.text
+    assert next(iter(job.batches("train"))).inputs[0][1].tolist() == [1, 1000]
 
 
 def test_a_training_goes_on_bit_for_bit(table, tmp_path):
@@ -210,4 +220,4 @@ def test_a_folder_a_class(tmp_path):
         for word in words:
             Path(tmp_path, "films", label, f"{word}.txt").write_text(f"a {word} film")
     job = Classify.create([str(tmp_path / "films")], ClassifySettings(validation=0, **SMALL))
-    assert job.labels.names == ("bad", "good") and len(job.parts["train"]) == 6
+    assert job.targets.labels.names == ("bad", "good") and len(job.parts["train"]) == 6

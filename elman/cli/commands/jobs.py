@@ -12,6 +12,7 @@ import typer
 from elman.cells import registry
 from elman.cli.app import App
 from elman.cli.arguments import (
+    Companions,
     Data,
     Device,
     Folder,
@@ -23,6 +24,7 @@ from elman.cli.arguments import (
     Resume,
     numbers,
 )
+from elman.cli.companions import join
 from elman.cli.figures import figure
 from elman.cli.options import flag, gather, program, with_settings
 from elman.cli.output import print_json
@@ -42,7 +44,8 @@ def add_to(app: App) -> None:
     """Add the commands that are the same for all jobs to ``app``."""
     app.command(
         epilog="elman evaluate runs/language-model-time-machine\n"
-        "elman evaluate runs/book other.txt --json"
+        "elman evaluate runs/book other.txt --json\n"
+        "elman evaluate runs/films --with runs/films-2 --plot confusion.png"
     )(evaluate)
 
 
@@ -153,11 +156,13 @@ def evaluate(
     device: Device = "auto",
     cell: OwnCell = None,
     plot: Plot = None,
+    companions: Companions = None,
 ) -> None:
     """Measure a trained model on DATA, or on what its training held out."""
     if plot is not None:
         check_path(plot)
     job = open_run(run, device, cell)
+    join(job, companions or [], job.measured_together, "evaluate", device, cell)
     what = ", ".join(data or []) or "the data of its training"
     Progress(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
     figures = job.evaluate(list(data or []))

@@ -14,7 +14,8 @@ import typer
 
 from elman.cli.answers import Answers, question, shown
 from elman.cli.app import App
-from elman.cli.arguments import Device, Folder, Json, OwnCell
+from elman.cli.arguments import Companions, Device, Folder, Json, OwnCell
+from elman.cli.companions import join
 from elman.cli.options import with_settings
 from elman.cli.output import print_json
 from elman.errors import InputError
@@ -34,13 +35,6 @@ Output = Annotated[
         show_default=False,
     ),
 ]
-Companions = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--with", help="Another run that answers with it, as an average; again for more.",
-        show_default=False,
-    ),
-]  # fmt: skip
 
 
 def add_verb(app: App, name: str) -> None:
@@ -67,7 +61,7 @@ def _command(verbs: list[Verb]) -> Any:
     ) -> None:
         job = open_run(run, device, cell)
         verb = job.verb(name)
-        job.companions = [_companion(job, verb, path, device, cell) for path in companions or []]
+        join(job, companions or [], verb.together, name, device, cell)
         if "seed" in (f.name for f in fields(verb.Settings)):
             given = {"seed": secrets.randbits(32), **given}
         settings = verb.Settings.of(given)
@@ -104,17 +98,6 @@ def _command(verbs: list[Verb]) -> Any:
     )
     command.__doc__, command.__name__ = verbs[0].help, name
     return with_settings(*(verb.Settings for verb in verbs))(command)
-
-
-def _companion(job: Task, verb: Verb, path: Path, device: str, cell: str | None) -> Task:
-    """The job of another run that answers with this one's."""
-    other = open_run(path, device, cell)
-    if type(other) is not type(job) or not verb.together:
-        raise InputError(
-            f"{path} is a run of {other.name}, which cannot {verb.name} together with one of "
-            f"{job.name}: name another run of {job.name}, or leave out `with`."
-        )
-    return other
 
 
 def _asked(job: Task, verb: Verb, given: list[str] | None, file: Path | None) -> Iterable[Any]:
