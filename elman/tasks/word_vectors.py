@@ -40,7 +40,7 @@ class EmbedSettings(TrainingSettings, DataSettings):
     batch: int = option(2048, "Words of the text in a batch, in each process.", least=1)
     optimizer: str = option("sgd", "How to update.", choices=tuple(OPTIMIZERS))
     learning_rate: float = option(
-        25.0, "Step size for a batch's mean; word2vec's, 0.025, times a batch's words.",
+        31.0, "Step size for a batch's mean; word2vec's, 0.025, times a batch's words.",
         above=0, below=1e31,
     )  # fmt: skip
     schedule: str = option("linear", "How the rate changes.", choices=SCHEDULES)
