@@ -172,6 +172,10 @@ class Cell(nn.Module):
         """The names of the weights that decay pulls towards zero: see :meth:`Map.decaying`."""
         return frozenset(n for declared in type(self).maps() for n in declared.decaying(self))
 
+    def state_matrices(self) -> frozenset[str]:
+        """The names of the matrices that multiply a state: see :meth:`Map.state_matrices`."""
+        return frozenset(n for declared in type(self).maps() for n in declared.state_matrices(self))
+
     @classmethod
     def first_argument(cls) -> str:
         """The name of the step's first argument: ``"x"`` or ``"z"``."""

@@ -92,6 +92,10 @@ class Map:
         """Those of its parameters that decay: its weights, not its biases."""
         return tuple(name for name in self.shapes(cell) if not name.startswith("bias_"))
 
+    def state_matrices(self, cell: Owner) -> tuple[str, ...]:
+        """Those of its parameters that are matrices which multiply a state."""
+        return ()
+
     def named(self, tensor: Tensor) -> Blocks | Tensor:
         """``tensor`` cut into the declared blocks along its last axis."""
         return Blocks(self.blocks, tensor) if self.blocks else tensor
@@ -155,6 +159,10 @@ class Affine(Map):
         if cell.biases == 2:
             shapes[f"bias_hh{end}"] = (n,)
         return shapes
+
+    @override
+    def state_matrices(self, cell: Owner) -> tuple[str, ...]:
+        return (f"weight_hh{self.suffix(cell)}",)
 
     @override
     def bind(self, cell: Owner) -> BoundAffine:
@@ -248,6 +256,11 @@ class Linear(Map):
     def decaying(self, cell: Owner) -> tuple[str, ...]:
         weights = {weight for weight, _ in self._parameters(cell)}
         return tuple(name for name in self.shapes(cell) if name in weights)
+
+    @override
+    def state_matrices(self, cell: Owner) -> tuple[str, ...]:
+        of_state = self.of not in ("x", "hidden")
+        return tuple(weight for weight, _ in self._parameters(cell)) if of_state else ()
 
     def _bound(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Any]:
         return lambda value: self.named(product(self, value, weight, bias))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, ClassVar, Self
 
 import torch
@@ -21,6 +20,7 @@ from elman.engines import choice, native
 from elman.engines.call import Call
 from elman.errors import InputError
 from elman.layers import links, stepping, weights
+from elman.layers.arguments import check_arguments, one_of
 from elman.layers.dropout import between_layers
 from elman.layers.recording import is_symbol, leaf, recording, refuse_script
 from elman.layers.sequences import Sequences, check_types
@@ -46,6 +46,8 @@ class Recurrent(nn.Module):
         batch_first: batches are (B, T, …) in place of (T, B, …). States are not affected.
         dropout: probability to drop an output between two layers, while training.
         variational: drop the same units at every step of a sequence (Gal & Ghahramani, 2016).
+        weight_drop: probability to drop an entry of the matrices that multiply a state, while
+            training (Merity et al., 2018); see :func:`elman.layers.weights.dropped`.
         hidden_sizes: the width of each layer, in place of ``layers`` equal ones.
         skip: ``None``, ``"residual"`` or ``"highway"``.
         learn_initial_state: the state that sequences start from is learned; otherwise it is zero.
@@ -71,6 +73,7 @@ class Recurrent(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         variational: bool = False,
+        weight_drop: float = 0.0,
         hidden_sizes: Sequence[int] | None = None,
         skip: str | None = None,
         learn_initial_state: bool = False,
@@ -84,11 +87,16 @@ class Recurrent(nn.Module):
             )
         check_made(cell)
         layers = positive("the number of layers", layers)
-        _check(dropout, hidden_sizes, skip, return_states)
+        check_arguments(
+            {"dropout": dropout, "weight_drop": weight_drop}, hidden_sizes, skip, return_states
+        )
+        if weight_drop:
+            weights.check_state_matrices(cell)
         sizes = list(hidden_sizes) if hidden_sizes is not None else [cell.hidden_size] * layers
         self.input_size, self.hidden_size, self.num_layers = cell.input_size, sizes[-1], len(sizes)
         self.bidirectional, self.batch_first = bidirectional, batch_first
         self.dropout, self.variational, self.skip = float(dropout), variational, skip
+        self.weight_drop = float(weight_drop)
         self.learn_initial_state, self.return_states = learn_initial_state, return_states
         self.forget_bias = forget_bias
         self.num_directions = 2 if bidirectional else 1
@@ -220,7 +228,7 @@ class Recurrent(nn.Module):
     def _run(
         self, x: Any, state: Any, lengths: Any, resets: Any, return_states: Any
     ) -> tuple[Any, Any]:
-        which = _one_of("return_states", return_states or self.return_states, ("last", "all"))
+        which = one_of("return_states", return_states or self.return_states, ("last", "all"))
         every = which == "all"
         batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
         if torch.compiler.is_compiling():
@@ -240,7 +248,8 @@ class Recurrent(nn.Module):
                     y, before[k], start[k], direction == 1, batch.lengths, batch.resets, every,
                     noise,
                 )  # fmt: skip
-                result = choice.run(cell, self.weights(k), call)
+                used = weights.dropped(cell, self.weights(k), self.weight_drop, self.training)
+                result = choice.run(cell, used, call)
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
@@ -257,8 +266,9 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, Any]:
         """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
 
-        Zoneout and recurrent dropout act as in evaluation. Where no gradient is wanted, all
-        layers run in one call of the native engine, which reads the weights where they lie.
+        Zoneout, recurrent dropout and weight drop act as in evaluation. Where no gradient is
+        wanted, all layers run in one call of the native engine, which reads the weights where
+        they lie.
 
         Args:
             x: (B, M), or (M) for one stream.
@@ -377,23 +387,3 @@ class Recurrent(nn.Module):
 
     def _before(self, state: Any, batch: Sequences) -> list[tuple[Tensor, ...]]:
         return self._states.split(state, batch.size if batch.batched else None)
-
-
-def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
-    if value not in allowed:
-        raise InputError(
-            f"{name} must be one of {', '.join(map(repr, allowed))}, received {value!r}."
-        )
-    return value
-
-
-def _check(dropout: float, hidden_sizes: Sequence[int] | None, skip: Any, states: Any) -> None:
-    if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
-        raise InputError(f"dropout must be a number in [0, 1], received {dropout!r}.")
-    if hidden_sizes is not None and not (isinstance(hidden_sizes, Sequence) and hidden_sizes):
-        received = "none" if isinstance(hidden_sizes, Sequence) else repr(hidden_sizes)
-        raise InputError(
-            f"hidden_sizes must list the width of at least one layer, received {received}."
-        )
-    _one_of("skip", skip, links.LINKS)
-    _one_of("return_states", states, ("last", "all"))

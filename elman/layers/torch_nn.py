@@ -22,7 +22,8 @@ from elman.layers.recording import is_symbol, refuse_script
 from elman.layers.recurrent import Recurrent
 
 OWN = (
-    "hidden_sizes", "variational", "skip", "learn_initial_state", "forget_bias", "return_states"
+    "hidden_sizes", "variational", "weight_drop", "skip", "learn_initial_state", "forget_bias",
+    "return_states",
 )  # fmt: skip
 """The options that the drop-ins have beside ``torch.nn``'s."""
 
@@ -38,7 +39,7 @@ _SHARED = """
         batch_first, dropout, bidirectional: as in :class:`elman.Recurrent`.
         device, dtype: of the weights.
         options: the keyword options of :class:`elman.Recurrent`: ``hidden_sizes``,
-            ``variational``, ``skip``, ``learn_initial_state``, ``forget_bias``,
+            ``variational``, ``weight_drop``, ``skip``, ``learn_initial_state``, ``forget_bias``,
             ``return_states``.
 
     Weights and biases start as in ``torch.nn``, drawn from ±1/√H, the forget gate's among them;

@@ -1,4 +1,4 @@
-"""The weights of a network as they are drawn anew, and those that hooks compute from others."""
+"""The weights of a network: drawn anew, dropped while it learns, computed by hooks from others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,45 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from torch.nn.utils import parametrize
 
 from elman.cells.contract import Cell
 from elman.errors import InputError
+
+
+def dropped(
+    cell: Cell, weights: Mapping[str, Tensor], p: float, training: bool
+) -> Mapping[str, Tensor]:
+    """The weights of a cell for one run over a sequence: DropConnect (Wan et al., 2013) on U.
+
+    m ⊙ U / (1 − p) in place of each matrix U that multiplies a state, with every entry of m drawn
+    once for all steps and rows of the run: 0 with probability p, else 1. That is AWD-LSTM's weight
+    drop (Merity, Keskar & Socher, 2018), which changes what any engine is given and no engine.
+
+    Args:
+        cell: whose weights they are.
+        weights: by the cell's own names.
+        p: the probability that an entry is missing.
+        training: nothing is dropped otherwise.
+    """
+    if not training or p == 0:
+        return weights
+    matrices = cell.state_matrices()
+    return {n: dropout(w, p) if n in matrices else w for n, w in weights.items()}
+
+
+def check_state_matrices(cell: Cell) -> None:
+    """Refuse a cell that :func:`dropped` would leave as it is.
+
+    Raises:
+        InputError: none of its matrices multiplies a state.
+    """
+    if not cell.state_matrices():
+        raise InputError(
+            f"weight_drop drops entries of the matrices that multiply a state, and "
+            f"{type(cell).__name__} has none: leave it out, or choose another cell."
+        )
 
 
 def redraw(

@@ -40,10 +40,11 @@ class Forward(Rule):
     def __init__(self, network: Recurrent, loss: LossFunction):
         super().__init__(network, loss)
         self._one_direction()
-        if network.dropout or any(cell.noise_size for cell in network.cells):
+        random = network.dropout or network.weight_drop
+        if random or any(cell.noise_size for cell in network.cells):
             raise InputError(
                 f"{type(self).__name__} differentiates a step that draws nothing at random: "
-                "make the network without dropout and zoneout."
+                "make the network without dropout, weight drop and zoneout."
             )
         self._graphs: dict[Any, Any] = {}
         self._traced_with: tuple[list[Reading], list[Tensor]] = ([], [])

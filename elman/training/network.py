@@ -28,6 +28,9 @@ class NetworkSettings(Settings):
     biases: int = option(2, "Biases of a map: 2 as in torch.nn, 1 or 0.", least=0, below=3)
     dropout: float = option(0.0, "Dropout between layers and around them.", least=0, below=1)
     variational: bool = option(False, "Drop the same units at every step of a window.")
+    weight_drop: float = option(
+        0.0, "Dropout on the matrices that multiply a state, as AWD-LSTM has it.", least=0, below=1
+    )
     skip: str = option("none", "Links between layers.", choices=("none", *LINKS[1:]))
     forget_bias: float | None = option(
         None,
@@ -63,6 +66,7 @@ def make_recurrent(
         hidden_sizes=sizes,
         dropout=settings.dropout,
         variational=settings.variational,
+        weight_drop=settings.weight_drop,
         skip=None if settings.skip == "none" else settings.skip,
         forget_bias=forget_bias,
         learn_initial_state=settings.learn_initial_state,
