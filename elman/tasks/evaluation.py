@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from elman.data.batches import Batches
 from elman.data.shards import Shard
@@ -82,12 +81,12 @@ def nats_of(
         state: that of the passage before.
         some: how many tokens become logits together.
     """
-    device = model.output.weight.device
+    device = model.device
     inputs, targets = passage.window
     y, state = model.read(inputs.to(device), None if passage.begins else state)
-    targeted = targets.to(device).flatten()
+    asked = targets.flatten() != PADDING
+    y, wanted = y.flatten(0, 1)[asked.to(device)], targets.flatten()[asked].to(device)
     total = 0.0
-    for outputs, wanted in zip(y.flatten(0, 1).split(some), targeted.split(some), strict=True):
-        nats = cross_entropy(model.predict(outputs), wanted, reduction="none")
-        total += float(nats.sum(dtype=torch.float64))
-    return total, int((targets != PADDING).sum()), detach(state)
+    for outputs, following in zip(y.split(some), wanted.split(some), strict=True):
+        total += float(model.nats(outputs, following).sum(dtype=torch.float64))
+    return total, len(wanted), detach(state)

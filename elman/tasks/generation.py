@@ -95,7 +95,7 @@ def generate(
     ids = prompt_ids(vocabulary, prompt, normalize)
     unknown = vocabulary.unknown_id
     written = sample(
-        model, torch.tensor(ids, device=model.output.weight.device), length,
+        model, torch.tensor(ids, device=model.device), length,
         temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
         barred=() if unknown is None else (unknown,),
     )  # fmt: skip

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from elman.data.batches import Batches
 from elman.data.shards import Shard
@@ -22,6 +21,7 @@ from elman.errors import InputError
 from elman.lens import Activity
 from elman.lens.activations import of_steps
 from elman.lens.unrolled import unrolled
+from elman.tasks.dynamic_evaluation import EvaluationSettings, evaluate_dynamically
 from elman.tasks.evaluation import nats_of, passages
 from elman.tasks.generation import WRITING, generate, prompt_ids
 from elman.tasks.language_network import LanguageModel, LanguageModelSettings, signature
@@ -40,6 +40,7 @@ class LanguageModeling(Task):
     example = "time-machine --hidden 256 --layers 2 --epochs 20"
     headline = Measure("perplexity")
     Settings = LanguageModelSettings
+    Evaluation = EvaluationSettings
     verbs = (WRITING,)
     model: LanguageModel
 
@@ -129,23 +130,22 @@ class LanguageModeling(Task):
 
     def loss(self, model: Any, batch: Window, carry: Any) -> Loss:
         """The mean of −log P of the window's targets, in nats."""
-        device = model.output.weight.device
-        logits, state = model(batch.inputs.to(device), carry)
-        return self._loss(logits, batch, state)
+        y, state = model.read(batch.inputs.to(model.device), carry)
+        return self._loss(model, y, batch, state)
 
     def recurrence(self) -> Recurrence:
         """The recurrent network, between the tokens and −log P."""
-        device = self.model.output.weight.device
+        model = self.model
         return Recurrence(
-            self.model.recurrent,
-            lambda batch: self.model.embed(batch.inputs.to(device)),
-            lambda y, batch: self._loss(self.model.predict(y), batch),
+            model.recurrent,
+            lambda batch: model.embed(batch.inputs.to(model.device)),
+            lambda y, batch: self._loss(model, y, batch),
         )
 
     @staticmethod
-    def _loss(logits: Tensor, batch: Window, state: Any = None) -> Loss:
-        targets = batch.targets.to(logits.device).flatten()
-        return Loss(cross_entropy(logits.flatten(0, 1), targets), targets.numel(), state)
+    def _loss(model: LanguageModel, y: Tensor, batch: Window, state: Any = None) -> Loss:
+        nats, penalty = model.loss(y, batch.targets.to(model.device))
+        return Loss(nats, batch.targets.numel(), state, penalty=penalty)
 
     def tally(self, model: Any, batch: Any, carry: Any) -> tuple[Sums, Any]:
         """−log P of a passage's targets; half as many as an update has become logits together.
@@ -161,7 +161,7 @@ class LanguageModeling(Task):
         """Perplexity, exp of the mean loss."""
         return {"perplexity": _perplexity(sums["loss"] / max(1, sums["count"]))}
 
-    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """Perplexity, nats a token and bits a character, in all and for each text.
 
         ``unknown_share`` is the share of ``<unk>``, which stands for what the model never saw.
@@ -169,7 +169,9 @@ class LanguageModeling(Task):
         Args:
             data: texts to judge the model on; without it, the test part, what was held out, or
                 else what was trained on.
+            how: settings of :class:`~elman.tasks.dynamic_evaluation.EvaluationSettings`.
         """
+        settings = self.Evaluation.of(how)
         part = "given" if data else self.judged_part()
         texts = self._others(data) if data else self.texts.parts(part)
         found: Sums = {}
@@ -179,7 +181,10 @@ class LanguageModeling(Task):
             return sums
 
         started = time.perf_counter()
-        self.measure(self.model, self._passages(texts, Shard()), keep)
+        if settings.dynamic:
+            found = evaluate_dynamically(self, texts, settings)
+        else:
+            self.measure(self.model, self._passages(texts, Shard()), keep)
         seconds = time.perf_counter() - started
         counts = {name: (self._characters(tokens), self._unknown(tokens)) for name, tokens in texts}
         whole = [sum(each) for each in zip(*counts.values(), strict=True)]
@@ -272,7 +277,7 @@ class LanguageModeling(Task):
             raise InputError("the text is empty: expected some characters to read.")
         ids = prompt_ids(self.vocabulary, text, self.settings.normalize, "text")
         decoder = self.vocabulary.decoder()
-        tokens = torch.tensor(ids, device=self.model.output.weight.device).unsqueeze(1)
+        tokens = torch.tensor(ids, device=self.model.device).unsqueeze(1)
         with unrolled(self.model.recurrent) as run:
             self.model(tokens)
         return [decoder.push(id) for id in ids], [of_steps(steps) for steps in run.cells]

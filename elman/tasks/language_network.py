@@ -7,16 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from elman import nested
 from elman.data.vocabulary import KINDS
 from elman.errors import InputError
 from elman.layers.dropout import between_layers
+from elman.layers.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from elman.training.network import NetworkSettings, make_recurrent
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Signature
 
 _ONE_HOT_UP_TO = 256
+_SAMPLES = 1024
 
 
 @dataclass
@@ -37,6 +40,33 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
         least=0, below=2**31,
     )  # fmt: skip
     tied: bool = option(False, "Share the embedding's weights with the output's.")
+    softmax: str = option(
+        "full", "Over all tokens, clusters of them, or samples while it learns.",
+        choices=("full", "adaptive", "sampled"),
+    )  # fmt: skip
+    cutoffs: list[int] = option(
+        [], "First ids of the adaptive softmax's clusters of rare tokens.",
+        least=1, unset="a tenth and a half of the vocabulary",
+    )  # fmt: skip
+    softmax_samples: int | None = option(
+        None, "Tokens that the sampled softmax draws for a batch.", least=1, unset=f"{_SAMPLES}"
+    )
+    input_dropout: float | None = option(
+        None, "Dropout of the embedding's units.", least=0, below=1, unset="as `dropout`"
+    )
+    output_dropout: float | None = option(
+        None, "Dropout before the softmax.", least=0, below=1, unset="as `dropout`"
+    )
+    embedding_dropout: float = option(
+        0.0, "Dropout of whole tokens, wherever a window has them.", least=0, below=1
+    )
+    activation_decay: float = option(
+        0.0, "Times the mean square of the network's dropped output, as a penalty.", least=0
+    )
+    slowness: float = option(
+        0.0, "Times the mean square of the output's change from step to step, as a penalty.",
+        least=0,
+    )  # fmt: skip
     steps: int = option(
         35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
     )
@@ -48,16 +78,32 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
         0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, softmax in (("cutoffs", "adaptive"), ("softmax_samples", "sampled")):
+            if getattr(self, name) and self.softmax != softmax:
+                raise InputError(
+                    f"`{name}` is for the {softmax} softmax, received `softmax` {self.softmax}: "
+                    f"choose {softmax}, or leave `{name}` out."
+                )
+        if self.tied and self.softmax == "adaptive":
+            raise InputError(
+                "`tied` weights are one matrix of embedding and softmax, and the adaptive softmax "
+                "has a matrix for each cluster: leave out the one or the other."
+            )
+
 
 class LanguageModel(nn.Module):
     """P(w_{t+1} | w_1 … w_t) = softmax(V h_t + b), h the output of a recurrent network.
 
     The input is one-hot or embedded. With ``tied`` weights, V is the embedding (Press & Wolf,
-    2017); a linear map stands between where the widths differ.
+    2017); a linear map stands between where the widths differ. What is dropped while it learns:
+    whole tokens and units of the embedding, entries of the recurrent matrices, units between
+    layers and before the softmax (AWD-LSTM: Merity, Keskar & Socher, 2018).
 
     Args:
         vocabulary_size: how many tokens there are.
-        settings: cell, sizes, dropout, embedding.
+        settings: cell, sizes, dropout, embedding, softmax.
     """
 
     def __init__(self, vocabulary_size: int, settings: LanguageModelSettings):
@@ -68,17 +114,26 @@ class LanguageModel(nn.Module):
             width = 0 if small else (settings.hidden_sizes or [settings.hidden])[0]
         if settings.tied and not width:
             raise InputError("tied weights need an embedding: set embedding above 0.")
-        self.vocabulary_size, self.dropout = vocabulary_size, settings.dropout
-        self.variational = settings.variational
+        if settings.input_dropout and not width:
+            raise InputError(
+                "`input_dropout` drops units of an embedding, and the input is one-hot: set "
+                "`embedding` above 0, or leave `input_dropout` out."
+            )
+        self.vocabulary_size, self.settings = vocabulary_size, settings
         self.embedding = nn.Embedding(vocabulary_size, width) if width else None
         self.recurrent = make_recurrent(settings, width or vocabulary_size)
         size = self.recurrent.output_size
         self.to_embedding = nn.Linear(size, width) if settings.tied and size != width else None
-        self.output = nn.Linear(width if settings.tied else size, vocabulary_size)
+        self.output = _softmax(width if settings.tied else size, vocabulary_size, settings)
         if self.embedding is not None:
             nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
             if settings.tied:
                 self.output.weight = self.embedding.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens (T, B) and a state to logits (T, B, V) and the state after them."""
@@ -91,8 +146,28 @@ class LanguageModel(nn.Module):
 
     def predict(self, y: Tensor) -> Tensor:
         """Outputs of the network (…, S) to logits (…, V)."""
-        y = between_layers(y, self.dropout, self.variational, self.training)
-        return self.output(y if self.to_embedding is None else self.to_embedding(y))
+        logits: Tensor = self.output(self._features(self._dropped(y)))
+        return logits
+
+    def nats(self, y: Tensor, targets: Tensor) -> Tensor:
+        """Outputs of the network (N, S) to −log P of the targets (N) that follow, in nats (N)."""
+        return self.output.nats(self._features(self._dropped(y)), targets)
+
+    def loss(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+        """The mean of −log P of targets (T, B) after outputs y (T, B, S), and a penalty on y.
+
+        The penalty is α mean((m ⊙ y_t)²) + β mean((y_{t+1} − y_t)²), with m the mask of dropout,
+        α ``activation_decay`` and β ``slowness``: activation regularisation and its temporal kind,
+        AR and TAR (Merity, McCann & Socher, 2017).
+        """
+        its, dropped = self.settings, self._dropped(y)
+        penalty: Tensor | float = 0.0
+        nats = self.output.nats(self._features(dropped).flatten(0, 1), targets.flatten())
+        if its.activation_decay:
+            penalty = penalty + its.activation_decay * dropped.square().mean()
+        if its.slowness and len(y) > 1:
+            penalty = penalty + its.slowness * y.diff(dim=0).square().mean()
+        return nats.mean(), penalty
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One token (B), or a scalar, and a state to logits (B, V) or (V), and the new state."""
@@ -101,11 +176,37 @@ class LanguageModel(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (…) to the network's inputs (…, M): one-hot, or embedded."""
+        its = self.settings
         if self.embedding is None:
-            like = self.output.weight
+            like = next(self.parameters())
             one_hot = like.new_zeros(*tokens.shape, self.vocabulary_size)
-            return one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
-        return between_layers(self.embedding(tokens), self.dropout, self.variational, self.training)
+            x = one_hot.scatter_(-1, tokens.unsqueeze(-1), 1.0)
+        else:
+            x = self._thinned(self.embedding(tokens), its.input_dropout)
+        if self.training and its.embedding_dropout:
+            kept = dropout(x.new_ones(self.vocabulary_size), its.embedding_dropout)
+            x = x * kept[tokens].unsqueeze(-1)
+        return x
+
+    def _dropped(self, y: Tensor) -> Tensor:
+        return self._thinned(y, self.settings.output_dropout)
+
+    def _thinned(self, y: Tensor, rate: float | None) -> Tensor:
+        its = self.settings
+        p = its.dropout if rate is None else rate
+        return between_layers(y, p, its.variational, self.training)
+
+    def _features(self, y: Tensor) -> Tensor:
+        """What the softmax reads."""
+        return y if self.to_embedding is None else self.to_embedding(y)
+
+
+def _softmax(width: int, vocabulary_size: int, settings: LanguageModelSettings) -> Any:
+    if settings.softmax == "adaptive":
+        return AdaptiveSoftmax(width, vocabulary_size, settings.cutoffs)
+    if settings.softmax == "sampled":
+        return SampledSoftmax(width, vocabulary_size, settings.softmax_samples or _SAMPLES)
+    return FullSoftmax(width, vocabulary_size)
 
 
 class TokenStep(nn.Module):
@@ -137,5 +238,5 @@ def signature(model: LanguageModel) -> Signature:
         parts = nested.leaves(part)
         for k, leaf in enumerate(parts):  # one of all layers, or one a layer
             states[name if len(parts) == 1 else f"{name}_{k}"] = leaf
-    token = torch.zeros(1, dtype=torch.long, device=model.output.weight.device)
+    token = torch.zeros(1, dtype=torch.long, device=model.device)
     return Signature(TokenStep(model, start), {"token": token}, states, ("logits",))

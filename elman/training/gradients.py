@@ -68,7 +68,7 @@ def _through_each_batch(task: Any, fabric: Fabric) -> Gradients:
         with fabric.autocast():
             loss: Loss = task.loss(task.model, moved(batch, fabric.device), carry)
         if loss.count:  # the mean over nothing is no number, and neither is its gradient
-            fabric.backward(loss.value * loss.count if summed else loss.value)
+            fabric.backward(loss.objective * loss.count if summed else loss.objective)
         return loss._replace(carry=detach(loss.carry))
 
     return gradients
@@ -84,7 +84,7 @@ def _by_rule(recurrence: Recurrence, settings: TrainingSettings, device: torch.d
         found[:] = [loss_of(y, batch)]
         if not found[0].count:  # the mean over nothing is no number, and neither is its gradient
             return 0 * y.sum()
-        return found[0].value * found[0].count if summed else found[0].value
+        return found[0].objective * found[0].count if summed else found[0].objective
 
     kind = RULES[settings.learning or ""]
     rule = kind(network, loss, settings.reach) if kind is TruncatedBPTT else kind(network, loss)

@@ -46,12 +46,19 @@ class Loss(NamedTuple):
         count: how many units that mean is over; 0 for a batch in which nothing is asked.
         carry: what the next batch goes on from, such as the network's state; the loop detaches it.
         sums: what else adds up over batches, such as how many answers are right.
+        penalty: what is to become small beside the loss, a scalar: learned from, never measured.
     """
 
     value: Tensor
     count: int  # type: ignore[assignment] # a tuple has a method of that name
     carry: Any = None
     sums: Mapping[str, float] = {}
+    penalty: Tensor | float = 0.0
+
+    @property
+    def objective(self) -> Tensor:
+        """What is learned from: the loss with its penalty."""
+        return self.value + self.penalty
 
 
 def sums_of(loss: Loss) -> Sums:

@@ -104,7 +104,9 @@ class Settings:
                 if plain not in known:
                     near = difflib.get_close_matches(plain, known, n=1)
                     hint = (
-                        f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."
+                        f": did you mean {near[0]!r}?"
+                        if near
+                        else f"; known: {', '.join(known) or 'none'}."
                     )
                     raise InputError(f"unknown setting {brief(name)}{hint}")
                 merged[plain] = value

@@ -29,6 +29,9 @@ from elman.training.settings import Settings, TrainingSettings
 PARTS = {"given": "given", "test": "test", "validation": "held out", "train": "trained on"}
 """What the parts of a job's data are called where people read of them."""
 
+NOTHING = Settings
+"""The settings of what can be told nothing."""
+
 
 class Signature(NamedTuple):
     """One step of a trained model, as whatever runs it outside of Python calls it.
@@ -90,6 +93,7 @@ class Task(ABC):
             a job whose measure follows from its data sets it when it is made.
         goal: the headline, of what is held out, at which training ends; None: it does not.
         Settings: its settings, those of training among them.
+        Evaluation: what :meth:`evaluate` can be told of how to measure; by default nothing.
         endless: whether an epoch goes on from where the one before ended.
         verbs: what its trained model does.
         measured_together: whether :meth:`evaluate` measures it and its companions as one.
@@ -106,6 +110,7 @@ class Task(ABC):
     headline: Measure
     goal: ClassVar[float | None] = None
     Settings: ClassVar[type[TrainingSettings]]
+    Evaluation: ClassVar[type[Any]] = NOTHING
     endless: ClassVar[bool] = False
     verbs: ClassVar[tuple[Verb, ...]] = ()
     measured_together: ClassVar[bool] = False
@@ -407,8 +412,17 @@ class Task(ABC):
             return {"loss": 0.0}
         return {"loss": sums["loss"] / sums["count"], **self.measures(sums)}
 
-    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
-        """The measures on ``data``, or else on the test part, what is held out, or the whole."""
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
+        """The measures on ``data``, or else on the test part, what is held out, or the whole.
+
+        Args:
+            data: as the command line takes it.
+            how: settings of :attr:`Evaluation`, by name.
+
+        Raises:
+            InputError: a setting is unknown or cannot be used.
+        """
+        self.Evaluation.of(how)
         part = "given" if data else self.judged_part()
         batches = self.batches_of(list(data)) if data else self.batches(part)
         found: Sums = {}

@@ -55,9 +55,9 @@ def test_no_more_tokens_at_a_time_than_an_update_has(monkeypatch):
     model = LanguageModel(9, LanguageModelSettings(hidden=5)).eval()
     tokens = np.zeros(1000, np.int64)
     read, predicted = [], []
-    real_read, real_predict = model.read, model.predict
+    real_read, real_nats = model.read, model.nats
     monkeypatch.setattr(model, "read", lambda x, s: read.append(x.numel()) or real_read(x, s))
-    monkeypatch.setattr(model, "predict", lambda y: predicted.append(len(y)) or real_predict(y))
+    monkeypatch.setattr(model, "nats", lambda y, t: predicted.append(len(y)) or real_nats(y, t))
     for at_a_time in (100, 32, 20):
         read.clear()
         predicted.clear()

@@ -42,11 +42,12 @@ from elman.training.task import Task
 
 def add_to(app: App) -> None:
     """Add the commands that are the same for all jobs to ``app``."""
+    measured = with_settings(*(task.Evaluation for task in TASKS.values()))(evaluate)
     app.command(
         epilog="elman evaluate runs/language-model-time-machine\n"
-        "elman evaluate runs/book other.txt --json\n"
+        "elman evaluate runs/book other.txt --dynamic --json\n"
         "elman evaluate runs/films --with runs/films-2 --plot confusion.png"
-    )(evaluate)
+    )(measured)
 
 
 def add_job(app: App, group: str, name: str) -> None:
@@ -150,6 +151,7 @@ def _only_training(given: dict[str, Any], data: Any, recipe: Any, run: Any) -> N
 
 
 def evaluate(
+    given: dict[str, Any],
     run: Folder,
     data: Data = None,
     json_: Json = False,
@@ -165,7 +167,7 @@ def evaluate(
     join(job, companions or [], job.measured_together, "evaluate", device, cell)
     what = ", ".join(data or []) or "the data of its training"
     Progress(None, job.unit).say(f"{job.describe_model()}: reading and measuring {what} …")
-    figures = job.evaluate(list(data or []))
+    figures = job.evaluate(list(data or []), **given)
     if plot is not None:
         job.draw_measures(figures, plot)
     _print(figures, json_)
