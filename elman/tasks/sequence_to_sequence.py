@@ -355,11 +355,11 @@ class SequenceToSequence(Task):
         written = [self.target.decode(each[0].tokens) for each in found]
         return sums | self.judge(written, batch.references), None
 
-    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """The measures, of what a beam writes."""
         self._width = self.settings.beam
         try:
-            return super().evaluate(data)
+            return super().evaluate(data, **how)
         finally:
             self._width = 1
 
