@@ -27,26 +27,26 @@ class FullSoftmax(nn.Linear):
 
 
 class SampledSoftmax(FullSoftmax):
-    """The full softmax, whose sum over the vocabulary is estimated while it learns.
+    """The full softmax, which learns to tell each target from a few candidates.
 
-    −log P(t | h) ≈ log Z' − s_t,  Z' = exp(s_t) + Σ_{k ∈ K, k ≠ t} exp(s_k) / (|K| Q(k))
+    −log exp(s_t − log Q(t)) / Σ_{k ∈ K ∪ {t}} exp(s_k − log Q(k))
 
-    with the candidates K drawn anew for each batch, with replacement, from the log-uniform
-    Q(k) = log((k + 2) / (k + 1)) / log(V + 1), which is near a language's own distribution
-    (importance sampling: Bengio & Senécal, 2008; Jean et al., 2015). Z' is Z in expectation, so
-    that its logarithm, and with it the loss of training, is too low on average. In evaluation it
-    is exact.
+    in place of −log P(t | h), with the candidates K drawn anew for each batch, with replacement,
+    from the log-uniform Q(k) = log((k + 2) / (k + 1)) / log(V + 1), which is near a language's own
+    distribution (Jean et al., 2015; Jozefowicz et al., 2016). The softmax of the s that minimise it
+    is P(t | h), however few the candidates (Ma & Collins, 2018); its value is none of P's, and is
+    no measure. In evaluation the softmax is exact.
 
     Args:
         in_features: S.
         out_features: V.
-        samples: |K|, below V.
+        samples: how many candidates, fewer than V.
 
     Raises:
         InputError: there would be as many candidates as tokens.
     """
 
-    def __init__(self, in_features: int, out_features: int, samples: int = 1024):
+    def __init__(self, in_features: int, out_features: int, samples: int):
         super().__init__(in_features, out_features)
         if samples >= out_features:
             raise InputError(
@@ -56,20 +56,22 @@ class SampledSoftmax(FullSoftmax):
         self.samples = samples
 
     def nats(self, h: Tensor, targets: Tensor) -> Tensor:
-        """−log P of targets (N) given h (N, S), in nats (N); an estimate while training."""
+        """−log P of targets (N) given h (N, S), in nats (N); while training, what is learned."""
         if not self.training:
             return super().nats(h, targets)
         drawn = torch.rand(self.samples, dtype=torch.float64, device=h.device)
         ids = ((self.out_features + 1) ** drawn - 1).long().clamp(max=self.out_features - 1)
-        return self.estimate(h, targets, ids)
+        return self.among(h, targets, ids)
 
-    def estimate(self, h: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
-        """log Z' − s_t (N) with these candidates, ids (K)."""
+    def among(self, h: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
+        """−log of each target's share (N) among these candidates, ids (K), and itself."""
         # embedding, because its gradient adds up faster than that of an index.
         own = (h * embedding(targets, self.weight)).sum(-1) + self.bias[targets]
         others = linear(h, embedding(candidates, self.weight), self.bias[candidates])
-        others = others - (len(candidates) * self.probabilities(candidates)).log().to(others.dtype)
-        others = others.masked_fill(candidates == targets.unsqueeze(-1), -math.inf)
+        own, others = (
+            s - self.probabilities(ids).log().to(s.dtype)
+            for s, ids in ((own, targets), (others, candidates))
+        )
         return torch.cat([own.unsqueeze(-1), others], -1).logsumexp(-1) - own
 
     def probabilities(self, ids: Tensor) -> Tensor:

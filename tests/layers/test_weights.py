@@ -1,13 +1,15 @@
-"""Weights drawn anew, and weights that ``torch.nn.utils`` computes from others."""
+"""Weights drawn anew, dropped while a network learns, and computed by ``torch.nn.utils``."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import dropout
 from torch.nn.utils import parametrize, prune
 
 import elman
+from elman.layers.weights import dropped
 
 PAIRS = [(elman.LSTM, nn.LSTM), (elman.GRU, nn.GRU), (elman.RNN, nn.RNN)]
 
@@ -127,3 +129,62 @@ def test_swapped_parameters(agree):
     agree(rnn(x), other(x), 0.0)
     with torch.no_grad():
         agree(rnn.step(x[1], state), other.step(x[1], state), 0.0)
+
+
+@pytest.mark.parametrize("engine", ["reference", "native"])
+def test_weight_drop_is_one_mask_of_the_recurrent_matrices_a_run(kind, engine, agree, gradients):
+    """Against a loop over the steps, of each layer and direction, with masks drawn alike."""
+    cell = kind(3, 4)
+    matrices = cell.state_matrices()
+    if not matrices:
+        with pytest.raises(elman.InputError, match="has none: leave it out, or choose another"):
+            elman.Recurrent(cell, weight_drop=0.4)
+        return
+    rnn = elman.Recurrent(cell, 2, bidirectional=True, weight_drop=0.4)
+    if engine == "native" and rnn.engine != "native":
+        pytest.skip("another engine runs it")
+    x, learned = torch.randn(5, 2, 3, dtype=torch.float64), list(rnn.parameters())
+    torch.manual_seed(7)
+    with elman.engine(engine):
+        y, _ = rnn(x)
+    torch.manual_seed(7)
+    expected = x
+    for layer in range(2):
+        outputs = []
+        for direction in range(2):
+            k = 2 * layer + direction
+            kept = {
+                name: dropout(w, 0.4) if name in matrices else w
+                for name, w in rnn.weights(k).items()
+            }
+            bound = rnn.cells[k].bind(kept)
+            states = tuple(torch.zeros(2, size, dtype=x.dtype) for size in bound.state_sizes)
+            steps = []
+            for row in reversed(expected) if direction else expected:
+                states = bound(row, *states)
+                steps.append(states[0])
+            outputs.append(torch.stack(steps[::-1] if direction else steps))
+        expected = torch.cat(outputs, -1)
+    agree(y, expected)
+    agree(gradients(y, learned), gradients(expected, learned))
+    assert not torch.equal(rnn(x)[0], rnn(x)[0]), "runs must differ"
+
+
+def test_weight_drop_keeps_the_expectation(kinds):
+    cell = kinds["lstm"](20, 20)
+    weights = {name: torch.ones_like(w) for name, w in cell.named_parameters()}
+    kept = dropped(cell, weights, 0.3, training=True)
+    assert kept["weight_ih"] is weights["weight_ih"]
+    mask = kept["weight_hh"]  # 1,600 independent draws: five standard deviations
+    torch.testing.assert_close(mask, (mask != 0).double() / 0.7)
+    assert abs((mask == 0).double().mean() - 0.3) < 5 * (0.3 * 0.7 / mask.numel()) ** 0.5
+
+
+def test_weight_drop_acts_in_training_only(agree):
+    rnn, x = elman.GRU(3, 4, 2, weight_drop=0.9), torch.randn(5, 2, 3)
+    same = elman.GRU(3, 4, 2)
+    same.load_state_dict(rnn.state_dict())
+    agree(rnn.step(x[0]), same.step(x[0]), 0.0)
+    agree(rnn.eval()(x), same(x), 0.0)
+    with pytest.raises(elman.InputError, match=r"weight_drop must be a number in \[0, 1\]"):
+        elman.GRU(3, 4, weight_drop=2)

@@ -243,6 +243,8 @@ def test_what_a_rule_cannot_do_is_said(loss):
             rule(elman.LSTM(3, 4, bidirectional=True), loss)
         with pytest.raises(elman.InputError, match="without dropout, weight drop and"):
             rule(elman.LSTM(3, 4, 2, dropout=0.5), loss)
+        with pytest.raises(elman.InputError, match="without dropout, weight drop and"):
+            rule(elman.LSTM(3, 4, weight_drop=0.5), loss)
         with pytest.raises(elman.InputError, match=r"window \(T, B, 3\), received .* \(5, 3"):
             rule(elman.LSTM(3, 4), loss).gradients(torch.zeros(5, 3), None)
         with pytest.raises(elman.InputError, match=r"window \(T, B, 3\), received .* \(0, 2, 3"):

@@ -6,15 +6,21 @@ import os
 
 import pytest
 import torch
-from torch.nn.functional import log_softmax
+from lightning_fabric import Fabric
+from torch.nn.functional import cross_entropy, dropout, log_softmax
 
 from elman.errors import ElmanError, InputError
 from elman.tasks import restore
 from elman.tasks.language_model import LanguageModel, LanguageModeling, LanguageModelSettings
+from elman.training.gradients import make_gradients
+from elman.training.measures import sums_of
 from elman.training.run import Run
 from elman.training.start import start
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
+
+
+SAMPLES = {"softmax_samples": 6}
 
 
 @pytest.fixture
@@ -40,6 +46,8 @@ def _settings(**changed):
         {"hidden_sizes": [5, 9], "forget_bias": 1.0, "learn_initial_state": True},
         {"tokens": "word", "embedding": 6},
         {"tokens": "bpe", "vocabulary_size": 300},
+        {"softmax": "adaptive", "cutoffs": [9], "weight_drop": 0.5, "embedding_dropout": 0.5},
+        {"softmax": "sampled", "softmax_samples": 6, "tied": True, "embedding": 5},
     ],
 )
 def test_steps_give_what_windows_give(book, changed):
@@ -55,8 +63,11 @@ def test_steps_give_what_windows_give(book, changed):
     assert torch.allclose(model(window.inputs, state)[0], again, atol=1e-10)
 
 
-def test_perplexity_is_exp_of_the_mean_surprise_of_every_token(book):
-    task = LanguageModeling.create([book], _settings())
+@pytest.mark.parametrize(
+    "changed", [{}, {"softmax": "adaptive", "cutoffs": [9]}, {"softmax": "sampled", **SAMPLES}]
+)
+def test_perplexity_is_exp_of_the_mean_surprise_of_every_token(book, changed):
+    task = LanguageModeling.create([book], _settings(**changed))
     task.model.double()
     (source,) = task.texts.sources
     ids = torch.from_numpy(source.held_out[:].astype("int64"))
@@ -140,6 +151,71 @@ def test_dropout_acts_in_training_only(book):
     assert torch.equal(task.model(window.inputs)[0], task.model(window.inputs)[0])
 
 
+def test_what_is_dropped_and_penalised(book):
+    """Against a window computed by hand, with masks drawn in the same order."""
+    rates = {"dropout": 0.3, "input_dropout": 0.2, "output_dropout": 0.5, "embedding_dropout": 0.4}
+    changed = {**rates, "weight_drop": 0.3, "variational": True, "layers": 2, "embedding": 6}
+    changed |= {"cell": "rnn", "activation_decay": 2.0, "slowness": 0.7}
+    task = LanguageModeling.create([book], _settings(**changed))
+    model = task.model.double().train()
+    window = next(iter(task.batches("train", 0)))
+    torch.manual_seed(3)
+    loss = task.loss(model, window, None)
+    torch.manual_seed(3)
+    ones = torch.ones(4, 8, dtype=torch.float64)
+    x = model.embedding(window.inputs) * dropout(ones[:, :6], 0.2)
+    whole = dropout(torch.ones(len(task.vocabulary), dtype=torch.float64), 0.4)
+    assert set(whole.tolist()) == {0, 1 / 0.6}
+    x = x * whole[window.inputs][..., None]
+    for layer in range(2):
+        w = {name: getattr(model.recurrent, own) for name, own in
+             model.recurrent.weight_names(layer).items()}  # fmt: skip
+        w["weight_hh"] = dropout(w["weight_hh"], 0.3)
+        h, steps = torch.zeros_like(ones), []
+        for row in x:
+            z = row @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"]
+            h = torch.tanh(z)
+            steps.append(h)
+        y = torch.stack(steps)
+        x = y * dropout(ones, 0.3 if layer == 0 else 0.5)
+    surprise = cross_entropy(model.output(x).flatten(0, 1), window.targets.flatten())
+    penalty = 2 * (x**2).mean() + 0.7 * ((y[1:] - y[:-1]) ** 2).mean()
+    torch.testing.assert_close(loss.value, surprise, rtol=1e-12, atol=0)
+    torch.testing.assert_close(loss.objective, surprise + penalty, rtol=1e-12, atol=0)
+    assert sums_of(loss)["loss"] == pytest.approx(surprise.item() * window.targets.numel())
+
+
+def test_a_window_of_one_step_does_not_change(book):
+    task = LanguageModeling.create([book], _settings(slowness=1.0, steps=1))
+    loss = task.loss(task.model, next(iter(task.batches("train", 0))), None)
+    assert loss.penalty == 0
+
+
+@pytest.mark.parametrize("learning", [None, "tbptt"])
+@pytest.mark.parametrize("summed", [False, True])
+def test_the_penalty_is_learned_from(book, learning, summed):
+    settings = _settings(activation_decay=2.0, slowness=1.0, learning=learning)
+    task = LanguageModeling.create([book], settings)
+    window = next(iter(task.batches("train", 0)))
+    whole = task.loss(task.model, window, None)
+    expected = torch.autograd.grad(whole.objective, list(task.model.parameters()))
+    gradients = make_gradients(task, settings, Fabric(accelerator="cpu", devices=1))
+    told = gradients(window, None, summed)
+    assert told.value == whole.value
+    for weight, gradient in zip(task.model.parameters(), expected, strict=True):
+        times = whole.count if summed else 1
+        torch.testing.assert_close(weight.grad, times * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_embedding_dropout_of_one_hot_tokens(book):
+    model = LanguageModel(30, _settings(embedding_dropout=0.5))
+    tokens = torch.arange(30).repeat(2, 1).T  # each twice
+    x = model.train().embed(tokens)
+    assert torch.equal(x[:, 0], x[:, 1])
+    assert set(x.sum(-1).unique().tolist()) == {0, 2}
+    assert torch.equal(model.eval().embed(tokens), torch.eye(30)[tokens])
+
+
 def test_gradients_reach_every_parameter(book):
     task = LanguageModeling.create([book], _settings(embedding=8, layers=2, dropout=0.1))
     window = next(iter(task.batches("train", 0)))
@@ -162,6 +238,15 @@ def test_chinese(tmp_path):
 def test_settings_that_do_not_fit_together(book):
     with pytest.raises(InputError, match="tied weights need an embedding"):
         LanguageModeling.create([book], _settings(tied=True, embedding=0))
+    for why, changed in {
+        "`cutoffs` is for the adaptive softmax, received `softmax` full": {"cutoffs": [4]},
+        "`softmax_samples` is for the sampled softmax": {**SAMPLES, "softmax": "adaptive"},
+        "has a matrix for each cluster": {"tied": True, "embedding": 4, "softmax": "adaptive"},
+        "the input is one-hot: set `embedding` above 0": {"input_dropout": 0.2},
+        "weight_drop drops entries .* Perceptron has none": {"weight_drop": 0.2, "cell": "mlp"},
+    }.items():
+        with pytest.raises(InputError, match=why):
+            LanguageModeling.create([book], _settings(**changed))
     with pytest.raises(InputError, match="no text was given"):
         LanguageModeling.create([], _settings())
     with pytest.raises(ElmanError, match=r"the text has 1,440 tokens, expected at least 2,801"):

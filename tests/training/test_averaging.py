@@ -105,6 +105,20 @@ KINDS = {
     "exponential": {"average": "exponential", "average_decay": 0.9},
     # So high a rate that some epochs are worse.
     "stochastic": {"average": "stochastic", "average_patience": 0, "learning_rate": 0.3},
+    "AWD-LSTM": {
+        "average": "stochastic",
+        "average_patience": 0,
+        "learning_rate": 0.3,
+        "variational": True,
+        "embedding": 5,
+        "dropout": 0.2,
+        "embedding_dropout": 0.1,
+        "weight_drop": 0.3,
+        "activation_decay": 2.0,
+        "slowness": 1.0,
+        "softmax": "sampled",
+        "softmax_samples": 9,
+    },
 }
 
 

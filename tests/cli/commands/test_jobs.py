@@ -83,6 +83,19 @@ def test_evaluate(trained, elman):
     assert f"perplexity           {figures['perplexity']:.5g}\n" in out
 
 
+def test_a_job_says_how_it_can_be_measured(trained, elman):
+    options = ("--dynamic", "--dynamic-update", "sgd", "--dynamic-steps", 5, "--json")
+    kept = (trained / "model.safetensors").read_bytes()
+    _, static, _ = elman("evaluate", trained, "--json")
+    code, out, _ = elman("evaluate", trained, *options)
+    assert code == 0
+    assert json.loads(out)["perplexity"] != json.loads(static)["perplexity"]
+    assert (trained / "model.safetensors").read_bytes() == kept
+    code, _, errors = elman("evaluate", trained, *options[1:])
+    assert code == 2
+    assert "set --dynamic, or leave them out" in _one_sentence(errors)
+
+
 def test_generate(trained, elman):
     arguments = ("generate", trained, "--prompt", "the ", "--length", 20, "--seed", 1)
     code, out, _ = elman(*arguments)
