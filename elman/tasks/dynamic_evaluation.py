@@ -11,22 +11,24 @@ import torch
 from torch import Tensor
 
 from elman.data.streams import Evaluation, Tokens, Window
-from elman.errors import InputError
 from elman.learning import detach
 from elman.training.gradients import moved
 from elman.training.measures import Loss, Sums, add, sums_of
 from elman.training.settings import Settings, option
 from elman.training.task import Task
 
-_UPDATES = ("rms", "sgd")
+_DYNAMIC = ("dynamic", True)
 _RATES = {"rms": 0.002, "sgd": 0.5}
 _DECAYS = {"rms": 0.02, "sgd": 0.002}
-_STEPS = 20
 
 # ε as a share of the mean of r: below it, a gradient says too little of its own size.
 _FLOOR = 0.1
 # Windows of the training's text from which the gradient's size is known well enough.
-_WINDOWS = 200
+_WINDOWS = 50
+
+
+def _by_update(values: dict[str, float]) -> str:
+    return " or ".join(f"{value:g} for {update}" for update, value in values.items())
 
 
 @dataclass
@@ -36,24 +38,17 @@ class EvaluationSettings(Settings):
     dynamic: bool = option(
         False, "Let it go on learning from the text that is measured; the run stays as it is."
     )
-    dynamic_update: str = option("rms", "How.", choices=_UPDATES)
+    dynamic_update: str = option("rms", "How.", choices=("rms", "sgd"), only=_DYNAMIC)
     dynamic_rate: float | None = option(
-        None, "Step size.", above=0, unset=" or ".join(f"{_RATES[u]:g} for {u}" for u in _UPDATES)
+        None, "Step size.", above=0, unset=_by_update(_RATES), only=_DYNAMIC
     )
     dynamic_decay: float | None = option(
         None, "Share of the way back to the trained weights at each update.", least=0, below=1,
-        unset=" or ".join(f"{_DECAYS[u]:g} for {u}" for u in _UPDATES),
+        unset=_by_update(_DECAYS), only=_DYNAMIC,
     )  # fmt: skip
-    dynamic_steps: int = option(_STEPS, "Tokens between two updates.", least=1, below=2**31)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        usual = (self.dynamic_update, self.dynamic_rate, self.dynamic_decay, self.dynamic_steps)
-        if not self.dynamic and usual != (_UPDATES[0], None, None, _STEPS):
-            raise InputError(
-                "`dynamic_update`, `dynamic_rate`, `dynamic_decay` and `dynamic_steps` say how a "
-                "model learns while it is measured: set `dynamic`, or leave them out."
-            )
+    dynamic_steps: int = option(
+        20, "Tokens between two updates.", least=1, below=2**31, only=_DYNAMIC
+    )
 
 
 def evaluate_dynamically(

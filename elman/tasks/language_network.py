@@ -19,7 +19,6 @@ from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Signature
 
 _ONE_HOT_UP_TO = 256
-_SAMPLES = 1024
 
 
 @dataclass
@@ -45,12 +44,13 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
         choices=("full", "adaptive", "sampled"),
     )  # fmt: skip
     cutoffs: list[int] = option(
-        [], "First ids of the adaptive softmax's clusters of rare tokens.",
-        least=1, unset="a tenth and a half of the vocabulary",
+        [], "First ids of the adaptive softmax's clusters of rare tokens.", least=1,
+        unset="a tenth and a half of the vocabulary", only=("softmax", "adaptive"),
     )  # fmt: skip
-    softmax_samples: int | None = option(
-        None, "Tokens that the sampled softmax draws for a batch.", least=1, unset=f"{_SAMPLES}"
-    )
+    softmax_samples: int = option(
+        1024, "Tokens that the sampled softmax draws for a batch.", least=1,
+        only=("softmax", "sampled"),
+    )  # fmt: skip
     input_dropout: float | None = option(
         None, "Dropout of the embedding's units.", least=0, below=1, unset="as `dropout`"
     )
@@ -80,12 +80,6 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, softmax in (("cutoffs", "adaptive"), ("softmax_samples", "sampled")):
-            if getattr(self, name) and self.softmax != softmax:
-                raise InputError(
-                    f"`{name}` is for the {softmax} softmax, received `softmax` {self.softmax}: "
-                    f"choose {softmax}, or leave `{name}` out."
-                )
         if self.tied and self.softmax == "adaptive":
             raise InputError(
                 "`tied` weights are one matrix of embedding and softmax, and the adaptive softmax "
@@ -205,7 +199,7 @@ def _softmax(width: int, vocabulary_size: int, settings: LanguageModelSettings) 
     if settings.softmax == "adaptive":
         return AdaptiveSoftmax(width, vocabulary_size, settings.cutoffs)
     if settings.softmax == "sampled":
-        return SampledSoftmax(width, vocabulary_size, settings.softmax_samples or _SAMPLES)
+        return SampledSoftmax(width, vocabulary_size, settings.softmax_samples)
     return FullSoftmax(width, vocabulary_size)
 
 

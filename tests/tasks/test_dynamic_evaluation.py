@@ -120,7 +120,7 @@ def test_a_rate_of_nearly_nothing_is_no_dynamic_evaluation(task, other):
 
 
 def test_settings_without_effect_are_refused(task, other):
-    with pytest.raises(InputError, match="set `dynamic`, or leave them out"):
+    with pytest.raises(InputError, match="`dynamic_rate` has an effect only where `dynamic` is on"):
         task.evaluate([other], dynamic_rate=0.1)
     with pytest.raises(InputError, match="unknown setting 'dynamik': did you mean 'dynamic'"):
         task.evaluate([other], dynamik=True)

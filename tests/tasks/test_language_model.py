@@ -239,8 +239,11 @@ def test_settings_that_do_not_fit_together(book):
     with pytest.raises(InputError, match="tied weights need an embedding"):
         LanguageModeling.create([book], _settings(tied=True, embedding=0))
     for why, changed in {
-        "`cutoffs` is for the adaptive softmax, received `softmax` full": {"cutoffs": [4]},
-        "`softmax_samples` is for the sampled softmax": {**SAMPLES, "softmax": "adaptive"},
+        "`cutoffs` has an effect only where `softmax` is adaptive": {"cutoffs": [4]},
+        "`softmax_samples` has an effect only where `softmax` is sampled": {
+            **SAMPLES,
+            "softmax": "adaptive",
+        },
         "has a matrix for each cluster": {"tied": True, "embedding": 4, "softmax": "adaptive"},
         "the input is one-hot: set `embedding` above 0": {"input_dropout": 0.2},
         "weight_drop drops entries .* Perceptron has none": {"weight_drop": 0.2, "cell": "mlp"},

@@ -93,7 +93,7 @@ def test_a_job_says_how_it_can_be_measured(trained, elman):
     assert (trained / "model.safetensors").read_bytes() == kept
     code, _, errors = elman("evaluate", trained, *options[1:])
     assert code == 2
-    assert "set --dynamic, or leave them out" in _one_sentence(errors)
+    assert "--dynamic-update has an effect only where --dynamic is on" in _one_sentence(errors)
 
 
 def test_generate(trained, elman):
