@@ -7,8 +7,8 @@ Interpolated Kneser–Ney (Chen & Goodman, 1999), with one discount an order, D 
     P_k(w | c) = max(C_k(c w) − D_k, 0) / C_k(c) + D_k N(c) / C_k(c) · P_{k−1}(w | c')
 
 C_k counts occurrences at the highest order and the different tokens that came before below it, N(c)
-the different tokens that follow c, and c' is c without its first token. Below the first order, every
-token is as likely as any other.
+the different tokens that follow c, and c' is c without its first token. Below the first order,
+every token is as likely as any other.
 """
 
 from __future__ import annotations
