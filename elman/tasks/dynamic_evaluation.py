@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -15,16 +15,16 @@ from elman.learning import detach
 from elman.training.gradients import moved
 from elman.training.measures import Loss, Sums, add, sums_of
 from elman.training.settings import Settings, option
-from elman.training.task import Task
+
+if TYPE_CHECKING:
+    from elman.tasks.language_model import LanguageModeling
 
 _DYNAMIC = ("dynamic", True)
-_RATES = {"rms": 0.002, "sgd": 0.5}
-_DECAYS = {"rms": 0.02, "sgd": 0.002}
+_RATES = {"rms": 0.001, "sgd": 0.1}
+_DECAYS = {"rms": 0.01, "sgd": 0.002}
 
-# ε as a share of the mean of r: below it, a gradient says too little of its own size.
-_FLOOR = 0.1
-# Windows of the training's text from which the gradient's size is known well enough.
-_WINDOWS = 50
+# Segments of the training's text from which the gradient's size is known well enough.
+_SEGMENTS = 500
 
 
 def _by_update(values: dict[str, float]) -> str:
@@ -52,7 +52,7 @@ class EvaluationSettings(Settings):
 
 
 def evaluate_dynamically(
-    task: Task, texts: Sequence[tuple[str, Tokens]], settings: EvaluationSettings
+    task: LanguageModeling, texts: Sequence[tuple[str, Tokens]], settings: EvaluationSettings
 ) -> Sums:
     """The sums of −log P over texts, by a model that learns from each segment once it is measured.
 
@@ -62,14 +62,14 @@ def evaluate_dynamically(
 
     - ``sgd``: θ ← θ − η g + λ (θ₀ − θ);
     - ``rms``: θ ← θ − η g / (r + ε) + min(1, λ r / mean r) ⊙ (θ₀ − θ), with r the root of the mean
-      square of each weight's gradient over windows of the text that the model was trained on,
-      and ε a tenth of the mean of r.
+      square of each weight's gradient over segments of the text that the model was trained on,
+      from its beginning, and ε the mean of r.
 
     θ₀ are the trained weights, with which every text begins, and which the model has again in the
     end. No token is learned from before it was predicted.
 
     Args:
-        task: a job whose loss takes windows of a text.
+        task: with the trained model.
         texts: tokens by name.
         settings: η, λ and the length of a segment.
     """
@@ -91,8 +91,9 @@ def evaluate_dynamically(
 class _Adapting:
     """A model's weights while they leave the trained ones; at the end they are those again."""
 
-    def __init__(self, task: Task, settings: EvaluationSettings):
-        self._task, update = task, settings.dynamic_update
+    def __init__(self, task: LanguageModeling, settings: EvaluationSettings):
+        self._task, self._steps = task, settings.dynamic_steps
+        update = settings.dynamic_update
         self._weights = [w for w in task.model.parameters() if w.requires_grad]
         self._trained = [w.detach().clone() for w in self._weights]
         rate, decay = settings.dynamic_rate, settings.dynamic_decay
@@ -137,14 +138,14 @@ class _Adapting:
 
     def _paced(self, roots: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         mean = sum(float(r.sum()) for r in roots) / sum(r.numel() for r in roots)
-        floor = _FLOOR * mean
-        return [(self._rate / (r + floor), (self._decay * r / mean).clamp(max=1.0)) for r in roots]
+        return [(self._rate / (r + mean), (self._decay * r / mean).clamp(max=1.0)) for r in roots]
 
     def _root_mean_squares(self) -> list[Tensor]:
-        """The root of the mean square of each weight's gradient over windows of the training."""
+        """The root of the mean square of each weight's gradient over segments of the training."""
         squares = [torch.zeros_like(w) for w in self._weights]
+        (_, tokens), *_ = self._task.texts.parts("train")
         carry, count = None, 0
-        for window in islice(self._task.batches("train", 0), _WINDOWS):
+        for window in islice(Evaluation(tokens, rows=1, steps=self._steps), _SEGMENTS):
             carry, count = detach(self.gradient(window, carry).carry), count + 1
             for square, weight in zip(squares, self._weights, strict=True):
                 if weight.grad is not None:
