@@ -20,23 +20,29 @@ _ONE_HOT_UP_TO = 256
 
 
 @dataclass
-class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
-    """The settings of a language model."""
+class LanguageNetworkSettings(NetworkSettings):
+    """The settings of a network that reads tokens and expects the next, whatever its job."""
 
     tokens: str = option("character", "What the text is cut into.", choices=KINDS)
     vocabulary_size: int | None = option(
         None, "At most so many tokens, the most frequent, such as 10000.", least=2
     )
     min_count: int = option(1, "Tokens that are rarer become <unk>.", least=1)
-    normalize: str = option(
-        "none", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
-    )
-    limit: int | None = option(None, "Only so many characters of each source.", least=1)
     embedding: int | None = option(
         None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
         least=0, below=2**31,
     )  # fmt: skip
     tied: bool = option(False, "Share the embedding's weights with the output's.")
+
+
+@dataclass
+class LanguageModelSettings(TrainingSettings, LanguageNetworkSettings, DataSettings):
+    """The settings of a language model."""
+
+    normalize: str = option(
+        "none", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
+    )
+    limit: int | None = option(None, "Only so many characters of each source.", least=1)
     steps: int = option(
         35, "Steps of a window, which the gradient reaches back.", least=1, below=2**31
     )
@@ -60,7 +66,7 @@ class LanguageModel(nn.Module):
         settings: cell, sizes, dropout, embedding.
     """
 
-    def __init__(self, vocabulary_size: int, settings: LanguageModelSettings):
+    def __init__(self, vocabulary_size: int, settings: LanguageNetworkSettings):
         super().__init__()
         width = settings.embedding
         if width is None:
