@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from elman.data.batches import Batches, batched, pad
-from elman.data.forms import Form, Forms
+from elman.data.forms import Forms
 from elman.data.kinds import POEMS
 from elman.data.poems import Poem
 from elman.data.records import Parts
@@ -25,10 +25,10 @@ from elman.data.text import STDIN, standard_input
 from elman.data.vocabulary import Vocabulary
 from elman.errors import InputError
 from elman.tasks.language_network import LanguageModel, LanguageNetworkSettings, signature
-from elman.tasks.lyrics_judging import Written, judge
+from elman.tasks.lyrics_judging import judge
 from elman.tasks.lyrics_network import VerseModel
 from elman.tasks.lyrics_writing import WRITING_VERSE, compose
-from elman.tasks.prosody import Notation, Prosody
+from elman.tasks.prosody import Notation, Prosody, Verse
 from elman.tasks.texts import absolute
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Loss, Measure, Recurrence, Signature, Sums, Task
@@ -48,20 +48,6 @@ class LyricsSettings(TrainingSettings, LanguageNetworkSettings, DataSettings):
     sample_temperature: float = option(
         0.8, "Temperature of these, and of the samples; 0 is greedy.", least=0, below=100
     )
-
-
-class Verse(NamedTuple):
-    """A poem as it is read.
-
-    Attributes:
-        tune: its heading.
-        body: its tokens, int32 (N).
-        form: what they are in.
-    """
-
-    tune: str
-    body: np.ndarray
-    form: Form
 
 
 class VerseBatch(NamedTuple):
@@ -127,8 +113,8 @@ class Lyrics(Task):
             (poem.text() for poem in poems),
             settings.tokens, size=settings.vocabulary_size, min_count=settings.min_count,
         )  # fmt: skip
-        notation = Notation(vocabulary)
-        forms = Forms.of((poem.tune, notation.form(notation.body(poem.lines))) for poem in poems)
+        verses = map(Notation(vocabulary).verse, poems)
+        forms = Forms.of((verse.tune, verse.form) for verse in verses)
         return cls(settings, Prosody(vocabulary, forms), data, parts)
 
     @classmethod
@@ -165,14 +151,8 @@ class Lyrics(Task):
     @cached_property
     def verses(self) -> dict[str, list[Verse]]:
         """The poems of each part."""
-        return {name: self._verses(self._parts[name]) for name in ("train", "validation", "test")}
-
-    def _verses(self, poems: list[Poem]) -> list[Verse]:
-        bodies = [self.prosody.body(poem.lines) for poem in poems]
-        return [
-            Verse(poem.tune, body, self.prosody.form(body))
-            for poem, body in zip(poems, bodies, strict=True)
-        ]
+        names = ("train", "validation", "test")
+        return {name: list(map(self.prosody.verse, self._parts[name])) for name in names}
 
     def batches(
         self,
@@ -193,7 +173,10 @@ class Lyrics(Task):
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """Other poems."""
-        return self._batched(self._verses(POEMS.read(data)), None, shard)
+        return self._batched(self._others(data), None, shard)
+
+    def _others(self, data: list[str]) -> list[Verse]:
+        return list(map(self.prosody.verse, POEMS.read(data)))
 
     def _batched(self, verses: list[Verse], epoch: int | None, shard: Shard) -> Batches:
         lengths = [len(verse.body) for verse in verses]
@@ -226,7 +209,7 @@ class Lyrics(Task):
         )
 
     def _loss(self, model: LanguageModel, y: Tensor, targets: Tensor) -> Loss:
-        asked = targets != PADDING  # the heading is given, and so is not
+        asked = targets != PADDING  # the heading is given
         targets = targets[asked]
         nats = cross_entropy(model.predict(y[asked]), targets, reduction="none")
         words = ~self.prosody.silent.to(targets.device)[targets]
@@ -250,23 +233,23 @@ class Lyrics(Task):
         """
         found = super().evaluate(data)
         if self.settings.written:
-            found["written"] = self._judged(self._verses(POEMS.read(data)) if data else None)
+            found["written"] = self._judged(
+                self._others(data) if data else self.verses[self.judged_part()]
+            )
         return found
 
-    def _judged(self, given: list[Verse] | None) -> dict[str, dict[str, float]]:
+    def _judged(self, real: list[Verse]) -> dict[str, dict[str, float]]:
         its, prosody = self.settings, self.prosody
         draw = random.Random(its.seed)
         every = list(prosody.forms.all())
         asked = draw.choices(every, [count for _, _, count in every], k=its.written)
-        real = self.verses[self.judged_part()] if given is None else given
-        some = draw.sample(real, min(its.written, len(real)))
-        lots = {"real": [Written(verse.tune, verse.body, verse.form) for verse in some]}
+        lots = {"real": draw.sample(real, min(its.written, len(real)))}
         for name, mask in (("without the mask", False), ("with the mask", True)):
             lots[name] = []
             for seed, (tune, form, _) in enumerate(asked):
                 how = {"temperature": its.sample_temperature, "seed": seed}
-                ids = compose(self, tune, form, mask=mask, **how)
-                lots[name].append(Written(tune, np.array(ids), form))
+                body = compose(self, tune, form, mask=mask, **how)
+                lots[name].append(Verse(tune, np.array(body), form))
         known = [verse.body for verse in self.verses["train"]]
         return {name: judge(poems, prosody, known) for name, poems in lots.items()}
 

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from elman.data.forms import Form
-from elman.tasks.prosody import Prosody
+from elman.tasks.prosody import Prosody, Verse
 
 # A run of so many words or more that stands in a poem that was learned from is called copied.
 _COPIED = 5
 
 
-class Written(NamedTuple):
-    """A poem to judge.
-
-    Attributes:
-        tune: its tune.
-        body: its tokens, int (N).
-        asked: the form that it was to be in.
-    """
-
-    tune: str
-    body: np.ndarray
-    asked: Form
-
-
 def judge(
-    poems: Sequence[Written], prosody: Prosody, known: Sequence[np.ndarray]
+    poems: Sequence[Verse], prosody: Prosody, known: Sequence[np.ndarray]
 ) -> dict[str, float]:
     """Figures of poems.
 
     Args:
-        poems: one at least.
+        poems: one at least, each with the form that it was to be in.
         prosody: the tunes' forms.
         known: the bodies of the poems that were learned from.
 
@@ -54,7 +39,7 @@ def judge(
     return {
         "poems": len(poems),
         "in_form": _mean(form.lengths in known_lengths.get(p.tune, ()) for p, form in pairs),
-        "as_asked": _mean(form == poem.asked for poem, form in pairs),
+        "as_asked": _mean(form == poem.form for poem, form in pairs),
         "distinct_1": _distinct(words, 1),
         "distinct_2": _distinct(words, 2),
         "longest_run": _mean(run.max(initial=0) for run in runs),
@@ -63,7 +48,8 @@ def judge(
 
 
 def _mean(values: Iterable[Any]) -> float:
-    return float(np.mean(list(values)))
+    every = list(values)
+    return float(np.mean(every)) if every else 0.0
 
 
 def _distinct(texts: Sequence[np.ndarray], n: int) -> float:
@@ -123,7 +109,7 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 def _joined(texts: Sequence[np.ndarray], between: int) -> np.ndarray:
     """Texts one after the other, with what is no token between, so that no run goes across."""
     parts = [part for text in texts for part in (text, [between])]
-    return np.concatenate([np.zeros(0), *parts]).astype(np.int64).astype(np.uint64)
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.uint64)
 
 
 def covered(runs: np.ndarray, least: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +12,27 @@ from torch import Tensor
 
 from elman.data.forms import LINE_END, MARKS, Form, Forms, Place
 from elman.data.lexicon import Lexicon
+from elman.data.poems import Poem
 from elman.data.vocabulary import Vocabulary
 from elman.data.words import UNKNOWN
 from elman.errors import InputError
 
 # Of a tune with fewer poems there is too little to learn more of it than its name tells.
 _POEMS_OF_A_TUNE = 5
+
+
+class Verse(NamedTuple):
+    """A poem in tokens.
+
+    Attributes:
+        tune: its heading.
+        body: its lines and an empty one, int32 (N).
+        form: what it is in; of one that was written, what it was to be in.
+    """
+
+    tune: str
+    body: np.ndarray
+    form: Form
 
 
 class Notation:
@@ -50,6 +66,11 @@ class Notation:
     def body(self, lines: Sequence[str]) -> np.ndarray:
         """The tokens of a poem, int32 (N)."""
         return np.array([*self.encode("\n".join([*lines, ""])), self.end], np.int32)
+
+    def verse(self, poem: Poem) -> Verse:
+        """A poem in tokens."""
+        body = self.body(poem.lines)
+        return Verse(poem.tune, body, self.form(body))
 
     def words(self, body: np.ndarray) -> np.ndarray:
         """The tokens of a poem but for its marks and line ends."""

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from elman.data.forms import Form, Forms
 from elman.data.vocabulary import Vocabulary
-from elman.tasks.lyrics_judging import Written, common_runs, covered, judge
-from elman.tasks.prosody import Prosody
+from elman.tasks.lyrics_judging import common_runs, covered, judge
+from elman.tasks.prosody import Prosody, Verse
 
 TEXTS = st.lists(st.lists(st.integers(0, 3), max_size=9), max_size=5)
 
@@ -45,7 +45,7 @@ def test_figures_of_poems():
     asked = Form.parse("3，2。")
 
     def figures(*poems):
-        written = [Written(tune, prosody.body(lines), asked) for tune, lines in poems]
+        written = [Verse(tune, prosody.body(lines), asked) for tune, lines in poems]
         return judge(written, prosody, bodies)
 
     right, marks = ("甲", ["九九八，九九。"]), ("甲", ["九九八。九九。"])
