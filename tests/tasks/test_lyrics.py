@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
+from elman import cli
 from elman.data.forms import Form
 from elman.data.streams import PADDING
 from elman.errors import ElmanError, InputError
@@ -43,11 +44,16 @@ def _settings(**changed):
 
 
 @pytest.fixture(scope="module")
-def trained(poems, tmp_path_factory):
-    """A job that has learned to keep a form, opened from its run."""
-    run = tmp_path_factory.mktemp("runs") / "run"
+def run(poems, tmp_path_factory):
+    """The run of a job that has learned to keep a form."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
     how = _settings(epochs=40, learning_rate=0.02, written=20).to_json()
-    Lyrics.train([poems], run=run, **how)
+    Lyrics.train([poems], run=folder, **how)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(run):
     return open_run(run)
 
 
@@ -190,6 +196,15 @@ def test_poems_are_in_the_form_that_was_asked_for(trained, asked, form):
         assert poem["form"] == str(Form.of(lines)) == form
     assert made == list(trained.generate(**asked, poems=2, seed=3))
     assert made[1:] == list(trained.generate(**asked, seed=4))
+
+
+def test_on_the_command_line_poems_stand_below_their_tunes(run, trained, capsys):
+    asked = ["generate", str(run), "--tune", "乙", "--poems", "2", "--seed", "5"]
+    made = list(trained.generate(tune="乙", poems=2, seed=5))
+    assert cli.run(asked) == 0
+    assert capsys.readouterr().out == "".join(poem["text"] + "\n" for poem in made)
+    assert cli.run([*asked, "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == made
 
 
 def test_forms_are_drawn_as_often_as_they_are_there(trained):
