@@ -67,7 +67,7 @@ class Lyrics(Task):
 
     name = "lyrics"
     unit = "tokens"
-    example = "song-lyrics --hidden 256 --epochs 3"
+    example = "song-lyrics --hidden 256 --epochs 2"
     headline = Measure("perplexity")
     Settings = LyricsSettings
     verbs = (WRITING_VERSE,)
