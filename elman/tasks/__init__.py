@@ -117,6 +117,12 @@ TASKS = Jobs(
             "Learn to write dates, however they are written, as 2021-03-31.",
             {"convert": "Write dates as ISO 8601 has them."},
         ),
+        "lyrics": Entry(
+            "elman.tasks.lyrics",
+            "Lyrics",
+            "Learn verse by its tunes, and write in their forms.",
+            {"generate": "Let a language model write; the text appears as it is written."},
+        ),
     }
 )
 

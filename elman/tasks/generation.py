@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class WritingSettings(Settings):
-    """What a language model that writes can be told."""
+class SamplingSettings(Settings):
+    """How whatever writes draws its tokens."""
 
-    prompt: str = option("", "What to begin with, such as 'time '.")
-    length: int = option(400, "Tokens to write.")
     temperature: float | None = option(
         None, "Above 1 bolder, below 1 safer, such as 0.7.", unset="1.0"
     )
@@ -33,6 +31,31 @@ class WritingSettings(Settings):
     top_p: float | None = option(None, "Draw from the likeliest that add up to p, such as 0.9.")
     greedy: bool = option(False, "Always take the likeliest.")
     seed: int | None = option(None, "Fixes the draws.", least=0, below=2**63, unset="drawn")
+
+    def sampling(self) -> dict[str, Any]:
+        """What :func:`elman.decoding.sample` is told.
+
+        Raises:
+            InputError: ``greedy`` stands beside what it would leave without effect.
+        """
+        contrary = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        useless = [f"`{name}`" for name, value in contrary.items() if value is not None]
+        if self.greedy and useless:
+            raise InputError(
+                f"`greedy` takes the likeliest always, so that {' and '.join(useless)} would do "
+                "nothing: leave out the one or the other."
+            )
+        temperature = 1.0 if self.temperature is None else self.temperature
+        chosen = {"temperature": 0.0 if self.greedy else temperature}
+        return contrary | chosen | {"seed": self.seed}
+
+
+@dataclass
+class WritingSettings(SamplingSettings):
+    """What a language model that writes can be told."""
+
+    prompt: str = option("", "What to begin with, such as 'time '.")
+    length: int = option(400, "Tokens to write.")
     stop: str | None = option(None, "End before this text, such as $'\\n\\n'.")
 
 
@@ -41,18 +64,7 @@ def _write(
 ) -> Iterator[str]:
     """What follows the prompt, piece by piece."""
     its = settings
-    contrary = {"temperature": its.temperature, "top_k": its.top_k, "top_p": its.top_p}
-    useless = [f"`{name}`" for name, value in contrary.items() if value is not None]
-    if its.greedy and useless:
-        raise InputError(
-            f"`greedy` takes the likeliest always, so that {' and '.join(useless)} would do "
-            "nothing: leave out the one or the other."
-        )
-    temperature = 1.0 if its.temperature is None else its.temperature
-    return task.generate(
-        its.prompt, its.length, temperature=0.0 if its.greedy else temperature,
-        top_k=its.top_k, top_p=its.top_p, seed=its.seed, stop=its.stop,
-    )  # fmt: skip
+    return task.generate(its.prompt, its.length, stop=its.stop, **its.sampling())
 
 
 WRITING = Verb(

@@ -142,9 +142,10 @@ class LanguageModeling(Task):
             lambda y, batch: self._loss(model, y, batch),
         )
 
-    @staticmethod
-    def _loss(model: LanguageModel, y: Tensor, batch: Window, state: Any = None) -> Loss:
-        nats, penalty = model.loss(y, batch.targets.to(model.device))
+    def _loss(self, model: LanguageModel, y: Tensor, batch: Window, state: Any = None) -> Loss:
+        its = self.settings
+        targets = batch.targets.to(model.device)
+        nats, penalty = model.loss(y, targets, its.activation_decay, its.slowness)
         return Loss(nats, batch.targets.numel(), state, penalty=penalty)
 
     def tally(self, model: Any, batch: Any, carry: Any) -> tuple[Sums, Any]:

@@ -22,18 +22,14 @@ _ONE_HOT_UP_TO = 256
 
 
 @dataclass
-class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
-    """The settings of a language model."""
+class LanguageNetworkSettings(NetworkSettings):
+    """The settings of a network that reads tokens and expects the next, whatever its job."""
 
     tokens: str = option("character", "What the text is cut into.", choices=KINDS)
     vocabulary_size: int | None = option(
         None, "At most so many tokens, the most frequent, such as 10000.", least=2
     )
     min_count: int = option(1, "Tokens that are rarer become <unk>.", least=1)
-    normalize: str = option(
-        "none", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
-    )
-    limit: int | None = option(None, "Only so many characters of each source.", least=1)
     embedding: int | None = option(
         None, "Width of the embedding; 0 is one-hot, the default for small vocabularies.",
         least=0, below=2**31,
@@ -60,6 +56,24 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
     embedding_dropout: float = option(
         0.0, "Dropout of whole tokens, wherever a window has them.", least=0, below=1
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tied and self.softmax == "adaptive":
+            raise InputError(
+                "`tied` weights are one matrix of embedding and softmax, and the adaptive softmax "
+                "has a matrix for each cluster: leave out the one or the other."
+            )
+
+
+@dataclass
+class LanguageModelSettings(TrainingSettings, LanguageNetworkSettings, DataSettings):
+    """The settings of a language model."""
+
+    normalize: str = option(
+        "none", "letters: lower-cased letters and space.", choices=("none", "lower", "letters")
+    )
+    limit: int | None = option(None, "Only so many characters of each source.", least=1)
     activation_decay: float = option(
         0.0, "Times the mean square of the network's dropped output, as a penalty.", least=0
     )
@@ -78,14 +92,6 @@ class LanguageModelSettings(TrainingSettings, NetworkSettings, DataSettings):
         0.8, "Temperature of the samples; 0 is greedy.", least=0, below=100
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tied and self.softmax == "adaptive":
-            raise InputError(
-                "`tied` weights are one matrix of embedding and softmax, and the adaptive softmax "
-                "has a matrix for each cluster: leave out the one or the other."
-            )
-
 
 class LanguageModel(nn.Module):
     """P(w_{t+1} | w_1 … w_t) = softmax(V h_t + b), h the output of a recurrent network.
@@ -100,7 +106,7 @@ class LanguageModel(nn.Module):
         settings: cell, sizes, dropout, embedding, softmax.
     """
 
-    def __init__(self, vocabulary_size: int, settings: LanguageModelSettings):
+    def __init__(self, vocabulary_size: int, settings: LanguageNetworkSettings):
         super().__init__()
         width = settings.embedding
         if width is None:
@@ -147,20 +153,22 @@ class LanguageModel(nn.Module):
         """Outputs of the network (N, S) to −log P of the targets (N) that follow, in nats (N)."""
         return self.output.nats(self._features(self._dropped(y)), targets)
 
-    def loss(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+    def loss(
+        self, y: Tensor, targets: Tensor, activation_decay: float = 0.0, slowness: float = 0.0
+    ) -> tuple[Tensor, Tensor | float]:
         """The mean of −log P of targets (T, B) after outputs y (T, B, S), and a penalty on y.
 
         The penalty is α mean((m ⊙ y_t)²) + β mean((y_{t+1} − y_t)²), with m the mask of dropout,
         α ``activation_decay`` and β ``slowness``: activation regularisation and its temporal kind,
         AR and TAR (Merity, McCann & Socher, 2017).
         """
-        its, dropped = self.settings, self._dropped(y)
+        dropped = self._dropped(y)
         penalty: Tensor | float = 0.0
         nats = self.output.nats(self._features(dropped).flatten(0, 1), targets.flatten())
-        if its.activation_decay:
-            penalty = penalty + its.activation_decay * dropped.square().mean()
-        if its.slowness and len(y) > 1:
-            penalty = penalty + its.slowness * y.diff(dim=0).square().mean()
+        if activation_decay:
+            penalty = penalty + activation_decay * dropped.square().mean()
+        if slowness and len(y) > 1:
+            penalty = penalty + slowness * y.diff(dim=0).square().mean()
         return nats.mean(), penalty
 
     def step(self, token: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -195,7 +203,7 @@ class LanguageModel(nn.Module):
         return y if self.to_embedding is None else self.to_embedding(y)
 
 
-def _softmax(width: int, vocabulary_size: int, settings: LanguageModelSettings) -> Any:
+def _softmax(width: int, vocabulary_size: int, settings: LanguageNetworkSettings) -> Any:
     if settings.softmax == "adaptive":
         return AdaptiveSoftmax(width, vocabulary_size, settings.cutoffs)
     if settings.softmax == "sampled":

@@ -58,7 +58,7 @@ class Verb:
         help: what it does, in one line.
         example: a command to copy, the arguments behind ``elman NAME``; another on the next line.
         run: from the job, the inputs and the settings to what it makes, piece by piece: texts,
-            which are written as they come, or mappings, a line each.
+            which are written as they come, or mappings: their ``text``, or a line each.
         reads: what its inputs are, such as "Sentences"; empty where it reads none.
         each: whether it makes one mapping for each input, in their order: then the inputs may come
             from a file, the answers go to one, and what was interrupted goes on.

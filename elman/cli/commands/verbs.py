@@ -143,14 +143,14 @@ def _typed(prompt: str) -> Iterator[str]:
 
 
 def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) -> None:
-    """Write what a model makes as it makes it: texts run on, mappings get a line each."""
+    """Write what a model makes as it makes it: texts run on, mappings show theirs, or a line."""
     first = next(made, "")
     if isinstance(first, dict):
         for record in (first, *made):
             if as_json:
                 print_json(record)
             else:
-                print("\t".join(map(shown, record.values())), flush=True)
+                print(record.get("text") or "\t".join(map(shown, record.values())), flush=True)
         return
     chosen = asdict(settings)
     if as_json:

@@ -145,6 +145,14 @@ def test_recipes_and_options_that_override_them(book, elman):
     assert json.loads(out)["epochs"] == 1
 
 
+def test_a_recipe_may_name_its_job(book, elman):
+    Path("r.toml").write_text(f'task = "language-model"\ndata = ["{book}"]\nepochs = 1\n')
+    assert elman("train", "language-model", "--recipe", "r.toml", *SMALL[2:])[0] == 0
+    code, _, errors = elman("train", "lyrics", "--recipe", "r.toml")
+    assert code == 2
+    assert "r.toml is a recipe for another job than lyrics" in _one_sentence(errors)
+
+
 def test_resuming_with_more_epochs(trained, elman):
     code, out, errors = elman(
         "train", "language-model", "--resume", trained, "--epochs", 4, "--json"

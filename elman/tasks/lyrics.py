@@ -1,0 +1,281 @@
+"""Lyrics: verse under the name of its tune, which fixes how long each of its lines is."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elman.data.batches import Batches, batched, pad
+from elman.data.forms import Forms
+from elman.data.kinds import POEMS
+from elman.data.poems import Poem
+from elman.data.records import Parts
+from elman.data.shards import Shard
+from elman.data.streams import PADDING
+from elman.data.text import STDIN, standard_input
+from elman.data.vocabulary import Vocabulary
+from elman.errors import InputError
+from elman.tasks.language_network import LanguageModel, LanguageNetworkSettings, signature
+from elman.tasks.lyrics_judging import judge
+from elman.tasks.lyrics_network import VerseModel
+from elman.tasks.lyrics_writing import WRITING_VERSE, compose
+from elman.tasks.prosody import Notation, Prosody, Verse
+from elman.tasks.texts import absolute
+from elman.training.settings import DataSettings, TrainingSettings, option
+from elman.training.task import Loss, Measure, Recurrence, Signature, Sums, Task
+
+
+@dataclass
+class LyricsSettings(TrainingSettings, LanguageNetworkSettings, DataSettings):
+    """The settings of lyrics."""
+
+    tokens: str = option("character", "What a form counts.", choices=("character", "word"))
+    form: bool = option(True, "Tell the network the form; without, it is a plain language model.")
+    untitled: float = option(
+        0.1, "Share of the poems that are learned without their tune, to write without one.",
+        least=0, below=1,
+    )  # fmt: skip
+    written: int = option(300, "Poems that are written to judge the model by; 0: none.", least=0)
+    sample_temperature: float = option(
+        0.8, "Temperature of these, and of the samples; 0 is greedy.", least=0, below=100
+    )
+
+
+class VerseBatch(NamedTuple):
+    """Poems side by side.
+
+    Attributes:
+        inputs: tokens (T, B), or each with what is asked of the next (T, B, 1 + K).
+        targets: the tokens of the bodies, each where the one before is read (T, B).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+
+class Lyrics(Task):
+    """Learn verse by its tunes, and write in their forms."""
+
+    name = "lyrics"
+    unit = "tokens"
+    example = "song-lyrics --hidden 256 --epochs 2"
+    headline = Measure("perplexity")
+    Settings = LyricsSettings
+    verbs = (WRITING_VERSE,)
+    model: LanguageModel
+
+    def __init__(
+        self,
+        settings: LyricsSettings,
+        prosody: Prosody,
+        data: list[str],
+        parts: Parts[Poem] | None = None,
+        kept: Path | None = None,
+    ):
+        super().__init__(settings, data)
+        self.prosody, self._read, self._kept = prosody, parts, kept
+
+    @property
+    def _parts(self) -> Parts[Poem]:
+        if self._read is None:
+            self._read = Parts(POEMS, self.data, self.settings, self._kept)
+        return self._read
+
+    @classmethod
+    def prepare(cls, data: list[str], settings: Any) -> Self:
+        """Read the poems, and collect their tokens, tunes and forms.
+
+        Raises:
+            ElmanError: a source is missing, or is no poems.
+        """
+        if not data:
+            raise InputError(
+                "no poems were given: name a file of them, such as poems.txt, or song-lyrics."
+            )
+        settings = replace(
+            settings,
+            validation_data=absolute(settings.validation_data),
+            test_data=absolute(settings.test_data),
+        )
+        data = absolute(data)
+        parts = Parts(POEMS, data, settings)
+        poems = parts["train"]
+        vocabulary = Vocabulary.build(
+            (poem.text() for poem in poems),
+            settings.tokens, size=settings.vocabulary_size, min_count=settings.min_count,
+        )  # fmt: skip
+        verses = map(Notation(vocabulary).verse, poems)
+        forms = Forms.of((verse.tune, verse.form) for verse in verses)
+        return cls(settings, Prosody(vocabulary, forms), data, parts)
+
+    @classmethod
+    def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
+        """The job of an earlier run; its poems are read when they are needed."""
+        vocabulary = Vocabulary.from_json(assets["vocabulary"])
+        prosody = Prosody(vocabulary, Forms.from_json(assets["forms"]))
+        return cls(settings, prosody, [], kept=assets.get(STDIN))
+
+    def assets(self) -> dict[str, Any]:
+        """The vocabulary and the forms, and standard input if it is one of the sources."""
+        its, prosody = self.settings, self.prosody
+        read = STDIN in (*self.data, *its.validation_data, *its.test_data)
+        kept = {STDIN: standard_input()} if read else {}
+        return {
+            "vocabulary": prosody.vocabulary.to_json(),
+            "forms": prosody.forms.to_json(),
+            **kept,
+        }
+
+    def fingerprints(self) -> dict[str, int]:
+        """A checksum of every source."""
+        return self._parts.fingerprints()
+
+    def build(self) -> LanguageModel:
+        """A language model, which is told the form if ``form`` says so."""
+        size = len(self.prosody.vocabulary)
+        if not self.settings.form:
+            return LanguageModel(size, self.settings)
+        return VerseModel(size, self.settings, self.prosody.sizes)
+
+    # -- learning and measuring ---------------------------------------------------------------
+
+    @cached_property
+    def verses(self) -> dict[str, list[Verse]]:
+        """The poems of each part."""
+        names = ("train", "validation", "test")
+        return {name: list(map(self.prosody.verse, self._parts[name])) for name in names}
+
+    def batches(
+        self,
+        part: str,
+        epoch: int | None = None,
+        shard: Shard = Shard(),  # noqa: B008
+    ) -> Batches:
+        """Poems of similar length side by side; to learn from, some without their tune."""
+        verses = self.verses[part]
+        if epoch is not None:
+            draw = torch.Generator().manual_seed(epoch)
+            nameless = (torch.rand(len(verses), generator=draw) < self.settings.untitled).tolist()
+            verses = [
+                verse._replace(tune="") if without else verse
+                for verse, without in zip(verses, nameless, strict=True)
+            ]
+        return self._batched(verses, epoch, shard)
+
+    def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
+        """Other poems."""
+        return self._batched(self._others(data), None, shard)
+
+    def _others(self, data: list[str]) -> list[Verse]:
+        return list(map(self.prosody.verse, POEMS.read(data)))
+
+    def _batched(self, verses: list[Verse], epoch: int | None, shard: Shard) -> Batches:
+        lengths = [len(verse.body) for verse in verses]
+        return batched(verses, self.settings.batch, self._collate, epoch, shard, lengths)
+
+    def _collate(self, verses: list[Verse]) -> VerseBatch:
+        inputs, targets = [], []
+        for tune, body, form in verses:
+            heading = self.prosody.heading(tune)
+            ids = torch.tensor([*heading, *body[:-1]])
+            if self.settings.form:
+                asked = self.prosody.conditions(tune, form, len(heading))
+                ids = torch.cat([ids[:, None], torch.from_numpy(asked)], 1)
+            inputs.append(ids)
+            targets.append(torch.tensor([PADDING] * (len(heading) - 1) + body.tolist()))
+        return VerseBatch(pad(inputs)[0], pad(targets, PADDING)[0])
+
+    def loss(self, model: Any, batch: VerseBatch, carry: Any) -> Loss:
+        """The mean of −log P of the bodies' tokens, in nats."""
+        y, _ = model.read(batch.inputs)
+        return self._loss(model, y, batch.targets)
+
+    def recurrence(self) -> Recurrence:
+        """The recurrent network, between the tokens and −log P."""
+        return Recurrence(
+            self.model.recurrent,
+            lambda batch: self.model.embed(batch.inputs),
+            lambda y, batch: self._loss(self.model, y, batch.targets),
+            goes_on=False,
+        )
+
+    def _loss(self, model: LanguageModel, y: Tensor, targets: Tensor) -> Loss:
+        asked = targets != PADDING  # the heading is given
+        targets = targets[asked]
+        nats = model.nats(y[asked], targets)
+        words = ~self.prosody.silent.to(targets.device)[targets]
+        sums = {"words": float(words.sum()), "loss of words": float(nats.detach()[words].sum())}
+        return Loss(nats.mean(), len(targets), sums=sums)
+
+    def measures(self, sums: Sums) -> dict[str, float]:
+        """Perplexity of all tokens, and of those that are neither marks nor line ends."""
+        return {
+            "perplexity": _perplexity(sums["loss"] / sums["count"]),
+            "perplexity_of_words": _perplexity(sums["loss of words"] / max(1, sums["words"])),
+        }
+
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
+        """Perplexity, and what there is to say of poems that the model writes.
+
+        Their tunes and forms are drawn as often as there are poems of them. They are written twice,
+        without and with the mask that bars what breaks the form: without, it is kept by what the
+        network makes of the conditions alone. Beside them stand as many "real" ones, of those that
+        it is judged by. :func:`elman.tasks.lyrics_judging.judge` says what the figures are.
+        """
+        found = super().evaluate(data, **how)
+        if self.settings.written:
+            found["written"] = self._judged(
+                self._others(data) if data else self.verses[self.judged_part()]
+            )
+        return found
+
+    def _judged(self, real: list[Verse]) -> dict[str, dict[str, float]]:
+        its, prosody = self.settings, self.prosody
+        draw = random.Random(its.seed)
+        every = list(prosody.forms.all())
+        asked = draw.choices(every, [count for _, _, count in every], k=its.written)
+        lots = {"real": draw.sample(real, min(its.written, len(real)))}
+        for name, mask in (("without the mask", False), ("with the mask", True)):
+            lots[name] = []
+            for seed, (tune, form, _) in enumerate(asked):
+                how = {"temperature": its.sample_temperature, "seed": seed}
+                body = compose(self, tune, form, mask=mask, **how)
+                lots[name].append(Verse(tune, np.array(body), form))
+        known = [verse.body for verse in self.verses["train"]]
+        return {name: judge(poems, prosody, known) for name, poems in lots.items()}
+
+    def signature(self) -> Signature:
+        """One token, with what is asked of the next, and states to logits and the new states."""
+        numbers = (1 + len(self.prosody.sizes),) if self.settings.form else ()
+        example = torch.zeros(1, *numbers, dtype=torch.long, device=self.model.device)
+        return signature(self.model)._replace(inputs={"token": example})
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def sample(self) -> str:
+        """Poems in a few tunes."""
+        its = self.settings
+        made = self.do("generate", poems=3, seed=its.seed, temperature=its.sample_temperature)
+        return "\n".join(poem["text"] for poem in made)
+
+    def describe_model(self) -> str:
+        """Cell, sizes, tokens and tunes, and the engine that runs it."""
+        recurrent, prosody = self.model.recurrent, self.prosody
+        return (
+            f"{self.settings.cell} {[c.hidden_size for c in recurrent.cells]}, "
+            f"{self.parameters():,} parameters, {len(prosody.vocabulary):,} "
+            f"{prosody.vocabulary.kind} tokens, {len(prosody.forms.counts):,} tunes, "
+            f"{recurrent.engine} engine"
+        )
+
+
+def _perplexity(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf  # beyond, no float64 holds it
