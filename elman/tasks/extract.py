@@ -116,7 +116,7 @@ class Extractor(SentenceTask):
     example = "lives-en --batch 8 --epochs 40"
     headline = Measure("f1", higher=True)
     Settings = ExtractSettings
-    records = kinds.ANNOTATIONS
+    kind = kinds.ANNOTATIONS
     labels: Lexicon
     relations: Lexicon
     between: set[tuple[str, str, str]]

@@ -13,16 +13,14 @@ from torch import Tensor
 
 from elman.data.batches import Batches, batched, pad
 from elman.data.lexicon import Lexicon
-from elman.data.records import Kind, Parts
 from elman.data.shards import Shard
-from elman.data.text import STDIN, standard_input
+from elman.data.text import STDIN
 from elman.data.vectors import Vectors
 from elman.decoding import spans
-from elman.errors import InputError
 from elman.networks.tagger import TaggerBatch
 from elman.networks.words import SPECIAL, Words, fitted
-from elman.tasks.texts import absolute
-from elman.training.task import Loss, Task
+from elman.tasks.records import RecordTask
+from elman.training.task import Loss
 
 
 class Names(NamedTuple):
@@ -76,7 +74,7 @@ class Sentences(NamedTuple):
     unseen: Tensor
 
 
-class SentenceTask(Task):
+class SentenceTask(RecordTask):
     """A job whose model tags the words of sentences; those who write one say what is read of these.
 
     What :meth:`as_example` makes of a record has ``tokens``, what the network reads step by step,
@@ -91,18 +89,11 @@ class SentenceTask(Task):
     names: Names
 
     def __init__(self, settings: Any, data: Iterable[str] = (), kept: Any = None):
-        super().__init__(settings, data)
-        self._kept = kept
-        self._parts: Parts[Any] | None = None
+        super().__init__(settings, data, kept)
         self._vectors: Vectors | None = None
         self._examples: dict[str, list[Any]] = {}
 
     # -- what a job says of itself ------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def records(self) -> Kind[Any]:
-        """How its data is read."""
 
     @abstractmethod
     def as_example(self, record: Any) -> Any:
@@ -110,38 +101,11 @@ class SentenceTask(Task):
 
     # -- data ---------------------------------------------------------------------------------
 
-    @property
-    def parts(self) -> Parts[Any]:
-        """The sentences of the data by part, read on first use."""
-        if self._parts is None:
-            self._parts = Parts(self.records, self.data, self.settings, self._kept)
-        return self._parts
-
     def examples(self, part: str) -> list[Any]:
         """What is learned from or measured on in "train", "validation" or "test"."""
         if part not in self._examples:
             self._examples[part] = [self.as_example(record) for record in self.parts[part]]
         return self._examples[part]
-
-    @classmethod
-    def prepare(cls, data: list[str], settings: Any) -> Self:
-        """Read the sentences and collect words, characters, features and tags.
-
-        Raises:
-            ElmanError: the data is missing or damaged.
-        """
-        if not data:
-            raise InputError(
-                f"no {cls.name} data was given: name a file, or a corpus that `elman data` lists."
-            )
-        settings = replace(
-            settings,
-            validation_data=absolute(settings.validation_data),
-            test_data=absolute(settings.test_data),
-        )
-        task = cls(settings, absolute(data))
-        task.collect()
-        return task
 
     def collect(self) -> None:
         """Collect what the model needs to know by name, and fit the settings to it."""
@@ -172,9 +136,7 @@ class SentenceTask(Task):
 
     def assets(self) -> dict[str, Any]:
         """Words, characters, features and tags, and standard input if it is among the data."""
-        read = STDIN in (*self.data, *self.settings.validation_data, *self.settings.test_data)
-        kept = {STDIN: standard_input()} if read else {}
-        return {**self.names.to_json(), **kept}
+        return {**super().assets(), **self.names.to_json()}
 
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
@@ -183,10 +145,6 @@ class SentenceTask(Task):
         task.know(Names.from_json(assets))
         return task
 
-    def fingerprints(self) -> dict[str, int]:
-        """A checksum of every source."""
-        return self.parts.fingerprints()
-
     def batches(
         self,
         part: str,
@@ -194,14 +152,11 @@ class SentenceTask(Task):
         shard: Shard = Shard(),  # noqa: B008
     ) -> Batches:
         """Sentences of similar lengths side by side."""
-        order = None if epoch is None else self.settings.seed * 1_000_003 + epoch
-        return self._batched(self.examples(part), order, shard)
+        return self._batched(self.examples(part), self.order(epoch), shard)
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """Sentences of other data."""
-        return self._batched(
-            [self.as_example(each) for each in self.records.read(data)], None, shard
-        )
+        return self._batched([self.as_example(each) for each in self.kind.read(data)], None, shard)
 
     def _batched(self, examples: list[Any], order: int | None, shard: Shard) -> Batches:
         lengths = [len(example.tokens) for example in examples]

@@ -98,7 +98,7 @@ class Tagger(SentenceTask):
     model: TaggerNetwork
 
     @property
-    def records(self) -> Kind[Tagged]:
+    def kind(self) -> Kind[Tagged]:
         """How tagged sentences are read, with the columns of the settings."""
         return kinds.tags(self.settings.tag_column, self.settings.feature_columns)
 
@@ -153,8 +153,8 @@ class Tagger(SentenceTask):
 
     def inputs_of(self, path: Path) -> list[Any]:
         """Sentences of columns or CoNLL-U, whose tags are passed over; of others, texts."""
-        if path.suffix in self.records.readers and path.suffix != ".txt":
-            return self.records.read([str(path)])
+        if path.suffix in self.kind.readers and path.suffix != ".txt":
+            return self.kind.read([str(path)])
         return super().inputs_of(path)
 
     def draw_measures(self, measures: dict[str, Any], path: Path) -> None:

@@ -95,9 +95,16 @@ class Segmentation(SpanTags):
 
     def measures(self, sums: Sums) -> dict[str, float]:
         """The figures of sums: of words, and of words with their tags where tags name these."""
-        joint = any("-" in name for name in self.names)
-        words = {"word_f1": scored(sums, _WORD)["f1"]} if joint else {}
+        words = {"word_f1": scored(sums, _WORD)["f1"]} if self._joint else {}
         return scored(sums, _SPAN) | words | _on_unknown(sums, "recall")
+
+    def tables(self, sums: Sums) -> dict[str, Any]:
+        """The figures of each part of speech, where tags name these."""
+        return super().tables(sums) if self._joint else {}
+
+    @property
+    def _joint(self) -> bool:
+        return any("-" in name for name in self.names)
 
 
 def _words(spans: set[Found]) -> set[Found]:

@@ -135,6 +135,14 @@ def _told(job: Tagger, given: Tagged, tags: list[str], sure: list[float]) -> dic
     return told | {"confidence": probable}
 
 
+def shown(found: dict[str, Any]) -> str:
+    """An answer as people read it: words with spaces between, each with its tag behind a slash."""
+    words = found["words"] if "words" in found else found["tokens"]
+    if "tags" in found:
+        words = map("/".join, zip(words, found["tags"], strict=True))
+    return " ".join(words)
+
+
 PREDICT = Verb(
     "predict",
     "Tell what a model was trained to tell of each input.",
@@ -143,6 +151,7 @@ PREDICT = Verb(
     "Sentences",
     each=True,
     together=True,
+    show=shown,
     Settings=ReadingSettings,
 )
 """Of sentences as they are written, or of a file of them: text a line, CoNLL columns, CoNLL-U."""

@@ -15,7 +15,7 @@ from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
 from elman.tasks.tag import Tagger
 from elman.tasks.tag_scores import Segmentation, Sentence
-from elman.tasks.tag_verbs import split
+from elman.tasks.tag_verbs import shown, split
 from elman.training.measures import add
 
 TEXTS = [
@@ -183,6 +183,8 @@ def test_text_without_spaces_is_segmented(chinese, tmp_path, kind):
     found = job.predict(["图书馆 很大。", ""])
     assert found[0]["words"] == ["图书馆", "很", "大", "。"] and found[1]["words"] == []
     assert len(found[0]["confidence"]) == 4
+    assert ("labels" in figures) == (kind == "joint")
+    assert shown(found[0]).split()[0] == ("图书馆" if kind == "words" else "图书馆/NOUN")
     if kind == "joint":
         assert found[0]["tags"] == ["NOUN", "ADV", "ADJ", "PUNCT"]
 
@@ -230,7 +232,7 @@ def test_settings_that_cannot_be_used_are_refused(data, settings, message):
 
 
 def test_data_is_asked_for():
-    with pytest.raises(InputError, match="no tag data was given"):
+    with pytest.raises(InputError, match="no data was given, expected tagged sentences"):
         Tagger.create([], Tagger.Settings())
 
 
