@@ -98,6 +98,21 @@ def _sst(name: str, title: str, names: Sequence[str | None], phrases: bool = Fal
     )
 
 
+def _lives(language: str, title: str) -> Corpus:
+    parts = [[f"lives-{language}.{part}.jsonl"] for part in ("train", "test")]
+    return _corpus(
+        f"lives-{language}",
+        f"Sentences of lives, {title}: people, places, works, dates, and their relations",
+        licence="MIT",
+        language=language,
+        folder="lives",
+        base="",
+        shipped=True,
+        records={"annotations": None},
+        parts=(parts[0], [], parts[1]),
+    )
+
+
 def _dailydialog(
     name: str,
     title: str,
@@ -272,6 +287,8 @@ CORPORA: dict[str, Corpus] = {
                 _BROWN_TEXTS[9::10],
             ),
         ),
+        _lives("en", "English"),
+        _lives("zh", "Chinese"),
         _corpus(
             "multi30k-de-en",
             "Multi30k: captions of photographs, German and English; test of 2016",

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from elman.data import dialogues, labelled, pairs, poems, tagged
+from elman.data import annotated, dialogues, labelled, pairs, poems, tagged
+from elman.data.annotated import Annotated
 from elman.data.dialogues import Dialogue
 from elman.data.labelled import Labelled
 from elman.data.pairs import Pair
@@ -107,4 +108,8 @@ POEMS: Kind[Poem] = Kind(
     "poems",
     "poems",
     {".txt": poems.read_text, ".jsonl": poems.read_jsonl, ".json": poems.read_json},
+)
+
+ANNOTATIONS: Kind[Annotated] = Kind(
+    "annotations", "annotated texts", {".jsonl": annotated.read_jsonl}
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class TaggerNetwork(nn.Module):
         if self.learns_chain or constraints is not None:
             # Without weights of its own, a chain is a softmax for each step under constraints.
             self.chain = CRF(len(labels), constraints).requires_grad_(self.learns_chain)
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("class_weights", class_weights)
 
     def read(self, batch: TaggerBatch) -> Tensor:
         """The recurrent network's outputs (T, B, S)."""

@@ -27,6 +27,9 @@ SPECIAL = (PAD, UNKNOWN)
 
 _PAD, _UNKNOWN = range(2)
 
+CHARACTERS = ("conv", "recurrent")
+"""What can read the characters of words."""
+
 
 @dataclass
 class WordSettings(Settings):
@@ -35,8 +38,8 @@ class WordSettings(Settings):
     panel: ClassVar[str] = "Words"
 
     embedding: int = option(100, "Width of the word embedding.", least=1, below=2**31)
-    embedding_from: str = option(
-        "",
+    embedding_from: str | None = option(
+        None,
         "Word vectors to start from, whose width the embedding takes: a file in word2vec's or "
         "GloVe's format, or a run of embed.",
     )
@@ -52,12 +55,15 @@ class WordSettings(Settings):
     )  # fmt: skip
     embedding_dropout: float = option(0.0, "Dropout of the words' vectors.", least=0, below=1)
     characters: str = option(
-        "none", "What reads a word's characters.", choices=("none", "conv", "recurrent")
+        "none", "What reads a word's characters.", choices=("none", *CHARACTERS)
     )
-    character_embedding: int = option(30, "Width of a character.", least=1, below=2**31)
+    character_embedding: int = option(
+        30, "Width of a character.", least=1, below=2**31, only=("characters", *CHARACTERS)
+    )
     character_hidden: int = option(
-        50, "Filters of conv, units of each direction of recurrent.", least=1, below=2**31
-    )
+        50, "Filters of conv, units of each direction of recurrent.",
+        least=1, below=2**31, only=("characters", *CHARACTERS),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,7 +211,8 @@ class WordEncoder(nn.Module):
                 self.embedding.weight.copy_(start)
         self.embedding.weight.requires_grad_(not settings.frozen)
         kind, count = settings.characters, len(words.characters)
-        self.characters = None if kind == "none" else CHARACTERS[kind](count, settings)
+        readers = {"conv": ConvolvedCharacters, "recurrent": RecurrentCharacters}
+        self.characters = None if kind == "none" else readers[kind](count, settings)
         spelled = 0 if self.characters is None else self.characters.output_size
         self.output_size = settings.embedding + spelled
 
@@ -267,13 +274,6 @@ class RecurrentCharacters(nn.Module):
         """Characters (C, N) of N words to their features (N, S)."""
         x = between_layers(self.embedding(characters), self.dropout, False, self.training)
         return self.pooling(self.recurrent(x, lengths=sizes)[0], sizes)
-
-
-CHARACTERS: dict[str, type[ConvolvedCharacters] | type[RecurrentCharacters]] = {
-    "conv": ConvolvedCharacters,
-    "recurrent": RecurrentCharacters,
-}
-"""What reads the characters of words, by the name of the setting."""
 
 
 def fitted(settings: Any) -> tuple[Any, Vectors | None]:

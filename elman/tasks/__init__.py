@@ -87,6 +87,12 @@ TASKS = Jobs(
             "Tag each word of a sentence, find spans, or find the words of text without spaces.",
             {"predict": "Tell what a model was trained to tell of each input."},
         ),
+        "extract": Entry(
+            "elman.tasks.extract",
+            "Extractor",
+            "Find what a text names, and what that has to do with each other.",
+            {"extract": "Find the entities of texts and their relations."},
+        ),
         "embed": Entry(
             "elman.tasks.embed",
             "Embedding",

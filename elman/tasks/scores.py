@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from elman.training.measures import Sums
 
-Found = tuple[str, Hashable, Hashable]
+Found = tuple[Any, ...]
 """Something that is found in a sentence: its label, and where."""
 
 
@@ -24,30 +24,29 @@ def spans_of(tags: Sequence[str]) -> set[Found]:
     return set(get_entities([tag[:1].translate(_LETTERS) + tag[1:] for tag in tags]))
 
 
-def counted(given: Iterable[set[Found]], found: Iterable[set[Found]], what: str = "span") -> Sums:
+def counted(sentences: Iterable[tuple[set[Found], set[Found]]], what: str) -> Sums:
     """How many there are of each label, how many were found, and how many of these are right.
 
     Args:
-        given: those of each sentence.
-        found: those that a model has found.
-        what: they are, where a job counts several things.
+        sentences: what is in each, and what a model has found in it.
+        what: they are, such as "span".
     """
     sums: Counter[str] = Counter()
-    for truth, guess in zip(given, found, strict=True):
-        for kind, some in zip(_KINDS, (truth, guess, truth & guess), strict=True):
+    for given, found in sentences:
+        for kind, some in zip(_KINDS, (given, found, given & found), strict=True):
             sums.update(f"{what} {kind} {each[0]}" for each in some)
     return {name: float(count) for name, count in sums.items()}
 
 
-def scored(sums: Mapping[str, float], what: str = "span") -> dict[str, float]:
+def scored(sums: Mapping[str, float], *what: str) -> dict[str, float]:
     """Precision, recall and F1 over all labels, the micro average."""
-    counts = _by_label(sums, what).values()
+    counts = [count for each in what for count in _by_label(sums, each).values()]
     row = _row(*(sum(count[k] for count in counts) for k in range(len(_KINDS))))
     del row["support"]
     return row
 
 
-def table(sums: Mapping[str, float], what: str = "span") -> dict[str, dict[str, Any]]:
+def table(sums: Mapping[str, float], what: str) -> dict[str, dict[str, Any]]:
     """Precision, recall, F1 and support of each label."""
     return {label: _row(*counts) for label, counts in sorted(_by_label(sums, what).items())}
 

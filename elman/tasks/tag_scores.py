@@ -13,7 +13,7 @@ from elman.tasks.scores import Found, counted, scored, spans_of, table
 from elman.training.confusion import confused, rates, tables
 from elman.training.measures import Measure, Sums
 
-_WORD = "word"
+_SPAN, _WORD = "span", "word"
 
 
 class Sentence(NamedTuple):
@@ -43,7 +43,8 @@ class Tags:
 
     def sums(self, sentences: Sequence[Sentence]) -> Sums:
         """What adds up over sentences."""
-        given, found = (torch.tensor(list(chain(*each))) for each in list(zip(*sentences))[:2])
+        given = torch.tensor([id for sentence in sentences for id in sentence.given])
+        found = torch.tensor([id for sentence in sentences for id in sentence.found])
         return confused(given, found, len(self.names)) | _right(sentences)
 
     def measures(self, sums: Sums) -> dict[str, float]:
@@ -62,19 +63,20 @@ class SpanTags(Tags):
 
     def sums(self, sentences: Sequence[Sentence]) -> Sums:
         """What adds up over sentences."""
-        return counted(*zip(*map(self._spans, sentences), strict=True)) | _right(sentences)
+        return counted(map(self._spans, sentences), _SPAN) | _right(sentences)
 
     def measures(self, sums: Sums) -> dict[str, float]:
         """The figures of sums."""
         accuracy = {"accuracy": sums["right"] / sums["count"]}
-        return scored(sums) | accuracy | _on_unknown(sums, "accuracy")
+        return scored(sums, _SPAN) | accuracy | _on_unknown(sums, "accuracy")
 
     def tables(self, sums: Sums) -> dict[str, Any]:
         """The figures of each label."""
-        return {"labels": table(sums)}
+        return {"labels": table(sums, _SPAN)}
 
-    def _spans(self, sentence: Sentence) -> list[set[Found]]:
-        return [spans_of([self.names[id] for id in ids]) for ids in sentence[:2]]
+    def _spans(self, sentence: Sentence) -> tuple[set[Found], set[Found]]:
+        given, found = ([self.names[id] for id in ids] for ids in sentence[:2])
+        return spans_of(given), spans_of(found)
 
 
 class Segmentation(SpanTags):
@@ -83,19 +85,31 @@ class Segmentation(SpanTags):
     def sums(self, sentences: Sequence[Sentence]) -> Sums:
         """What adds up over sentences."""
         spans = [self._spans(sentence) for sentence in sentences]
-        words = [[{(_WORD, *place) for _, *place in some} for some in both] for both in spans]
+        words = [(_words(given), _words(found)) for given, found in spans]
         sums: Sums = {"unknown": 0.0, "unknown_right": 0.0}
         for (given, found), sentence in zip(words, sentences, strict=True):
             new = {word for word in given if sentence.unseen[word[1]]}
             sums["unknown"] += len(new)
             sums["unknown_right"] += len(new & found)
-        return counted(*zip(*spans)) | counted(*zip(*words), _WORD) | sums
+        return counted(spans, _SPAN) | counted(words, _WORD) | sums
 
     def measures(self, sums: Sums) -> dict[str, float]:
         """The figures of sums: of words, and of words with their tags where tags name these."""
-        joint = any("-" in name for name in self.names)
-        words = {"word_f1": scored(sums, _WORD)["f1"]} if joint else {}
-        return scored(sums) | words | _on_unknown(sums, "recall")
+        words = {"word_f1": scored(sums, _WORD)["f1"]} if self._joint else {}
+        return scored(sums, _SPAN) | words | _on_unknown(sums, "recall")
+
+    def tables(self, sums: Sums) -> dict[str, Any]:
+        """The figures of each part of speech, where tags name these."""
+        return super().tables(sums) if self._joint else {}
+
+    @property
+    def _joint(self) -> bool:
+        return any("-" in name for name in self.names)
+
+
+def _words(spans: set[Found]) -> set[Found]:
+    """The same, whatever their tags."""
+    return {(_WORD, *place) for _, *place in spans}
 
 
 def judge(names: Sequence[str], segment: bool) -> Tags:

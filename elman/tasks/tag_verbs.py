@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from elman.data.records import Place
 from elman.data.segmentation import words as joined
@@ -35,16 +34,18 @@ class ReadingSettings(Settings):
     tokenised: bool = option(False, "Spaces, and nothing else, part the words of the sentences.")
 
 
-def split(text: str, seen: Container[str]) -> list[str]:
-    """The words and marks of a text, parted as the data was that a model has seen.
+def split(text: str, seen: Container[str] | None = None) -> list[str]:
+    """The words and marks of a text, with ``n't``, ``'s`` and the like apart, as treebanks have it.
 
-    ``don't`` and ``Wells's`` are one word where the data has them so, and two where it has ``n't``
-    and ``'s``.
+    Args:
+        text: what is parted.
+        seen: the words of the data that a model has learned from: where these have ``don't``, or
+            have no ``n't``, it stays whole.
     """
     found: list[str] = []
     for word in split_words(text):
         clitic = _CLITIC.search(word)
-        if clitic and word not in seen and clitic[0] in seen:
+        if clitic and (seen is None or (word not in seen and clitic[0] in seen)):
             found += [word[: clitic.start()], clitic[0]]
         elif word != END:
             found.append(word)
@@ -103,7 +104,7 @@ def tag(job: Tagger, sentences: Sequence[Tagged]) -> list[tuple[list[str], list[
     every = []
     for each in (job, *job.companions):
         model = each.model.eval()
-        batch = each.collate([each.example(sentences[k]) for k in there]).input
+        batch = each.collate([each.as_example(sentences[k]) for k in there]).input
         batch = moved(batch, model.output.weight.device)
         lengths = batch.words.lengths
         emissions = model(batch)
@@ -134,6 +135,14 @@ def _told(job: Tagger, given: Tagged, tags: list[str], sure: list[float]) -> dic
     return told | {"confidence": probable}
 
 
+def shown(found: dict[str, Any]) -> str:
+    """An answer as people read it: words with spaces between, each with its tag behind a slash."""
+    words = found["words"] if "words" in found else found["tokens"]
+    if "tags" in found:
+        words = map("/".join, zip(words, found["tags"], strict=True))
+    return " ".join(words)
+
+
 PREDICT = Verb(
     "predict",
     "Tell what a model was trained to tell of each input.",
@@ -142,6 +151,7 @@ PREDICT = Verb(
     "Sentences",
     each=True,
     together=True,
+    show=shown,
     Settings=ReadingSettings,
 )
 """Of sentences as they are written, or of a file of them: text a line, CoNLL columns, CoNLL-U."""

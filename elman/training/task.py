@@ -63,6 +63,7 @@ class Verb:
         each: whether it makes one mapping for each input, in their order: then the inputs may come
             from a file, the answers go to one, and what was interrupted goes on.
         together: whether several runs can answer together; see :attr:`Task.companions`.
+        show: an answer as people read it; by default its ``text``, or its values with tabs between.
         asks: what stands before each line that is typed, where it answers one after the other at a
             terminal, such as "> ".
         Settings: what it can be told; by default nothing.
@@ -75,6 +76,7 @@ class Verb:
     reads: str = ""
     each: bool = False
     together: bool = False
+    show: Callable[[dict[str, Any]], str] | None = None
     asks: str = ""
     Settings: type[Settings] = Settings
 

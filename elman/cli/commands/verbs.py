@@ -67,7 +67,7 @@ def _command(verbs: list[Verb]) -> Any:
         settings = verb.Settings.of(given)
         asked = _asked(job, verb, inputs, file)
         if output is None:
-            _write(verb.run(job, asked, settings), settings, run, json_)
+            _write(verb, verb.run(job, asked, settings), settings, run, json_)
             return
         if not verb.each:
             raise InputError(f"{job.name} gives no line for each input: leave out `output`.")
@@ -142,15 +142,16 @@ def _typed(prompt: str) -> Iterator[str]:
         yield line
 
 
-def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) -> None:
+def _write(verb: Verb, made: Iterator[Any], settings: Settings, run: Path, as_json: bool) -> None:
     """Write what a model makes as it makes it: texts run on, mappings show theirs, or a line."""
     first = next(made, "")
     if isinstance(first, dict):
+        show = verb.show or _shown
         for record in (first, *made):
             if as_json:
                 print_json(record)
             else:
-                print(record.get("text") or "\t".join(map(shown, record.values())), flush=True)
+                print(show(record), flush=True)
         return
     chosen = asdict(settings)
     if as_json:
@@ -168,3 +169,7 @@ def _write(made: Iterator[Any], settings: Settings, run: Path, as_json: bool) ->
             sys.stdout.flush()
     finally:  # whoever has read enough presses Ctrl-C
         sys.stdout.write("\n")
+
+
+def _shown(record: dict[str, Any]) -> str:
+    return record.get("text") or "\t".join(map(shown, record.values()))
