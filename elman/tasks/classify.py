@@ -213,7 +213,16 @@ class Classify(RecordTask):
         return batched(examples, self.settings.batch, self.collate, order, shard, lengths)
 
     def collate(self, examples: Sequence[Example]) -> Sequences:
-        """Examples side by side, as this model reads them, and as its companions do."""
+        """Examples side by side, as this model reads them, and as its companions do.
+
+        Raises:
+            InputError: a companion has learned other labels.
+        """
+        if any(other.targets != self.targets for other in self.companions):
+            raise InputError(
+                "runs that answer together must have learned the same labels: train them on the "
+                "same data, or leave out `with`."
+            )
         read = [self.inputs.batch([example.steps for example in examples])]
         for other in self.companions:
             most = other.settings.longest
@@ -237,16 +246,7 @@ class Classify(RecordTask):
         return sums_of(self.targets.loss(self.scores(model, batch), batch.targets)), None
 
     def scores(self, model: nn.Module, batch: Sequences) -> Tensor:
-        """The scores (B, C) of a batch: the model's, or as an average of it and its companions.
-
-        Raises:
-            InputError: a companion knows other labels.
-        """
-        if any(other.targets != self.targets for other in self.companions):
-            raise InputError(
-                "runs that answer together must have learned the same labels: train them on the "
-                "same data, or leave out `with`."
-            )
+        """The scores (B, C) of a batch: the model's, or as an average of it and its companions."""
         others = [other.model.eval() for other in self.companions]
         every = zip((model, *others), batch.inputs, strict=True)
         scores = [each(*inputs) for each, inputs in every]

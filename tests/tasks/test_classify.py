@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics
 
 from elman import cli
 from elman.data.labelled import Labelled
@@ -18,7 +19,7 @@ from elman.tasks import open_run
 from elman.tasks.classify import Classify, ClassifySettings
 
 GOOD, BAD = ["fine", "lovely", "great"], ["poor", "dull", "awful"]
-SMALL = {"hidden": 8, "embedding": 6, "epochs": 12, "learning_rate": 0.03, "cell": "gru"}
+SMALL = {"hidden": 8, "embedding": 6, "epochs": 4, "batch": 8, "learning_rate": 0.03, "cell": "gru"}
 
 
 def sentences(count, seed=0):
@@ -96,7 +97,7 @@ def test_a_prediction_is_its_own(table, pooling, characters):
 
 
 def test_what_stands_past_the_end_has_no_part(waves):
-    job = Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))
+    job = Classify.create([str(waves / "waves.npz")], ClassifySettings(**{**SMALL, "batch": 32}))
     batch = next(iter(job.batches("train")))
     ((inputs, lengths),) = batch.inputs
     assert len(set(lengths.tolist())) > 1
@@ -113,7 +114,7 @@ def test_what_stands_past_the_end_has_no_part(waves):
 def test_numbers_are_scaled_by_what_is_learned_from(waves, tmp_path):
     run = tmp_path / "run"
     job = Classify.train(
-        [str(waves / "waves.npz")], run=run, **{**SMALL, "hidden": 16, "batch": 8, "epochs": 15}
+        [str(waves / "waves.npz")], run=run, **{**SMALL, "hidden": 16, "epochs": 8}
     )
     train = np.concatenate([r.input for r in job.parts["train"]])
     np.testing.assert_allclose(job.model.reader.mean, train.mean(0), rtol=1e-5)
@@ -133,10 +134,61 @@ def test_a_number_is_foretold(waves):
     found = job.measure(job.model, batches)
     told = [each["number"] for each in job.predict(r.input for r in job.parts["validation"])]
     wanted = [float(r.label) for r in job.parts["validation"]]
-    assert found["rmse"] == pytest.approx(
-        np.sqrt(np.mean((np.array(told) - wanted) ** 2)), rel=1e-5
-    )
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(wanted, told), rel=1e-5)
+    assert found["r2"] == pytest.approx(metrics.r2_score(wanted, told), rel=1e-4, abs=1e-5)
     assert job.loss(job.model, next(iter(batches)), None).value < 5  # in standard deviations
+    with pytest.raises(InputError, match="no picture"):
+        job.draw_measures(found, waves / "a.png")
+
+
+LONG = """id,time,x,y,label
+a,1,0.4,0.7,circle
+a,0,0.1,0.9,circle
+b,0,0.3,0.2,square
+c,0,0.2,0.8,circle
+d,0,0.5,0.1,square
+"""
+
+
+def test_a_table_of_steps_is_learned_and_told_without_labels(tmp_path, capsys):
+    (tmp_path / "shapes.csv").write_text(LONG)
+    settings = {**SMALL, "epochs": 1, "validation": 0}
+    job = Classify.train([str(tmp_path / "shapes.csv")], run=tmp_path / "run", **settings)
+    np.testing.assert_array_equal(job.parts["train"][0].input, np.float32([[0.1, 0.9], [0.4, 0.7]]))
+    without = [",".join(line.split(",")[:4]) for line in LONG.splitlines()]
+    (tmp_path / "new.csv").write_text("\n".join(without))
+    capsys.readouterr()
+    assert cli.run(["predict", str(tmp_path / "run"), "--file", str(tmp_path / "new.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.split("\t")[0] in ("circle", "square") for line in lines)
+
+
+@pytest.mark.parametrize("missing", ["", "nan", "?"])
+def test_missing_numbers_are_refused_with_their_line(tmp_path, missing):
+    path = tmp_path / "shapes.csv"
+    path.write_text(LONG.replace("0.3", missing))
+    with pytest.raises(ElmanError, match=r"shapes\.csv, line 4: x is '.*', expected a finite"):
+        Classify.create([str(path)], ClassifySettings(**SMALL))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([[0.5, math.nan]], "input 2: received numbers that are missing"),
+        ([0.5, 0.5], r"received numbers of the shape \(2,\), expected numbers \(T, 2\)"),
+        ([[0.5, 0.5, 0.5]], r"of the shape \(1, 3\)"),
+        ("a text", "received a text"),
+    ],
+)
+def test_what_is_asked_must_be_like_what_was_learned(waves, given, message):
+    job = Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))
+    with pytest.raises(InputError, match=message):
+        job.predict([[[0.5, 0.5]], given])
+
+
+def test_texts_and_numbers_do_not_mix(table, waves):
+    with pytest.raises(ElmanError, match=r"waves\.npz, sequence 1: received numbers"):
+        Classify.create([table, str(waves / "waves.npz")], ClassifySettings(validation=0, **SMALL))
 
 
 def test_classes_may_count_alike(tmp_path):
@@ -153,18 +205,41 @@ def test_classes_may_count_alike(tmp_path):
     )
     expected = (each * weights[batch.targets]).mean()
     torch.testing.assert_close(job.loss(job.model, batch, None).value, expected)
-    with pytest.raises(InputError, match="`class_weights` has an effect only where `regression` is off"):
+    with pytest.raises(InputError, match="an effect only where `regression` is off"):
         ClassifySettings(class_weights="balanced", regression=True)
 
 
-def test_several_runs_answer_as_their_average(table):
-    jobs = [Classify.create([table], ClassifySettings(seed=k, **SMALL)) for k in range(2)]
+def test_several_runs_answer_and_are_measured_as_their_average(table, tmp_path, capsys):
+    """Also where they read the same texts differently."""
+    jobs = [
+        Classify.train([table], run=tmp_path / tokens, **{**SMALL, "epochs": 1, "tokens": tokens})
+        for tokens in ("word", "character")
+    ]
+    records = jobs[0].parts["validation"]
+    texts = [record.input for record in records]
     for job in jobs:
         job.model.eval()
-    mean = sum(scores(job, ["a lovely film"]).softmax(-1) for job in jobs) / 2
-    jobs[0].companions = [jobs[1]]
-    (told,) = jobs[0].predict(["a lovely film"], probabilities=True)
-    torch.testing.assert_close(torch.tensor(list(told["probabilities"].values())), mean[0])
+    mean = sum(scores(job, texts).double().softmax(-1) for job in jobs).detach() / 2
+    expected = [jobs[0].targets.of(record) for record in records]
+    folders = [str(tmp_path / tokens) for tokens in ("word", "character")]
+    capsys.readouterr()
+    asked = ["predict", folders[0], "--with", folders[1], "--json", "--probabilities", *texts]
+    assert cli.run(asked) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for line, shares in zip(told, mean, strict=True):
+        found = torch.tensor(list(line["probabilities"].values()))
+        torch.testing.assert_close(found.double(), shares, rtol=1e-4, atol=1e-6)
+    assert cli.run(["evaluate", folders[0], "--with", folders[1], "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["accuracy"] == metrics.accuracy_score(expected, mean.argmax(-1))
+    assert figures["loss"] == pytest.approx(metrics.log_loss(expected, mean), rel=1e-4)
+
+
+def test_runs_of_other_labels_do_not_answer_together(table, waves):
+    job = Classify.create([table], ClassifySettings(**SMALL))
+    job.companions = [Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))]
+    with pytest.raises(InputError, match="must have learned the same labels"):
+        job.predict(["a lovely film"])
 
 
 @pytest.mark.parametrize(
@@ -187,7 +262,7 @@ def test_what_cannot_be_learned_from_is_said_with_its_line(tmp_path, content, me
 def test_a_label_that_was_not_learned_is_refused(table, tmp_path):
     held = tmp_path / "held.tsv"
     held.write_text("text\tlabel\nfine\tgood\nwell\tmiddling\n")
-    with pytest.raises(ElmanError, match=r"held\.tsv, line 3: the label is 'middling', expected one of"):
+    with pytest.raises(ElmanError, match=r"held\.tsv, line 3: the label is 'middling'"):
         Classify.create([table], ClassifySettings(validation_data=[str(held)], **SMALL))
 
 
@@ -204,7 +279,7 @@ def test_a_training_goes_on_bit_for_bit(table, tmp_path):
     from elman.training.run import Run
     from elman.training.start import resume
 
-    chosen = {**SMALL, "epochs": 3, "dropout": 0.2, "word_dropout": 0.1, "batch": 8}
+    chosen = {**SMALL, "epochs": 3, "dropout": 0.2, "word_dropout": 0.1}
     whole = Classify.train([table], run=tmp_path / "whole", **chosen)
     Classify.train([table], run=tmp_path / "part", **{**chosen, "epochs": 1})
     trainer = resume(Classify, Run.open(tmp_path / "part"), epochs=3)
@@ -212,6 +287,14 @@ def test_a_training_goes_on_bit_for_bit(table, tmp_path):
     trainer.run.give_weights(trainer.task.model)
     for a, b in zip(whole.model.parameters(), trainer.task.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_standard_input_is_kept(table, tmp_path, monkeypatch):
+    with open(table, encoding="utf-8") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        job = Classify.train(["-"], run=tmp_path / "run", **{**SMALL, "epochs": 1})
+    again = open_run(tmp_path / "run")
+    assert again.evaluate()["accuracy"] == job.evaluate()["accuracy"]
 
 
 def test_a_folder_a_class(tmp_path):
