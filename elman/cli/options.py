@@ -151,7 +151,7 @@ def _shown(declared: Field[Any]) -> str:
 
 def panels_of(settings: type[Settings]) -> dict[str, str]:
     """Under which heading ``--help`` shows each setting: that of the group which declares it."""
-    found = {}
+    found: dict[str, str] = {}
     for group in reversed(settings.__mro__[:-1]):
         if issubclass(group, Settings):
             found |= dict.fromkeys(vars(group).get("__annotations__", ()), group.panel)

@@ -33,8 +33,8 @@ class VerseSettings(SamplingSettings):
     first_line: str = option("", "Of verse: what it begins with, such as 一曲新词酒一杯.")
     form: str = option(
         "commonest",
-        "Of verse: the tune's commonest; drawn among the tune's; or lengths, such as 7,7,7,3,3,7, "
-        "a line each, or with marks, and strokes between lines, such as 7。/7，7。",
+        "Of verse: the tune's commonest; drawn among the tune's; or lengths, a line each, such as "
+        "7,7,7,3,3,7, or such as 7。/7，7。 with marks, and strokes between lines.",
     )
     poems: int = option(1, "Of verse: how many.", least=1)
     mask: bool = option(True, "Of verse: bar what breaks the form, which the network is told.")

@@ -61,7 +61,7 @@ def tables(sums: Sums, names: Sequence[str]) -> dict[str, Any]:
     from sklearn.metrics import precision_recall_fscore_support
 
     found = matrix(sums, len(names))
-    there = np.flatnonzero(found.sum(0) + found.sum(1))
+    there = np.flatnonzero(found.sum(0) + found.sum(1)).tolist()
     expected, received = found.nonzero()
     scores = precision_recall_fscore_support(
         expected, received, labels=there, sample_weight=found[expected, received], zero_division=0
