@@ -123,7 +123,8 @@ class Words:
         cased = (word.lower() for word in every) if settings.lower else every
         words = Lexicon.count(cased, SPECIAL, size, settings.min_count)
         if vectors is not None:
-            words = Lexicon([*words, *words.unseen(vectors.words)][:size])
+            others = (word for word in vectors.words if not settings.lower or word == word.lower())
+            words = Lexicon([*words, *words.unseen(others)][:size])
         return cls(words, Lexicon.count(chain.from_iterable(every), SPECIAL), settings.lower)
 
     def batch(self, sentences: Sequence[Sequence[str]]) -> WordBatch:

@@ -109,6 +109,41 @@ class ExtractorNetwork(TaggerNetwork):
         )
 
 
+def extract(job: Extractor, texts: Iterable[str], settings: Settings) -> Iterator[dict[str, Any]]:
+    """Entities and relations of texts; a mapping for each."""
+    given = iter(texts)
+    while some := list(islice(given, job.settings.batch)):
+        yield from job.find(some)
+
+
+def triples(found: dict[str, Any]) -> str:
+    """What was found, as people read it: a relation a line, and the entities that have none."""
+    entities, relations = found["entities"], found["relations"]
+    lines = [
+        f"{entities[each['from']]['text']} | {each['label']} | {entities[each['to']]['text']}"
+        f"  {each['confidence']:.2f}"
+        for each in relations
+    ]
+    related = {each[end] for each in relations for end in ("from", "to")}
+    lines += [
+        f"{each['text']} ({each['label']})  {each['confidence']:.2f}"
+        for k, each in enumerate(entities)
+        if k not in related
+    ]
+    return "\n".join(lines)
+
+
+EXTRACT = Verb(
+    "extract",
+    "Find the entities of texts and their relations.",
+    "RUN 'Emmy Noether was born in Erlangen.'\nRUN --file lives.txt --output facts.jsonl",
+    extract,
+    "Texts",
+    each=True,
+    show=triples,
+)
+
+
 class Extractor(SentenceTask):
     """Find what a text names, and what that has to do with each other."""
 
@@ -116,6 +151,7 @@ class Extractor(SentenceTask):
     example = "lives-en --batch 8 --epochs 40"
     headline = Measure("f1", higher=True)
     Settings = ExtractSettings
+    verbs = (EXTRACT,)
     kind = kinds.ANNOTATIONS
     labels: Lexicon
     relations: Lexicon
@@ -313,40 +349,3 @@ def _marked(text: str, located: list[tuple[str, int]], span: Span, sure: float) 
     start, end = located[span.begin][1], begin + len(last)
     marked = {"text": text[start:end], "label": span.label, "start": start, "end": end}
     return marked | {"confidence": round(sure, 4)}
-
-
-def extract(job: Extractor, texts: Iterable[str], settings: Settings) -> Iterator[dict[str, Any]]:
-    """Entities and relations of texts; a mapping for each."""
-    given = iter(texts)
-    while some := list(islice(given, job.settings.batch)):
-        yield from job.find(some)
-
-
-def triples(found: dict[str, Any]) -> str:
-    """What was found, as people read it: a relation a line, and the entities that have none."""
-    entities, relations = found["entities"], found["relations"]
-    lines = [
-        f"{entities[each['from']]['text']} | {each['label']} | {entities[each['to']]['text']}"
-        f"  {each['confidence']:.2f}"
-        for each in relations
-    ]
-    related = {each[end] for each in relations for end in ("from", "to")}
-    lines += [
-        f"{each['text']} ({each['label']})  {each['confidence']:.2f}"
-        for k, each in enumerate(entities)
-        if k not in related
-    ]
-    return "\n".join(lines)
-
-
-Extractor.verbs = (
-    Verb(
-        "extract",
-        "Find the entities of texts and their relations.",
-        "RUN 'Emmy Noether was born in Erlangen.'\nRUN --file lives.txt --output facts.jsonl",
-        extract,
-        "Texts",
-        each=True,
-        show=triples,
-    ),
-)

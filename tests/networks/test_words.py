@@ -110,6 +110,10 @@ def test_an_embedding_starts_from_vectors_and_knows_their_words(tmp_path):
     rows = network.embedding.weight[words.words.ids(["boat", "ship"])]
     torch.testing.assert_close(rows, torch.from_numpy(matrix))
     assert not network.embedding.weight[0].any()
+    lowered = Words.collect(
+        SENTENCES, Settings(lower=True), vectors._replace(words=["boat", "Ulm"])
+    )
+    assert "Ulm" not in lowered.words
     assert not network.embedding.weight.requires_grad
 
 

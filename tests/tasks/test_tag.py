@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from seqeval.metrics import f1_score
@@ -11,6 +12,7 @@ from sklearn.metrics import accuracy_score, classification_report
 from elman.data.place import Place
 from elman.data.shards import Shard
 from elman.data.tagged import Tagged
+from elman.data.vectors import write_vectors
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
 from elman.tasks.tag import Tagger
@@ -208,6 +210,17 @@ def test_weights_of_classes_come_back_with_the_run(data, tmp_path):
     again = open_run(tmp_path / "run")
     assert job.model.class_weights.unique().numel() > 1
     torch.testing.assert_close(again.model.class_weights, job.model.class_weights)
+
+
+def test_frozen_vectors_are_left_as_they_are(data, tmp_path):
+    vectors = tmp_path / "vectors.txt"
+    write_vectors(vectors, ["dog", "boat"], np.eye(2, 5, dtype=np.float32))
+    how = {"embedding_from": str(vectors), "frozen": True, "tag_column": "2", "epochs": 1}
+    job = Tagger.train([data], run=tmp_path / "run", **(SMALL | how))
+    assert job.settings.embedding == 5
+    rows = open_run(tmp_path / "run").model.words.embedding.weight
+    known = rows[job.names.words.words.ids(["dog", "boat"])]
+    torch.testing.assert_close(known, torch.eye(2, 5))
 
 
 def test_a_tag_that_training_has_not_is_told_with_its_place(runs, tmp_path):
