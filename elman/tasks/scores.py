@@ -20,7 +20,7 @@ def spans_of(tags: Sequence[str]) -> set[Found]:
     """
     from seqeval.metrics.sequence_labeling import get_entities
 
-    # seqeval knows L and U as E and S.
+    # seqeval knows M as I, L and U as E and S.
     return set(get_entities([tag[:1].translate(_LETTERS) + tag[1:] for tag in tags]))
 
 
@@ -52,7 +52,7 @@ def table(sums: Mapping[str, float], what: str) -> dict[str, dict[str, Any]]:
 
 
 _KINDS = ("given", "found", "right")
-_LETTERS = str.maketrans("LU", "ES")
+_LETTERS = str.maketrans("MLU", "IES")
 
 
 def _by_label(sums: Mapping[str, float], what: str) -> dict[str, list[int]]:

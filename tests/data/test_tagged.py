@@ -151,3 +151,31 @@ def test_a_sentence_of_words_becomes_one_of_characters():
     sentence = Tagged(("看似", ","), ("VERB", "PUNCT"), Place("a", 3))
     assert segmented(sentence)[:3] == (("看", "似", ","), ("B", "E", "S"), sentence.place)
     assert segmented(sentence, joint=True).tags == ("B-VERB", "E-VERB", "S-PUNCT")
+
+
+def test_other_columns_are_read_beside_the_tokens(tmp_path):
+    path = tmp_path / "chunks.conll"
+    path.write_text("Confidence NN nsubj B-NP\nin IN case B-PP\n")
+    (found,) = tags(features=["2", "-2"]).read([str(path)])
+    assert found.tags == ("B-NP", "B-PP")
+    assert found.features == (("NN", "IN"), ("nsubj", "case"))
+    conllu = tmp_path / "trees.conllu"
+    conllu.write_text("1\tdogs\tdog\tNOUN\tNNS\t_\t0\troot\t_\t_\n")
+    (found,) = tags("UPOS", ["XPOS", "LEMMA"]).read([str(conllu)])
+    assert (found.tags, found.features) == (("NOUN",), (("NNS",), ("dog",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column", "message"),
+    [
+        ("a.conll", "dogs NNS B-NP\n", "9", "`feature_columns` is 9, expected 2 to 3"),
+        ("a.conll", "dogs NNS B-NP\n", "XPOS", "`feature_columns` is 'XPOS', expected a number"),
+        ("a.conllu", "1\tdogs\n", "2", "`feature_columns` is '2', expected one of ID"),
+        ("a.tagged", "dogs/NNS\n", "2", "leave out `feature_columns`, or give columns"),
+    ],
+)
+def test_other_columns_that_are_not_there_are_told(tmp_path, name, text, column, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        tags(features=[column]).read([str(path)])

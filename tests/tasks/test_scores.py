@@ -55,4 +55,5 @@ def test_what_is_counted_is_kept_apart():
 def test_spans_are_the_same_in_every_scheme():
     bioes = ["B-X", "I-X", "E-X", "S-X", "O"]
     bilou = ["B-X", "I-X", "L-X", "U-X", "O"]
-    assert spans_of(bilou) == spans_of(bioes) == {("X", 0, 2), ("X", 3, 3)}
+    bmes = ["B-X", "M-X", "E-X", "S-X", "O"]
+    assert spans_of(bilou) == spans_of(bmes) == spans_of(bioes) == {("X", 0, 2), ("X", 3, 3)}
