@@ -15,7 +15,7 @@ from elman.data.batches import pad
 from elman.data.lexicon import PAD, Lexicon
 from elman.data.vectors import Vectors, read_vectors, table
 from elman.data.words import UNKNOWN
-from elman.errors import InputError
+from elman.errors import ElmanError, InputError, brief
 from elman.layers.dropout import between_layers
 from elman.layers.pooling import Pooling
 from elman.layers.sequences import mask_of
@@ -148,14 +148,20 @@ class Words:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
+    def from_json(cls, content: object) -> Self:
         """Restore what ``to_json`` returned.
 
         Raises:
             ElmanError: the content is damaged.
         """
-        words, characters = (Lexicon.from_json(content[k]) for k in ("words", "characters"))
-        return cls(words, characters, bool(content["lower"]))
+        parts = ("words", "characters", "lower")
+        if not isinstance(content, Mapping) or any(part not in content for part in parts):
+            raise ElmanError(
+                f"the words are {brief(content)}, expected {', '.join(parts)}; restore the file "
+                "from the run that wrote it."
+            )
+        words, characters, lower = (content[part] for part in parts)
+        return cls(Lexicon.from_json(words), Lexicon.from_json(characters), bool(lower))
 
 
 class Lookup(nn.Embedding):

@@ -16,7 +16,7 @@ from elman.data.annotated import Annotated
 from elman.data.lexicon import Lexicon
 from elman.data.vectors import Vectors
 from elman.decoding.spans import Span, spans, tags
-from elman.errors import ElmanError
+from elman.errors import ElmanError, brief
 from elman.networks.relations import Pairs, RelationNetwork, every_pair
 from elman.networks.tagger import TaggerBatch, TaggerNetwork, TaggerSettings
 from elman.tasks.scores import counted, scored, spans_of, table
@@ -206,9 +206,14 @@ class Extractor(SentenceTask):
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Any:
         """The job of an earlier run; its data is read when it is needed."""
-        task = super().restore(settings, assets)
-        between = {(head, label, tail) for head, label, tail in assets["between"]}
-        task._relate(Lexicon.from_json(assets["relations"]), between)
+        task, between = super().restore(settings, assets), assets["between"]
+        try:
+            known = {(head, label, tail) for head, label, tail in between}
+        except (TypeError, ValueError):
+            raise ElmanError(
+                f"what relations are between is {brief(between)}, expected a list of triples."
+            ) from None
+        task._relate(Lexicon.from_json(assets["relations"]), known)
         return task
 
     def collate(self, examples: Sequence[Any]) -> Any:

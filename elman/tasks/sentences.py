@@ -17,6 +17,7 @@ from elman.data.shards import Shard
 from elman.data.text import STDIN
 from elman.data.vectors import Vectors
 from elman.decoding import spans
+from elman.errors import ElmanError, brief
 from elman.networks.tagger import TaggerBatch
 from elman.networks.words import SPECIAL, Words, fitted
 from elman.tasks.records import RecordTask
@@ -54,9 +55,12 @@ class Names(NamedTuple):
         Raises:
             ElmanError: the content is damaged.
         """
+        features = content["features"]
+        if not isinstance(features, list):
+            raise ElmanError(f"the features are {brief(features)}, expected a list of lists.")
         return cls(
             Words.from_json(content["words"]),
-            tuple(Lexicon.from_json(each) for each in content["features"]),
+            tuple(Lexicon.from_json(each) for each in features),
             Lexicon.from_json(content["tags"]),
             Lexicon.from_json(content["seen"]),
         )

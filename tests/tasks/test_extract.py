@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -117,3 +118,20 @@ def test_tokens_are_located():
     assert [token for token, _ in located][:3] == ["Wells", "'s", "“"]
     assert all(text[start:].startswith(token) for token, start in located)
     assert "".join(token for token, _ in located) == text.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("between", [["person", "born in"]], "expected a list of triples"),
+        ("words", ["Bob"], "expected words, characters, lower"),
+        ("features", {}, "expected a list of lists"),
+        ("tags", 3, "expected a list of different texts"),
+    ],
+)
+def test_damaged_assets_are_told(run, tmp_path, name, content, message):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "assets" / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(ElmanError, match=f"assets is damaged: .*{message}"):
+        open_run(copy)
