@@ -20,9 +20,10 @@ from elman.data.records import Kind, Parts
 from elman.data.shards import Shard
 from elman.data.text import STDIN, standard_input
 from elman.data.vocabulary import KINDS, Vocabulary
+from elman.data.words import END
 from elman.decoding import Hypothesis, beam
 from elman.errors import ElmanError, InputError
-from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
+from elman.networks.encoder_decoder import Decoding, EncoderDecoder, EncoderDecoderSettings
 from elman.tasks.texts import absolute
 from elman.training.measures import Loss, Sums, sums_of
 from elman.training.settings import DataSettings, TrainingSettings, option
@@ -265,7 +266,7 @@ class SequenceToSequence(Task):
         """Pairs of similar lengths side by side."""
         if part not in self._coded:
             pairs = self.pairs(self.records(part))
-            self._coded[part] = self._learnable(pairs) if part == "train" else self._code(pairs)
+            self._coded[part] = self._code(pairs, learned=part == "train")
         return self._batched(self._coded[part], epoch, shard)
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
@@ -289,48 +290,36 @@ class SequenceToSequence(Task):
         previous = torch.cat([first, target[:-1].clamp(min=0)])
         return Batch(source, lengths, previous, target, [pair.reference for pair in coded], own)
 
-    def _code(self, pairs: Sequence[Pair]) -> list[Coded]:
-        sources = self._read([pair.source for pair in pairs])
-        return [
-            Coded(source, [*self.target.encode(pair.target), self.target.end], pair.target)
-            for source, pair in zip(sources, pairs, strict=True)
-        ]
-
-    def _learnable(self, pairs: Sequence[Pair]) -> list[Coded]:
-        """Those of which no side is too long; the others are counted and said."""
-        most = self.settings.longest
-        fit = [
-            pair for pair in pairs
-            if max(len(self.source.encode(pair.source)), len(self.target.encode(pair.target)))
-            <= most
-        ]  # fmt: skip
-        if not fit:
+    def _code(self, pairs: Sequence[Pair], learned: bool = False) -> list[Coded]:
+        """Pairs as ids; of those that are learned from, the ones that are not too long."""
+        most, found = self.settings.longest, []
+        for pair in pairs:
+            source, target = self.source.encode(pair.source), self.target.encode(pair.target)
+            if not learned or max(len(source), len(target)) <= most:
+                found.append(Coded(source, [*target, self.target.end], pair.target))
+        if pairs and not found:
             raise ElmanError(
                 f"all of the {len(pairs):,} pairs have more than {most:,} tokens on a side: raise "
                 "`longest`."
             )
-        if len(fit) < len(pairs):
+        if len(found) < len(pairs):
             _logger.info(
                 "pairs left out, with more than %s tokens on a side: %s of %s",
-                f"{most:,}", f"{len(pairs) - len(fit):,}", f"{len(pairs):,}",
+                f"{most:,}", f"{len(pairs) - len(found):,}", f"{len(pairs):,}",
             )  # fmt: skip
-        return self._code(fit)
+        sources = self._read([pair.source for pair in found])
+        return [pair._replace(source=ids) for pair, ids in zip(found, sources, strict=True)]
 
-    def _read(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids that the encoder reads of texts; what is longer than it has learned is cut."""
-        most, cut, read = self.settings.longest, [], []
-        for text in texts:
-            ids = self.source.encode(text)
-            if len(ids) > most:
-                cut.append(len(ids))
-            ids = ids[:most]
-            read.append([*(reversed(ids) if self.settings.reverse else ids), self.source.end])
+    def _read(self, sources: Sequence[list[int]]) -> list[list[int]]:
+        """What the encoder reads of sources; one that is longer than any it has learned is cut."""
+        most, step = self.settings.longest, -1 if self.settings.reverse else 1
+        cut = [len(ids) for ids in sources if len(ids) > most]
         if cut:
             _logger.warning(
-                "texts cut to their first %s tokens, the most that the model has learned from: %s, "
-                "the longest with %s", f"{most:,}", f"{len(cut):,}", f"{max(cut):,}",
+                "texts of more than %s tokens, the most that the model has learned from, are cut: "
+                "%s, the longest with %s", f"{most:,}", f"{len(cut):,}", f"{max(cut):,}",
             )  # fmt: skip
-        return read
+        return [[*ids[:most][::step], self.source.end] for ids in sources]
 
     # -- learning and measuring -------------------------------------------------------------------
 
@@ -401,7 +390,7 @@ class SequenceToSequence(Task):
         self.model.eval()
         given = iter(texts)
         while some := list(islice(given, self.settings.batch)):
-            sources = self._read([text for text in some if text.strip()])
+            sources = self._read([self.source.encode(text) for text in some if text.strip()])
             coded = [Coded(source, [], "") for source in sources]
             found = iter(decode(self._collate(coded)) if coded else ())
             for text in some:
@@ -412,6 +401,35 @@ class SequenceToSequence(Task):
         nothing = [Hypothesis([], 0.0, 0.0)]
         for found in self.write(texts, lambda batch: self.search(batch, width, **how), nothing):
             yield [self.target.decode(each.tokens) for each in found]
+
+    def alignment(
+        self, text: str, width: int = 1, **how: Any
+    ) -> tuple[Tensor, list[str], list[str]]:
+        """How far each token that a beam writes looked at each of a text.
+
+        Returns:
+            ``weights, source, target``: (T, S), and the S and T tokens, the ends included.
+
+        Raises:
+            InputError: the text is empty, or the model has no attention.
+        """
+        if self.model.attention is None:
+            raise InputError("this run has no attention to see: train with another `attention`.")
+        if not text.strip():
+            raise InputError("the text is empty: expected some tokens to look at.")
+        self.model.eval()
+        (read,) = self._read([self.source.encode(text)])
+
+        def looked(states: Sequence[Decoding]) -> Tensor:
+            return torch.stack(
+                [state.weights for state in states if state.weights is not None]
+            ).mean(0)
+
+        batch = self._collate([Coded(read, [], "")])
+        best = self.search(batch, width, record=looked, **how)[0][0]
+        source, target = self.source.tokens(read[:-1]), self.target.tokens(best.tokens)
+        assert best.record is not None
+        return best.record.cpu(), [*source, END], [*target, END]
 
     def sample(self) -> str:
         """What the model writes for the first three pairs that are held out."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from elman.data.kinds import PAIRS
+from elman.errors import InputError
+from elman.plots.attention import draw_attention
 from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
 from elman.training.settings import Settings, option
 from elman.training.task import Measure, Sums, Verb
@@ -30,12 +33,19 @@ class TranslatingSettings(Settings):
     beam: int = option(5, "Width of the beam; 1 takes the likeliest token always.", least=1)
     length_penalty: float = option(0.6, "The beam's preference for long targets.", least=0)
     n_best: int = option(1, "How many translations of each, at most the beam's width.", least=1)
+    plot: str | None = option(None, "Draw where the one sentence was looked at, such as see.png.")
 
 
 def _translate(
     task: Translator, inputs: Iterable[str], settings: TranslatingSettings
 ) -> Iterator[dict[str, Any]]:
     its = settings
+    if its.plot is not None:
+        inputs = list(inputs)
+        if len(inputs) != 1:
+            raise InputError(f"`plot` draws one sentence, received {len(inputs)}: give one.")
+        looked = task.alignment(inputs[0], its.beam, length_penalty=its.length_penalty)
+        draw_attention(*looked, Path(its.plot))
     how = {"length_penalty": its.length_penalty, "n_best": its.n_best}
     for found in task.best(inputs, its.beam, **how):
         yield {"translation": found[0]} if its.n_best == 1 else {"translations": found}
@@ -56,6 +66,16 @@ class Translator(SequenceToSequence):
             each=True, together=True, Settings=TranslatingSettings,
         ),
     )  # fmt: skip
+
+    @classmethod
+    def begin(cls, data: list[str], settings: Any) -> Self:
+        """A new job; where no ``language`` is named, the script of the targets tells it."""
+        task = super().begin(data, settings)
+        if settings.language is None:
+            text = "".join(pair.target for pair in task.pairs(task.records("train")))
+            chinese = 2 * sum("\u4e00" <= character <= "\u9fff" for character in text) > len(text)
+            task.settings = replace(task.settings, language="zh" if chinese else "other")
+        return task
 
     @cached_property
     def bleu(self) -> Any:
@@ -87,3 +107,8 @@ class Translator(SequenceToSequence):
             smooth_method=self.bleu.smooth_method,
         )
         return {"bleu": score.score, "perplexity": found["perplexity"]}
+
+    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+        """BLEU and perplexity of what a beam writes, and sacrebleu's signature of the score."""
+        found = super().evaluate(data)
+        return {**found, "signature": str(self.bleu.get_signature())}

@@ -102,12 +102,10 @@ def test_it_computes_its_equations(attention, input_feeding):
     for each in e[:, 0]:
         c = [context(h[0, 0])] if attention == "additive" else []
         fed = [each, *c, *([r] if input_feeding else [])]
-        y, h = decoder(torch.cat(fed)[None, None], h)
-        seen = {
-            "none": lambda: [],
-            "additive": lambda: [*c, each],  # noqa: B023
-            "general": lambda: [context(h[0, 0])],
-        }[attention]()
+        _, h = decoder(torch.cat(fed)[None, None], h)
+        seen = [*c, each] if attention == "additive" else []
+        if attention == "general":
+            seen = [context(h[0, 0])]
         r = torch.tanh(model.readout(torch.cat([h[0, 0], *seen])))
         found.append(r)
     readouts, _ = model(source, torch.tensor([4]), previous)
