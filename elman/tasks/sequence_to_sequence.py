@@ -388,6 +388,7 @@ class SequenceToSequence(Task):
             nothing: what stands for an empty text.
         """
         self.model.eval()
+        self._check_companions()
         given = iter(texts)
         while some := list(islice(given, self.settings.batch)):
             sources = self._read([self.source.encode(text) for text in some if text.strip()])
@@ -395,6 +396,20 @@ class SequenceToSequence(Task):
             found = iter(decode(self._collate(coded)) if coded else ())
             for text in some:
                 yield next(found) if text.strip() else nothing
+
+    def _check_companions(self) -> None:
+        """Raise where a companion reads or writes other tokens."""
+
+        def read(task: SequenceToSequence) -> Any:
+            its, sides = task.settings, (task.source, task.target)
+            return its.lowercase, its.reverse, [side.vocabulary.to_json() for side in sides]
+
+        for other in self.companions:
+            if read(other) != read(self):
+                raise InputError(
+                    "runs answer together that read and write the same tokens, received one with "
+                    "others: train it on the same data, with another `seed`."
+                )
 
     def best(self, texts: Iterable[str], width: int = 1, **how: Any) -> Iterator[list[str]]:
         """What a beam writes for each of the texts, the best first; see :meth:`search`."""
