@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from elman.data.batches import NONE, Batches, batched, pad
+from elman.data.batches import NONE, Batches, batched
 from elman.data.pairs import Pair
 from elman.data.records import Kind, Parts
 from elman.data.shards import Shard
 from elman.data.text import STDIN, standard_input
 from elman.data.vocabulary import KINDS, Vocabulary
-from elman.data.words import END
 from elman.decoding import Hypothesis, beam
 from elman.errors import ElmanError, InputError
-from elman.networks.encoder_decoder import Decoding, EncoderDecoder, EncoderDecoderSettings
+from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
+from elman.tasks.sides import Batch, Coded, Side
 from elman.tasks.texts import absolute
 from elman.training.measures import Loss, Sums, sums_of
 from elman.training.settings import DataSettings, TrainingSettings, option
@@ -67,67 +67,6 @@ class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataS
                 f"a `shared` vocabulary has one kind of tokens, received {self.tokens} and "
                 f"`target_tokens` {self.target_tokens}: leave out the one or the other."
             )
-
-
-class Side:
-    """One side's tokens, as a network knows them: its vocabulary's, and the end.
-
-    The end closes every sequence, and is what a decoder reads first.
-
-    Attributes:
-        vocabulary: of the side.
-        end: the id of the end.
-        size: how many tokens there are, the end among them.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, lowercase: bool):
-        self.vocabulary, self._lowercase = vocabulary, lowercase
-        self.end, self.size = len(vocabulary), len(vocabulary) + 1
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without the end."""
-        return self.vocabulary.encode_text(text.lower() if self._lowercase else text).tolist()
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids."""
-        return self.vocabulary.decode(ids).strip()
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The text of each id, for people to see."""
-        return [self.decode([id]) for id in ids]
-
-    def writable(self, device: torch.device) -> Tensor | None:
-        """Which ids may be written, bool (size); None where all may."""
-        unknown = self.vocabulary.unknown_id
-        return None if unknown is None else torch.arange(self.size, device=device) != unknown
-
-
-class Coded(NamedTuple):
-    """A pair as ids, each side with its end, and the target as it was written."""
-
-    source: list[int]
-    target: list[int]
-    reference: str
-
-
-class Batch(NamedTuple):
-    """Pairs side by side.
-
-    Attributes:
-        source: (S, B).
-        lengths: (B) of the sources.
-        previous: (T, B), the token in front of each of the targets.
-        target: (T, B), −1 past the end.
-        references: the targets as they were written.
-        own: the probability that the decoder is fed a token of its own.
-    """
-
-    source: Tensor
-    lengths: Tensor
-    previous: Tensor
-    target: Tensor
-    references: list[str]
-    own: float
 
 
 class SequenceToSequence(Task):
@@ -281,14 +220,9 @@ class SequenceToSequence(Task):
             own = its.scheduled_sampling * min(1.0, epoch / max(1, its.epochs - 1))
             order = its.seed * 1_000_003 + epoch
         lengths = [len(pair.source) + len(pair.target) for pair in coded]
-        return batched(coded, its.batch, partial(self._collate, own=own), order, shard, lengths)
-
-    def _collate(self, coded: list[Coded], own: float = 0.0) -> Batch:
-        source, lengths = pad([pair.source for pair in coded])
-        target, _ = pad([pair.target for pair in coded], -1)
-        first = target.new_full((1, len(coded)), self.target.end)
-        previous = torch.cat([first, target[:-1].clamp(min=0)])
-        return Batch(source, lengths, previous, target, [pair.reference for pair in coded], own)
+        return batched(
+            coded, its.batch, partial(Batch.of, end=self.target.end, own=own), order, shard, lengths
+        )
 
     def _code(self, pairs: Sequence[Pair], learned: bool = False) -> list[Coded]:
         """Pairs as ids; of those that are learned from, the ones that are not too long."""
@@ -296,7 +230,9 @@ class SequenceToSequence(Task):
         for pair in pairs:
             source, target = self.source.encode(pair.source), self.target.encode(pair.target)
             if not learned or max(len(source), len(target)) <= most:
-                found.append(Coded(source, [*target, self.target.end], pair.target))
+                found.append(
+                    Coded(source, [*target, self.target.end], self.target.plain(pair.target))
+                )
         if pairs and not found:
             raise ElmanError(
                 f"all of the {len(pairs):,} pairs have more than {most:,} tokens on a side: raise "
@@ -307,10 +243,14 @@ class SequenceToSequence(Task):
                 "pairs left out, with more than %s tokens on a side: %s of %s",
                 f"{most:,}", f"{len(pairs) - len(found):,}", f"{len(pairs):,}",
             )  # fmt: skip
-        sources = self._read([pair.source for pair in found])
+        sources = self._entered([pair.source for pair in found])
         return [pair._replace(source=ids) for pair, ids in zip(found, sources, strict=True)]
 
-    def _read(self, sources: Sequence[list[int]]) -> list[list[int]]:
+    def read(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids that the encoder reads of texts; see :meth:`_entered`."""
+        return self._entered([self.source.encode(text) for text in texts])
+
+    def _entered(self, sources: Sequence[list[int]]) -> list[list[int]]:
         """What the encoder reads of sources; one that is longer than any it has learned is cut."""
         most, step = self.settings.longest, -1 if self.settings.reverse else 1
         cut = [len(ids) for ids in sources if len(ids) > most]
@@ -391,9 +331,9 @@ class SequenceToSequence(Task):
         self._check_companions()
         given = iter(texts)
         while some := list(islice(given, self.settings.batch)):
-            sources = self._read([self.source.encode(text) for text in some if text.strip()])
+            sources = self.read([text for text in some if text.strip()])
             coded = [Coded(source, [], "") for source in sources]
-            found = iter(decode(self._collate(coded)) if coded else ())
+            found = iter(decode(Batch.of(coded, self.target.end)) if coded else ())
             for text in some:
                 yield next(found) if text.strip() else nothing
 
@@ -416,35 +356,6 @@ class SequenceToSequence(Task):
         nothing = [Hypothesis([], 0.0, 0.0)]
         for found in self.write(texts, lambda batch: self.search(batch, width, **how), nothing):
             yield [self.target.decode(each.tokens) for each in found]
-
-    def alignment(
-        self, text: str, width: int = 1, **how: Any
-    ) -> tuple[Tensor, list[str], list[str]]:
-        """How far each token that a beam writes looked at each of a text.
-
-        Returns:
-            ``weights, source, target``: (T, S), and the S and T tokens, the ends included.
-
-        Raises:
-            InputError: the text is empty, or the model has no attention.
-        """
-        if self.model.attention is None:
-            raise InputError("this run has no attention to see: train with another `attention`.")
-        if not text.strip():
-            raise InputError("the text is empty: expected some tokens to look at.")
-        self.model.eval()
-        (read,) = self._read([self.source.encode(text)])
-
-        def looked(states: Sequence[Decoding]) -> Tensor:
-            return torch.stack(
-                [state.weights for state in states if state.weights is not None]
-            ).mean(0)
-
-        batch = self._collate([Coded(read, [], "")])
-        best = self.search(batch, width, record=looked, **how)[0][0]
-        source, target = self.source.tokens(read[:-1]), self.target.tokens(best.tokens)
-        assert best.record is not None
-        return best.record.cpu(), [*source, END], [*target, END]
 
     def sample(self) -> str:
         """What the model writes for the first three pairs that are held out."""

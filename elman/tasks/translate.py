@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 from elman.data.kinds import PAIRS
-from elman.errors import InputError
-from elman.plots.attention import draw_attention
+from elman.tasks.alignment import Drawing, drawn
 from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
-from elman.training.settings import Settings, option
+from elman.training.settings import option
 from elman.training.task import Measure, Sums, Verb
 
 
@@ -27,25 +25,19 @@ class TranslatorSettings(SequenceToSequenceSettings):
 
 
 @dataclass
-class TranslatingSettings(Settings):
+class TranslatingSettings(Drawing):
     """How a sentence is translated."""
 
     beam: int = option(5, "Width of the beam; 1 takes the likeliest token always.", least=1)
     length_penalty: float = option(0.6, "The beam's preference for long targets.", least=0)
     n_best: int = option(1, "How many translations of each, at most the beam's width.", least=1)
-    plot: str | None = option(None, "Draw where the one sentence was looked at, such as see.png.")
 
 
 def _translate(
     task: Translator, inputs: Iterable[str], settings: TranslatingSettings
 ) -> Iterator[dict[str, Any]]:
     its = settings
-    if its.plot is not None:
-        inputs = list(inputs)
-        if len(inputs) != 1:
-            raise InputError(f"`plot` draws one sentence, received {len(inputs)}: give one.")
-        looked = task.alignment(inputs[0], its.beam, length_penalty=its.length_penalty)
-        draw_attention(*looked, Path(its.plot))
+    inputs = drawn(task, inputs, its.plot, its.beam, length_penalty=its.length_penalty)
     how = {"length_penalty": its.length_penalty, "n_best": its.n_best}
     for found in task.best(inputs, its.beam, **how):
         yield {"translation": found[0]} if its.n_best == 1 else {"translations": found}

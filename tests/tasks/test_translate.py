@@ -80,4 +80,4 @@ def test_the_command_translates(data, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "see.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
     assert cli.run(["translate", "run", "Ein Hund", "Hunde", "--plot", "see.png"]) == 2
-    assert "--plot draws one sentence, received 2" in capsys.readouterr().err
+    assert "--plot draws one input, received 2" in capsys.readouterr().err
