@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from elman import nested
-from elman.errors import InputError
 from elman.layers import Attention, Recurrent
 from elman.layers.attention import Memory
 from elman.layers.dropout import between_layers
@@ -31,7 +30,7 @@ class EncoderDecoderSettings(NetworkSettings):
         choices=ATTENTIONS,
     )
     input_feeding: bool = option(
-        False, "With general or dot attention: what a step reads has what was seen at the last."
+        False, "A step also reads what was seen at the last.", only=("attention", "general", "dot")
     )
     embedding: int | None = option(
         None, "Width of the embeddings.", least=1, below=2**31, unset="as the first layer's"
@@ -40,14 +39,6 @@ class EncoderDecoderSettings(NetworkSettings):
     scheduled_sampling: float = option(
         0.0, "Share of its own tokens that the decoder is fed in the last epoch.", least=0, below=1
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.input_feeding and self.attention in ("none", "additive"):
-            raise InputError(
-                "`input_feeding` is for general and dot `attention`, received "
-                f"{self.attention}: choose one of the two, or leave `input_feeding` out."
-            )
 
 
 class Decoding(NamedTuple):

@@ -6,6 +6,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any, ClassVar, Self
 
@@ -67,14 +68,15 @@ class Generated(SequenceToSequence):
         files = {"validation": its.validation_data, "test": its.test_data}.get(part)
         if files:
             return self.kind.read(files, part, self._kept)
-        train, held_out = spread(self._made(), 0.0 if its.validation_data else its.validation)
+        train, held_out = spread(self._made, 0.0 if its.validation_data else its.validation)
         return {"train": train, "validation": held_out}.get(part, [])
 
     def fingerprints(self) -> dict[str, int]:
         """A checksum of what is made, and of every file."""
-        text = "\n".join(f"{pair.source}\t{pair.target}" for pair in self._made())
+        text = "\n".join(f"{pair.source}\t{pair.target}" for pair in self._made)
         return {self.made: zlib.crc32(text.encode()), **super().fingerprints()}
 
+    @cached_property
     def _made(self) -> list[Pair]:
         random, count = Random(self.settings.seed), self.settings.count
         found: dict[str, str] = {}
