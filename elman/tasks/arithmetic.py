@@ -49,7 +49,7 @@ class Arithmetic(Generated):
     verbs = (
         Verb(
             "calculate", "Work out exercises.", "RUN 12+345", _calculate, "Exercises",
-            each=True, together=True, Settings=Drawing,
+            each=True, Settings=Drawing,
         ),
     )  # fmt: skip
 

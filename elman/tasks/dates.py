@@ -116,7 +116,7 @@ class Dates(Generated):
     verbs = (
         Verb(
             "convert", "Write dates as ISO 8601 has them.", "RUN 'the 3rd of May 2021'", _convert,
-            "Dates", each=True, together=True, Settings=Drawing,
+            "Dates", each=True, Settings=Drawing,
         ),
     )  # fmt: skip
 
