@@ -9,6 +9,7 @@ import torch
 
 import elman
 from elman.data.shards import Shard
+from elman.decoding import draw
 from elman.tasks.alignment import alignment
 from elman.tasks.translate import Translator
 from elman.training.run import Run
@@ -208,3 +209,16 @@ def test_where_it_looked(data):
 def test_data_must_be_named():
     with pytest.raises(elman.InputError, match="pairs of texts"):
         Translator.create([], Translator.Settings())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_drawn_depends_on_the_source_and_its_seed_alone(data, kind):
+    task, texts = made(data, **kind, batch=8), [source for source, _ in LINES]
+
+    def drawn(texts, seeds):
+        decode = lambda batch: draw(**task.asked(batch), seeds=seeds)  # noqa: E731
+        return [found.tokens for found in task.write(texts, decode, None)]
+
+    together = drawn(texts, range(8))
+    assert together == [drawn([text], [seed])[0] for seed, text in enumerate(texts)]
+    assert together != drawn(texts, range(8, 16))
