@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 from typing import Any, ClassVar, Self
@@ -15,6 +15,7 @@ from elman.data.pairs import Pair
 from elman.data.records import Place, spread
 from elman.errors import InputError
 from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
+from elman.tasks.texts import absolute
 from elman.training.measures import Measure
 from elman.training.settings import option
 
@@ -60,7 +61,11 @@ class Generated(SequenceToSequence):
                 f"{cls.name} makes what it learns from: leave out {data[0]!r}, or name it as "
                 "`test_data`."
             )
-        return cls.begin(data, settings)
+        parts = ("validation_data", "test_data")
+        settings = replace(settings, **{part: absolute(getattr(settings, part)) for part in parts})
+        task = cls(settings)
+        task.collect()
+        return task
 
     def records(self, part: str) -> Sequence[Any]:
         """Pairs that are made, or those of ``validation_data`` and ``test_data``."""

@@ -5,29 +5,27 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, ClassVar, Self, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from elman.data.batches import NONE, Batches, batched
+from elman.data.batches import NONE, Batches, batched, in_order
 from elman.data.pairs import Pair
-from elman.data.records import Kind, Parts
 from elman.data.shards import Shard
-from elman.data.text import STDIN, standard_input
+from elman.data.text import STDIN
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.decoding import Hypothesis, beam
 from elman.errors import ElmanError, InputError
 from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
+from elman.tasks.records import RecordTask
 from elman.tasks.sides import Batch, Coded, Side
-from elman.tasks.texts import absolute
-from elman.training.measures import Loss, Sums, sums_of
+from elman.training.measures import Loss, Sums
 from elman.training.settings import DataSettings, TrainingSettings, option
-from elman.training.task import Task
 
 Written = TypeVar("Written")
 
@@ -69,7 +67,7 @@ class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataS
             )
 
 
-class SequenceToSequence(Task):
+class SequenceToSequence(RecordTask):
     """A job that turns one text into another, with an encoder and a decoder.
 
     Those who write one say what its pairs are: the records of a ``kind`` and what :meth:`pairs`
@@ -77,22 +75,20 @@ class SequenceToSequence(Task):
     and :meth:`measures`; and its verbs, by :meth:`write`.
 
     Attributes:
-        kind: of the records that its data has.
         source, target: the tokens of the two sides.
     """
 
     unit = "tokens"
     Settings = SequenceToSequenceSettings
-    kind: ClassVar[Kind[Any]]
+    measured_together = True
     source: Side
     target: Side
     settings: SequenceToSequenceSettings
     model: EncoderDecoder
 
-    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Any = None):
-        super().__init__(settings, data)
-        self._kept, self._width = kept, 1
-        self._parts: Parts[Any] | None = None
+    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Path | None = None):
+        super().__init__(settings, data, kept)
+        self._width = 1
         self._coded: dict[str, list[Coded]] = {}
 
     # -- what a job says of itself --------------------------------------------------------------
@@ -125,36 +121,6 @@ class SequenceToSequence(Task):
 
     # -- data -----------------------------------------------------------------------------------
 
-    @property
-    def parts(self) -> Parts[Any]:
-        """The records of the data by part, read on first use."""
-        if self._parts is None:
-            self._parts = Parts(self.kind, self.data, self.settings, self._kept)
-        return self._parts
-
-    @classmethod
-    def prepare(cls, data: list[str], settings: Any) -> Self:
-        """Read the data and collect the vocabularies of both sides.
-
-        Raises:
-            ElmanError: the data cannot be used.
-        """
-        if not data:
-            raise InputError(f"{cls.name} learns from data: name {cls.kind.what}, or a corpus.")
-        return cls.begin(data, settings)
-
-    @classmethod
-    def begin(cls, data: list[str], settings: Any) -> Self:
-        """A new job, its vocabularies collected."""
-        settings = replace(
-            settings,
-            validation_data=absolute(settings.validation_data),
-            test_data=absolute(settings.test_data),
-        )
-        task = cls(settings, absolute(data))
-        task.collect()
-        return task
-
     def collect(self) -> None:
         """Collect the vocabularies of the pairs that are learned from."""
         its, pairs = self.settings, self.pairs(self.records("train"))
@@ -180,10 +146,8 @@ class SequenceToSequence(Task):
 
     def assets(self) -> dict[str, Any]:
         """The vocabularies, and standard input if it is among the data."""
-        read = STDIN in (*self.data, *self.settings.validation_data, *self.settings.test_data)
-        kept = {STDIN: standard_input()} if read else {}
         source, target = self.source.vocabulary, self.target.vocabulary
-        return {"source": source.to_json(), "target": target.to_json(), **kept}
+        return {**super().assets(), "source": source.to_json(), "target": target.to_json()}
 
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
@@ -191,10 +155,6 @@ class SequenceToSequence(Task):
         task = cls(settings, kept=assets.get(STDIN))
         task._know(*(Vocabulary.from_json(assets[side]) for side in ("source", "target")))
         return task
-
-    def fingerprints(self) -> dict[str, int]:
-        """A checksum of every source."""
-        return self.parts.fingerprints()
 
     def batches(
         self,
@@ -213,16 +173,14 @@ class SequenceToSequence(Task):
         return self._batched(self._code(self.pairs(self.kind.read(data, "test"))), None, shard)
 
     def _batched(self, coded: list[Coded], epoch: int | None, shard: Shard) -> Batches:
-        its, own, order = self.settings, 0.0, None
         if not coded:
             return NONE
+        its, own = self.settings, 0.0
         if epoch is not None:
             own = its.scheduled_sampling * min(1.0, epoch / max(1, its.epochs - 1))
-            order = its.seed * 1_000_003 + epoch
+        collate = partial(Batch.of, end=self.target.end, own=own)
         lengths = [len(pair.source) + len(pair.target) for pair in coded]
-        return batched(
-            coded, its.batch, partial(Batch.of, end=self.target.end, own=own), order, shard, lengths
-        )
+        return batched(coded, its.batch, collate, self.order(epoch), shard, lengths)
 
     def _code(self, pairs: Sequence[Pair], learned: bool = False) -> list[Coded]:
         """Pairs as ids; of those that are learned from, the ones that are not too long."""
@@ -270,18 +228,28 @@ class SequenceToSequence(Task):
 
     def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
         """The mean of −log P of the targets' tokens, in nats; smoothed while it is learned."""
-        readouts, _ = model(batch.source, batch.lengths, batch.previous, batch.own)
-        within = batch.target >= 0
+        logits, target = self._expected(model, batch)
         smoothing = self.settings.label_smoothing if model.training else 0.0
-        target = batch.target[within]
-        logits = model.output(readouts[within])
         return Loss(cross_entropy(logits, target, label_smoothing=smoothing), len(target))
 
+    @staticmethod
+    def _expected(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The logits (N, V) of all tokens of the targets, and these (N)."""
+        readouts, _ = model(batch.source, batch.lengths, batch.previous, batch.own)
+        within = batch.target >= 0
+        return model.output(readouts[within]), batch.target[within]
+
     def tally(self, model: Any, batch: Batch, carry: Any) -> tuple[Sums, Any]:
-        """The loss, and how what the model writes by itself is judged."""
-        sums = sums_of(self.loss(model, batch, carry))
+        """The loss, and how what is written is judged; with companions, of all as an average."""
+        told = [self._expected(each, batch) for each in self.models]
+        target = told[0][1]
+        single = torch.promote_types(told[0][0].dtype, torch.float32)
+        each = torch.stack([logits.log_softmax(-1, dtype=single) for logits, _ in told])
+        expected = each.logsumexp(0) - math.log(len(told))
+        nats = -expected.gather(1, target.unsqueeze(1)).sum()
         found = self.search(batch, self._width, length_penalty=self.settings.length_penalty)
         written = [self.target.decode(each[0].tokens) for each in found]
+        sums = {"loss": float(nats), "count": len(target)}
         return sums | self.judge(written, batch.references), None
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
@@ -294,13 +262,28 @@ class SequenceToSequence(Task):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def asked(self, batch: Batch) -> dict[str, Any]:
-        """What :func:`elman.decoding.beam` and :func:`elman.decoding.draw` ask, for a batch.
+    @property
+    def models(self) -> list[EncoderDecoder]:
+        """The model, and those of the companions, whose probabilities are averaged.
 
-        With :attr:`companions`, the models' probabilities are averaged.
+        Raises:
+            InputError: a companion reads or writes other tokens.
         """
-        models = [self.model, *(other.model for other in self.companions)]
-        device = self.model.output.weight.device
+
+        def read(task: SequenceToSequence) -> Any:
+            its, sides = task.settings, (task.source, task.target)
+            return its.lowercase, its.reverse, [side.vocabulary.tokens for side in sides]
+
+        if any(read(other) != read(self) for other in self.companions):
+            raise InputError(
+                "runs answer together that read and write the same tokens, received one with "
+                "others: train it on the same data, with another `seed`."
+            )
+        return [self.model, *(other.model.eval() for other in self.companions)]
+
+    def asked(self, batch: Batch) -> dict[str, Any]:
+        """What :func:`elman.decoding.beam` and :func:`elman.decoding.draw` ask, for a batch."""
+        models, device = self.models, self.model.output.weight.device
         source, lengths = batch.source.to(device), batch.lengths.to(device)
         with torch.inference_mode():
             states = [model.encode(source, lengths) for model in models]
@@ -318,9 +301,9 @@ class SequenceToSequence(Task):
         return beam(**self.asked(batch), width=width, **how)
 
     def write(
-        self, texts: Iterable[str], decode: Callable[[Batch], Sequence[Written]], nothing: Written
+        self, texts: Iterable[str], decode: Callable[[Batch], Iterable[Written]], nothing: Written
     ) -> Iterator[Written]:
-        """What is written for each of the texts, which are read when they are needed.
+        """What is written for each of the texts, in order.
 
         Args:
             texts: the sources.
@@ -328,28 +311,15 @@ class SequenceToSequence(Task):
             nothing: what stands for an empty text.
         """
         self.model.eval()
-        self._check_companions()
-        given = iter(texts)
-        while some := list(islice(given, self.settings.batch)):
+
+        def written(some: list[str]) -> Iterator[Written]:
             sources = self.read([text for text in some if text.strip()])
             coded = [Coded(source, [], "") for source in sources]
             found = iter(decode(Batch.of(coded, self.target.end)) if coded else ())
             for text in some:
                 yield next(found) if text.strip() else nothing
 
-    def _check_companions(self) -> None:
-        """Raise where a companion reads or writes other tokens."""
-
-        def read(task: SequenceToSequence) -> Any:
-            its, sides = task.settings, (task.source, task.target)
-            return its.lowercase, its.reverse, [side.vocabulary.to_json() for side in sides]
-
-        for other in self.companions:
-            if read(other) != read(self):
-                raise InputError(
-                    "runs answer together that read and write the same tokens, received one with "
-                    "others: train it on the same data, with another `seed`."
-                )
+        yield from in_order(texts, self.settings.batch, len, written)
 
     def best(self, texts: Iterable[str], width: int = 1, **how: Any) -> Iterator[list[str]]:
         """What a beam writes for each of the texts, the best first; see :meth:`search`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from elman.data.kinds import PAIRS
 from elman.tasks.alignment import Drawing, drawn
@@ -59,15 +59,13 @@ class Translator(SequenceToSequence):
         ),
     )  # fmt: skip
 
-    @classmethod
-    def begin(cls, data: list[str], settings: Any) -> Self:
-        """A new job; where no ``language`` is named, the script of the targets tells it."""
-        task = super().begin(data, settings)
-        if settings.language is None:
-            text = "".join(pair.target for pair in task.pairs(task.records("train")))
+    def collect(self) -> None:
+        """Collect vocabularies; where no ``language`` is named, the targets' script tells it."""
+        super().collect()
+        if self.settings.language is None:
+            text = "".join(pair.target for pair in self.pairs(self.records("train")))
             chinese = 2 * sum("\u4e00" <= character <= "\u9fff" for character in text) > len(text)
-            task.settings = replace(task.settings, language="zh" if chinese else "other")
-        return task
+            self.settings = replace(self.settings, language="zh" if chinese else "other")
 
     @cached_property
     def bleu(self) -> Any:

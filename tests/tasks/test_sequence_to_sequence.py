@@ -193,6 +193,28 @@ def test_several_runs_answer_as_their_average(data):
     assert found.log_probability == pytest.approx(total, abs=1e-9)
 
 
+@torch.no_grad()
+def test_several_runs_are_measured_as_their_average(data):
+    one, other = made(data), made(data, seed=1)
+    batch = next(iter(one.batches("validation")))
+    told = [
+        task.model.output(task.model(batch.source, batch.lengths, batch.previous)[0]).softmax(-1)
+        for task in (one, other)
+    ]
+    within = batch.target >= 0
+    mean = (0.5 * told[0] + 0.5 * told[1])[within]
+    nats = -mean.gather(-1, batch.target[within].unsqueeze(-1)).log().sum()
+    one.companions = [other]
+    assert one.tally(one.model, batch, None)[0]["loss"] == pytest.approx(float(nats))
+
+
+def test_runs_answer_together_that_read_the_same(data):
+    one = made(data)
+    one.companions = [made(data, reverse=True)]
+    with pytest.raises(elman.InputError, match="the same tokens"):
+        list(one.best(["ein hund"]))
+
+
 def test_where_it_looked(data):
     task = made(data)
     weights, source, target = alignment(task, "ein hund", width=3)
@@ -213,7 +235,7 @@ def test_data_must_be_named():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_drawn_depends_on_the_source_and_its_seed_alone(data, kind):
-    task, texts = made(data, **kind, batch=8), [source for source, _ in LINES]
+    task, texts = made(data, **kind, batch=8), sorted((source for source, _ in LINES), key=len)
 
     def drawn(texts, seeds):
         decode = lambda batch: draw(**task.asked(batch), seeds=seeds)  # noqa: E731
