@@ -98,14 +98,16 @@ class EncoderDecoder(nn.Module):
         memory = self.encoder.output_size
         self.early = its.attention == "additive"
         self.feeding = its.input_feeding
-        self.decoder = make_recurrent(its, width + self.early * memory + self.feeding * width)
+        size = (its.hidden_sizes or [its.hidden] * its.layers)[-1]
+        read = width if its.tied else size
+        self.decoder = make_recurrent(its, width + self.early * memory + self.feeding * read)
         self.bridge = Bridge(self.encoder, self.decoder)
         self.attention, seen = None, self.decoder.output_size
         if its.attention != "none":
             self.attention = Attention(seen, memory, its.attention)
             seen += memory + self.early * width
-        self.readout = nn.Linear(seen, width)
-        self.output = nn.Linear(width, target_size)
+        self.readout = nn.Linear(seen, read)
+        self.output = nn.Linear(read, target_size)
         for embedding in (self.source, self.target):
             nn.init.normal_(embedding.weight, std=width**-0.5)
         if its.tied:

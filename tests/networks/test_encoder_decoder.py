@@ -36,7 +36,9 @@ def steps(model, source, lengths, previous):
 
 
 @pytest.mark.parametrize(("attention", "input_feeding"), [*KINDS, ("dot", False)])
-@pytest.mark.parametrize("shape", [{}, {"hidden_sizes": [4, 6]}, {"bidirectional": False}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"hidden_sizes": [4, 6], "tied": False}, {"bidirectional": False}]
+)
 @pytest.mark.parametrize("cell", ["gru", "lstm", "clockwork"])
 def test_one_call_is_its_steps(cell, attention, input_feeding, shape):
     if attention == "dot":
