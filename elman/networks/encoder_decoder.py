@@ -46,7 +46,7 @@ class Decoding(NamedTuple):
 
     Attributes:
         recurrent: the state of its recurrent network.
-        fed: (B, F) what the next step is fed beside a word: the query of additive attention, the
+        fed: (B, F) what the next step is fed beside a token: the query of additive attention, the
             readout with input feeding; None where it is fed nothing.
         memory: of the source; None without attention.
         weights: (B, S) of attention in the last step.
@@ -71,6 +71,7 @@ class EncoderDecoder(nn.Module):
     - ``general``, ``dot`` (Luong et al., 2015): h_t = f(e_t, h_{t−1})    c_t = attention(h_t, m)
       r_t = tanh(W [h_t; c_t]); with input feeding h_t = f([e_t; r_{t−1}], h_{t−1}).
 
+    With ``tied`` weights, V is the target's embedding and r_t as wide as it, else as the decoder.
     Where a step is fed nothing of the last one but its state, the decoder reads a known target in
     one call, and attends to the source for all steps together.
 
