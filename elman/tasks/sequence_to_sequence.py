@@ -25,7 +25,7 @@ from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSetting
 from elman.tasks.records import RecordTask
 from elman.tasks.sides import Batch, Coded, Side
 from elman.training.measures import Loss, Sums
-from elman.training.settings import DataSettings, TrainingSettings, option
+from elman.training.settings import DataSettings, Settings, TrainingSettings, option
 
 Written = TypeVar("Written")
 
@@ -53,10 +53,6 @@ class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataS
     label_smoothing: float = option(
         0.0, "Probability that the target shares with all tokens.", least=0, below=1
     )
-    beam: int = option(5, "Width of the beam that the trained model is judged by.", least=1)
-    length_penalty: float = option(
-        0.6, "The beam's preference for long targets, from 0 to 1.", least=0, below=100
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +61,20 @@ class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataS
                 f"a `shared` vocabulary has one kind of tokens, received {self.tokens} and "
                 f"`target_tokens` {self.target_tokens}: leave out the one or the other."
             )
+
+
+@dataclass
+class BeamSettings(Settings):
+    """How a beam searches."""
+
+    beam: int = option(5, "Width of the beam; 1 takes the likeliest token always.", least=1)
+    length_penalty: float = option(
+        0.6, "The beam's preference for long targets, from 0 to 1.", least=0, below=100
+    )
+
+
+GREEDY = BeamSettings(beam=1)
+"""How what is held out is written while a model learns."""
 
 
 class SequenceToSequence(RecordTask):
@@ -80,6 +90,7 @@ class SequenceToSequence(RecordTask):
 
     unit = "tokens"
     Settings = SequenceToSequenceSettings
+    Evaluation = BeamSettings
     measured_together = True
     source: Side
     target: Side
@@ -88,7 +99,7 @@ class SequenceToSequence(RecordTask):
 
     def __init__(self, settings: Any, data: Iterable[str] = (), kept: Path | None = None):
         super().__init__(settings, data, kept)
-        self._width = 1
+        self._beam = GREEDY
         self._coded: dict[str, list[Coded]] = {}
 
     # -- what a job says of itself --------------------------------------------------------------
@@ -247,18 +258,18 @@ class SequenceToSequence(RecordTask):
         each = torch.stack([logits.log_softmax(-1, dtype=single) for logits, _ in told])
         expected = each.logsumexp(0) - math.log(len(told))
         nats = -expected.gather(1, target.unsqueeze(1)).sum()
-        found = self.search(batch, self._width, length_penalty=self.settings.length_penalty)
+        found = self.search(batch, self._beam.beam, length_penalty=self._beam.length_penalty)
         written = [self.target.decode(each[0].tokens) for each in found]
         sums = {"loss": float(nats), "count": len(target)}
         return sums | self.judge(written, batch.references), None
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
-        """The measures, of what a beam writes."""
-        self._width = self.settings.beam
+        """The measures, of what a beam writes; see :class:`BeamSettings`."""
+        self._beam = BeamSettings.of(how)
         try:
             return super().evaluate(data, **how)
         finally:
-            self._width = 1
+            self._beam = GREEDY
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -9,7 +9,11 @@ from typing import Any
 
 from elman.data.kinds import PAIRS
 from elman.tasks.alignment import Drawing, drawn
-from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
+from elman.tasks.sequence_to_sequence import (
+    BeamSettings,
+    SequenceToSequence,
+    SequenceToSequenceSettings,
+)
 from elman.training.settings import option
 from elman.training.task import Measure, Sums, Verb
 
@@ -25,11 +29,9 @@ class TranslatorSettings(SequenceToSequenceSettings):
 
 
 @dataclass
-class TranslatingSettings(Drawing):
+class TranslatingSettings(Drawing, BeamSettings):
     """How a sentence is translated."""
 
-    beam: int = option(5, "Width of the beam; 1 takes the likeliest token always.", least=1)
-    length_penalty: float = option(0.6, "The beam's preference for long targets.", least=0)
     n_best: int = option(1, "How many translations of each, at most the beam's width.", least=1)
 
 
@@ -98,7 +100,7 @@ class Translator(SequenceToSequence):
         )
         return {"bleu": score.score, "perplexity": found["perplexity"]}
 
-    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """BLEU and perplexity of what a beam writes, and sacrebleu's signature of the score."""
-        found = super().evaluate(data)
+        found = super().evaluate(data, **how)
         return {**found, "signature": str(self.bleu.get_signature())}

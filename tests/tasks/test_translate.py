@@ -42,13 +42,13 @@ def test_bleu_is_that_of_the_whole_whatever_the_batches(data, lowercase):
 
 
 def test_what_evaluate_says_is_the_score_of_what_a_beam_writes(data):
-    task = Translator.train(data, **SMALL, beam=3, length_penalty=1.0)
+    task = Translator.train(data, **SMALL)
     pairs = task.records("validation")
     found = [
         each["translation"]
         for each in task.translate([p.source for p in pairs], beam=3, length_penalty=1.0)
     ]
-    measures = task.evaluate()
+    measures = task.evaluate(beam=3, length_penalty=1.0)
     bleu = sacrebleu.corpus_bleu(found, [[pair.target for pair in pairs]])
     assert measures["bleu"] == pytest.approx(bleu.score, rel=1e-12)
     assert "tok:13a" in measures["signature"]
