@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from elman import nested
-from elman.errors import InputError
 from elman.layers import Attention, Recurrent
 from elman.layers.attention import Memory
 from elman.layers.dropout import between_layers
@@ -31,7 +30,7 @@ class EncoderDecoderSettings(NetworkSettings):
         choices=ATTENTIONS,
     )
     input_feeding: bool = option(
-        False, "With general or dot attention: what a step reads has what was seen at the last."
+        False, "A step also reads what was seen at the last.", only=("attention", "general", "dot")
     )
     embedding: int | None = option(
         None, "Width of the embeddings.", least=1, below=2**31, unset="as the first layer's"
@@ -41,21 +40,13 @@ class EncoderDecoderSettings(NetworkSettings):
         0.0, "Share of its own tokens that the decoder is fed in the last epoch.", least=0, below=1
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.input_feeding and self.attention in ("none", "additive"):
-            raise InputError(
-                "`input_feeding` is for general and dot `attention`, received "
-                f"{self.attention}: choose one of the two, or leave `input_feeding` out."
-            )
-
 
 class Decoding(NamedTuple):
     """What a decoder goes on from; the batch is the second last axis of every tensor.
 
     Attributes:
         recurrent: the state of its recurrent network.
-        fed: (B, F) what the next step is fed beside a word: the query of additive attention, the
+        fed: (B, F) what the next step is fed beside a token: the query of additive attention, the
             readout with input feeding; None where it is fed nothing.
         memory: of the source; None without attention.
         weights: (B, S) of attention in the last step.
@@ -80,6 +71,7 @@ class EncoderDecoder(nn.Module):
     - ``general``, ``dot`` (Luong et al., 2015): h_t = f(e_t, h_{t−1})    c_t = attention(h_t, m)
       r_t = tanh(W [h_t; c_t]); with input feeding h_t = f([e_t; r_{t−1}], h_{t−1}).
 
+    With ``tied`` weights, V is the target's embedding and r_t as wide as it, else as the decoder.
     Where a step is fed nothing of the last one but its state, the decoder reads a known target in
     one call, and attends to the source for all steps together.
 
@@ -107,14 +99,16 @@ class EncoderDecoder(nn.Module):
         memory = self.encoder.output_size
         self.early = its.attention == "additive"
         self.feeding = its.input_feeding
-        self.decoder = make_recurrent(its, width + self.early * memory + self.feeding * width)
+        size = (its.hidden_sizes or [its.hidden] * its.layers)[-1]
+        read = width if its.tied else size
+        self.decoder = make_recurrent(its, width + self.early * memory + self.feeding * read)
         self.bridge = Bridge(self.encoder, self.decoder)
         self.attention, seen = None, self.decoder.output_size
         if its.attention != "none":
             self.attention = Attention(seen, memory, its.attention)
             seen += memory + self.early * width
-        self.readout = nn.Linear(seen, width)
-        self.output = nn.Linear(width, target_size)
+        self.readout = nn.Linear(seen, read)
+        self.output = nn.Linear(read, target_size)
         for embedding in (self.source, self.target):
             nn.init.normal_(embedding.weight, std=width**-0.5)
         if its.tied:

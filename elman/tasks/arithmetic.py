@@ -8,8 +8,9 @@ from random import Random
 from typing import Any
 
 from elman.errors import InputError
+from elman.tasks.alignment import Drawing, drawn
 from elman.tasks.generated import Generated, GeneratedSettings
-from elman.training.settings import Settings, option
+from elman.training.settings import option
 from elman.training.task import Verb
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
@@ -32,9 +33,9 @@ class ArithmeticSettings(GeneratedSettings):
 
 
 def _calculate(
-    task: Arithmetic, inputs: Iterable[str], settings: Settings
+    task: Arithmetic, inputs: Iterable[str], settings: Drawing
 ) -> Iterator[dict[str, Any]]:
-    for found in task.best(inputs):
+    for found in task.best(drawn(task, inputs, settings.plot)):
         yield {"result": found[0]}
 
 
@@ -48,7 +49,7 @@ class Arithmetic(Generated):
     verbs = (
         Verb(
             "calculate", "Work out exercises.", "RUN 12+345", _calculate, "Exercises",
-            each=True, together=True,
+            each=True, Settings=Drawing,
         ),
     )  # fmt: skip
 

@@ -8,8 +8,9 @@ from datetime import date
 from random import Random
 from typing import Any
 
+from elman.tasks.alignment import Drawing, drawn
 from elman.tasks.generated import Generated, GeneratedSettings
-from elman.training.settings import Settings, option
+from elman.training.settings import option
 from elman.training.task import Verb
 
 _MONTHS = [
@@ -100,8 +101,8 @@ class DatesSettings(GeneratedSettings):
     language: str = option("en", "In which language dates are written.", choices=tuple(FORMATS))
 
 
-def _convert(task: Dates, inputs: Iterable[str], settings: Settings) -> Iterator[dict[str, Any]]:
-    for found in task.best(inputs):
+def _convert(task: Dates, inputs: Iterable[str], settings: Drawing) -> Iterator[dict[str, Any]]:
+    for found in task.best(drawn(task, inputs, settings.plot)):
         yield {"date": found[0]}
 
 
@@ -115,7 +116,7 @@ class Dates(Generated):
     verbs = (
         Verb(
             "convert", "Write dates as ISO 8601 has them.", "RUN 'the 3rd of May 2021'", _convert,
-            "Dates", each=True, together=True,
+            "Dates", each=True, Settings=Drawing,
         ),
     )  # fmt: skip
 

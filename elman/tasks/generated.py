@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from random import Random
 from typing import Any, ClassVar, Self
 
@@ -14,6 +15,7 @@ from elman.data.pairs import Pair
 from elman.data.records import Place, spread
 from elman.errors import InputError
 from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
+from elman.tasks.texts import absolute
 from elman.training.measures import Measure
 from elman.training.settings import option
 
@@ -59,7 +61,11 @@ class Generated(SequenceToSequence):
                 f"{cls.name} makes what it learns from: leave out {data[0]!r}, or name it as "
                 "`test_data`."
             )
-        return cls.begin(data, settings)
+        parts = ("validation_data", "test_data")
+        settings = replace(settings, **{part: absolute(getattr(settings, part)) for part in parts})
+        task = cls(settings)
+        task.collect()
+        return task
 
     def records(self, part: str) -> Sequence[Any]:
         """Pairs that are made, or those of ``validation_data`` and ``test_data``."""
@@ -67,14 +73,15 @@ class Generated(SequenceToSequence):
         files = {"validation": its.validation_data, "test": its.test_data}.get(part)
         if files:
             return self.kind.read(files, part, self._kept)
-        train, held_out = spread(self._made(), 0.0 if its.validation_data else its.validation)
+        train, held_out = spread(self._made, 0.0 if its.validation_data else its.validation)
         return {"train": train, "validation": held_out}.get(part, [])
 
     def fingerprints(self) -> dict[str, int]:
         """A checksum of what is made, and of every file."""
-        text = "\n".join(f"{pair.source}\t{pair.target}" for pair in self._made())
+        text = "\n".join(f"{pair.source}\t{pair.target}" for pair in self._made)
         return {self.made: zlib.crc32(text.encode()), **super().fingerprints()}
 
+    @cached_property
     def _made(self) -> list[Pair]:
         random, count = Random(self.settings.seed), self.settings.count
         found: dict[str, str] = {}

@@ -5,28 +5,27 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from elman.data.batches import NONE, Batches, batched, pad
+from elman.data.batches import NONE, Batches, batched, in_order
 from elman.data.pairs import Pair
-from elman.data.records import Kind, Parts
 from elman.data.shards import Shard
-from elman.data.text import STDIN, standard_input
+from elman.data.text import STDIN
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.decoding import Hypothesis, beam
 from elman.errors import ElmanError, InputError
 from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
-from elman.tasks.texts import absolute
-from elman.training.measures import Loss, Sums, sums_of
-from elman.training.settings import DataSettings, TrainingSettings, option
-from elman.training.task import Task
+from elman.tasks.records import RecordTask
+from elman.tasks.sides import Batch, Coded, Side
+from elman.training.measures import Loss, Sums
+from elman.training.settings import DataSettings, Settings, TrainingSettings, option
 
 Written = TypeVar("Written")
 
@@ -54,10 +53,6 @@ class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataS
     label_smoothing: float = option(
         0.0, "Probability that the target shares with all tokens.", least=0, below=1
     )
-    beam: int = option(5, "Width of the beam that the trained model is judged by.", least=1)
-    length_penalty: float = option(
-        0.6, "The beam's preference for long targets, from 0 to 1.", least=0, below=100
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,68 +63,21 @@ class SequenceToSequenceSettings(TrainingSettings, EncoderDecoderSettings, DataS
             )
 
 
-class Side:
-    """One side's tokens, as a network knows them: its vocabulary's, and the end.
+@dataclass
+class BeamSettings(Settings):
+    """How a beam searches."""
 
-    The end closes every sequence, and is what a decoder reads first.
-
-    Attributes:
-        vocabulary: of the side.
-        end: the id of the end.
-        size: how many tokens there are, the end among them.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, lowercase: bool):
-        self.vocabulary, self._lowercase = vocabulary, lowercase
-        self.end, self.size = len(vocabulary), len(vocabulary) + 1
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without the end."""
-        return self.vocabulary.encode_text(text.lower() if self._lowercase else text).tolist()
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids."""
-        return self.vocabulary.decode(ids).strip()
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The text of each id, for people to see."""
-        return [self.decode([id]) for id in ids]
-
-    def writable(self, device: torch.device) -> Tensor | None:
-        """Which ids may be written, bool (size); None where all may."""
-        unknown = self.vocabulary.unknown_id
-        return None if unknown is None else torch.arange(self.size, device=device) != unknown
+    beam: int = option(5, "Width of the beam; 1 takes the likeliest token always.", least=1)
+    length_penalty: float = option(
+        0.6, "The beam's preference for long targets, from 0 to 1.", least=0, below=100
+    )
 
 
-class Coded(NamedTuple):
-    """A pair as ids, each side with its end, and the target as it was written."""
-
-    source: list[int]
-    target: list[int]
-    reference: str
+GREEDY = BeamSettings(beam=1)
+"""How what is held out is written while a model learns."""
 
 
-class Batch(NamedTuple):
-    """Pairs side by side.
-
-    Attributes:
-        source: (S, B).
-        lengths: (B) of the sources.
-        previous: (T, B), the token in front of each of the targets.
-        target: (T, B), −1 past the end.
-        references: the targets as they were written.
-        own: the probability that the decoder is fed a token of its own.
-    """
-
-    source: Tensor
-    lengths: Tensor
-    previous: Tensor
-    target: Tensor
-    references: list[str]
-    own: float
-
-
-class SequenceToSequence(Task):
+class SequenceToSequence(RecordTask):
     """A job that turns one text into another, with an encoder and a decoder.
 
     Those who write one say what its pairs are: the records of a ``kind`` and what :meth:`pairs`
@@ -137,22 +85,21 @@ class SequenceToSequence(Task):
     and :meth:`measures`; and its verbs, by :meth:`write`.
 
     Attributes:
-        kind: of the records that its data has.
         source, target: the tokens of the two sides.
     """
 
     unit = "tokens"
     Settings = SequenceToSequenceSettings
-    kind: ClassVar[Kind[Any]]
+    Evaluation = BeamSettings
+    measured_together = True
     source: Side
     target: Side
     settings: SequenceToSequenceSettings
     model: EncoderDecoder
 
-    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Any = None):
-        super().__init__(settings, data)
-        self._kept, self._width = kept, 1
-        self._parts: Parts[Any] | None = None
+    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Path | None = None):
+        super().__init__(settings, data, kept)
+        self._beam = GREEDY
         self._coded: dict[str, list[Coded]] = {}
 
     # -- what a job says of itself --------------------------------------------------------------
@@ -185,36 +132,6 @@ class SequenceToSequence(Task):
 
     # -- data -----------------------------------------------------------------------------------
 
-    @property
-    def parts(self) -> Parts[Any]:
-        """The records of the data by part, read on first use."""
-        if self._parts is None:
-            self._parts = Parts(self.kind, self.data, self.settings, self._kept)
-        return self._parts
-
-    @classmethod
-    def prepare(cls, data: list[str], settings: Any) -> Self:
-        """Read the data and collect the vocabularies of both sides.
-
-        Raises:
-            ElmanError: the data cannot be used.
-        """
-        if not data:
-            raise InputError(f"{cls.name} learns from data: name {cls.kind.what}, or a corpus.")
-        return cls.begin(data, settings)
-
-    @classmethod
-    def begin(cls, data: list[str], settings: Any) -> Self:
-        """A new job, its vocabularies collected."""
-        settings = replace(
-            settings,
-            validation_data=absolute(settings.validation_data),
-            test_data=absolute(settings.test_data),
-        )
-        task = cls(settings, absolute(data))
-        task.collect()
-        return task
-
     def collect(self) -> None:
         """Collect the vocabularies of the pairs that are learned from."""
         its, pairs = self.settings, self.pairs(self.records("train"))
@@ -240,10 +157,8 @@ class SequenceToSequence(Task):
 
     def assets(self) -> dict[str, Any]:
         """The vocabularies, and standard input if it is among the data."""
-        read = STDIN in (*self.data, *self.settings.validation_data, *self.settings.test_data)
-        kept = {STDIN: standard_input()} if read else {}
         source, target = self.source.vocabulary, self.target.vocabulary
-        return {"source": source.to_json(), "target": target.to_json(), **kept}
+        return {**super().assets(), "source": source.to_json(), "target": target.to_json()}
 
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
@@ -251,10 +166,6 @@ class SequenceToSequence(Task):
         task = cls(settings, kept=assets.get(STDIN))
         task._know(*(Vocabulary.from_json(assets[side]) for side in ("source", "target")))
         return task
-
-    def fingerprints(self) -> dict[str, int]:
-        """A checksum of every source."""
-        return self.parts.fingerprints()
 
     def batches(
         self,
@@ -265,7 +176,7 @@ class SequenceToSequence(Task):
         """Pairs of similar lengths side by side."""
         if part not in self._coded:
             pairs = self.pairs(self.records(part))
-            self._coded[part] = self._learnable(pairs) if part == "train" else self._code(pairs)
+            self._coded[part] = self._code(pairs, learned=part == "train")
         return self._batched(self._coded[part], epoch, shard)
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
@@ -273,64 +184,51 @@ class SequenceToSequence(Task):
         return self._batched(self._code(self.pairs(self.kind.read(data, "test"))), None, shard)
 
     def _batched(self, coded: list[Coded], epoch: int | None, shard: Shard) -> Batches:
-        its, own, order = self.settings, 0.0, None
         if not coded:
             return NONE
+        its, own = self.settings, 0.0
         if epoch is not None:
             own = its.scheduled_sampling * min(1.0, epoch / max(1, its.epochs - 1))
-            order = its.seed * 1_000_003 + epoch
+        collate = partial(Batch.of, end=self.target.end, own=own)
         lengths = [len(pair.source) + len(pair.target) for pair in coded]
-        return batched(coded, its.batch, partial(self._collate, own=own), order, shard, lengths)
+        return batched(coded, its.batch, collate, self.order(epoch), shard, lengths)
 
-    def _collate(self, coded: list[Coded], own: float = 0.0) -> Batch:
-        source, lengths = pad([pair.source for pair in coded])
-        target, _ = pad([pair.target for pair in coded], -1)
-        first = target.new_full((1, len(coded)), self.target.end)
-        previous = torch.cat([first, target[:-1].clamp(min=0)])
-        return Batch(source, lengths, previous, target, [pair.reference for pair in coded], own)
-
-    def _code(self, pairs: Sequence[Pair]) -> list[Coded]:
-        sources = self._read([pair.source for pair in pairs])
-        return [
-            Coded(source, [*self.target.encode(pair.target), self.target.end], pair.target)
-            for source, pair in zip(sources, pairs, strict=True)
-        ]
-
-    def _learnable(self, pairs: Sequence[Pair]) -> list[Coded]:
-        """Those of which no side is too long; the others are counted and said."""
-        most = self.settings.longest
-        fit = [
-            pair for pair in pairs
-            if max(len(self.source.encode(pair.source)), len(self.target.encode(pair.target)))
-            <= most
-        ]  # fmt: skip
-        if not fit:
+    def _code(self, pairs: Sequence[Pair], learned: bool = False) -> list[Coded]:
+        """Pairs as ids; of those that are learned from, the ones that are not too long."""
+        most, found = self.settings.longest, []
+        for pair in pairs:
+            source, target = self.source.encode(pair.source), self.target.encode(pair.target)
+            if not learned or max(len(source), len(target)) <= most:
+                found.append(
+                    Coded(source, [*target, self.target.end], self.target.plain(pair.target))
+                )
+        if pairs and not found:
             raise ElmanError(
                 f"all of the {len(pairs):,} pairs have more than {most:,} tokens on a side: raise "
                 "`longest`."
             )
-        if len(fit) < len(pairs):
+        if len(found) < len(pairs):
             _logger.info(
                 "pairs left out, with more than %s tokens on a side: %s of %s",
-                f"{most:,}", f"{len(pairs) - len(fit):,}", f"{len(pairs):,}",
+                f"{most:,}", f"{len(pairs) - len(found):,}", f"{len(pairs):,}",
             )  # fmt: skip
-        return self._code(fit)
+        sources = self._entered([pair.source for pair in found])
+        return [pair._replace(source=ids) for pair, ids in zip(found, sources, strict=True)]
 
-    def _read(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids that the encoder reads of texts; what is longer than it has learned is cut."""
-        most, cut, read = self.settings.longest, [], []
-        for text in texts:
-            ids = self.source.encode(text)
-            if len(ids) > most:
-                cut.append(len(ids))
-            ids = ids[:most]
-            read.append([*(reversed(ids) if self.settings.reverse else ids), self.source.end])
+    def read(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids that the encoder reads of texts; see :meth:`_entered`."""
+        return self._entered([self.source.encode(text) for text in texts])
+
+    def _entered(self, sources: Sequence[list[int]]) -> list[list[int]]:
+        """What the encoder reads of sources; one that is longer than any it has learned is cut."""
+        most, step = self.settings.longest, -1 if self.settings.reverse else 1
+        cut = [len(ids) for ids in sources if len(ids) > most]
         if cut:
             _logger.warning(
-                "texts cut to their first %s tokens, the most that the model has learned from: %s, "
-                "the longest with %s", f"{most:,}", f"{len(cut):,}", f"{max(cut):,}",
+                "texts of more than %s tokens, the most that the model has learned from, are cut: "
+                "%s, the longest with %s", f"{most:,}", f"{len(cut):,}", f"{max(cut):,}",
             )  # fmt: skip
-        return read
+        return [[*ids[:most][::step], self.source.end] for ids in sources]
 
     # -- learning and measuring -------------------------------------------------------------------
 
@@ -341,37 +239,62 @@ class SequenceToSequence(Task):
 
     def loss(self, model: Any, batch: Batch, carry: Any) -> Loss:
         """The mean of −log P of the targets' tokens, in nats; smoothed while it is learned."""
-        readouts, _ = model(batch.source, batch.lengths, batch.previous, batch.own)
-        within = batch.target >= 0
+        logits, target = self._expected(model, batch)
         smoothing = self.settings.label_smoothing if model.training else 0.0
-        target = batch.target[within]
-        logits = model.output(readouts[within])
         return Loss(cross_entropy(logits, target, label_smoothing=smoothing), len(target))
 
+    @staticmethod
+    def _expected(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The logits (N, V) of all tokens of the targets, and these (N)."""
+        readouts, _ = model(batch.source, batch.lengths, batch.previous, batch.own)
+        within = batch.target >= 0
+        return model.output(readouts[within]), batch.target[within]
+
     def tally(self, model: Any, batch: Batch, carry: Any) -> tuple[Sums, Any]:
-        """The loss, and how what the model writes by itself is judged."""
-        sums = sums_of(self.loss(model, batch, carry))
-        found = self.search(batch, self._width, length_penalty=self.settings.length_penalty)
+        """The loss, and how what is written is judged; with companions, of all as an average."""
+        told = [self._expected(each, batch) for each in self.models]
+        target = told[0][1]
+        single = torch.promote_types(told[0][0].dtype, torch.float32)
+        each = torch.stack([logits.log_softmax(-1, dtype=single) for logits, _ in told])
+        expected = each.logsumexp(0) - math.log(len(told))
+        nats = -expected.gather(1, target.unsqueeze(1)).sum()
+        found = self.search(batch, self._beam.beam, length_penalty=self._beam.length_penalty)
         written = [self.target.decode(each[0].tokens) for each in found]
+        sums = {"loss": float(nats), "count": len(target)}
         return sums | self.judge(written, batch.references), None
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
-        """The measures, of what a beam writes."""
-        self._width = self.settings.beam
+        """The measures, of what a beam writes; see :class:`BeamSettings`."""
+        self._beam = BeamSettings.of(how)
         try:
             return super().evaluate(data, **how)
         finally:
-            self._width = 1
+            self._beam = GREEDY
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def asked(self, batch: Batch) -> dict[str, Any]:
-        """What :func:`elman.decoding.beam` and :func:`elman.decoding.draw` ask, for a batch.
+    @property
+    def models(self) -> list[EncoderDecoder]:
+        """The model, and those of the companions, whose probabilities are averaged.
 
-        With :attr:`companions`, the models' probabilities are averaged.
+        Raises:
+            InputError: a companion reads or writes other tokens.
         """
-        models = [self.model, *(other.model for other in self.companions)]
-        device = self.model.output.weight.device
+
+        def read(task: SequenceToSequence) -> Any:
+            its, sides = task.settings, (task.source, task.target)
+            return its.lowercase, its.reverse, [side.vocabulary.tokens for side in sides]
+
+        if any(read(other) != read(self) for other in self.companions):
+            raise InputError(
+                "runs answer together that read and write the same tokens, received one with "
+                "others: train it on the same data, with another `seed`."
+            )
+        return [self.model, *(other.model.eval() for other in self.companions)]
+
+    def asked(self, batch: Batch) -> dict[str, Any]:
+        """What :func:`elman.decoding.beam` and :func:`elman.decoding.draw` ask, for a batch."""
+        models, device = self.models, self.model.output.weight.device
         source, lengths = batch.source.to(device), batch.lengths.to(device)
         with torch.inference_mode():
             states = [model.encode(source, lengths) for model in models]
@@ -389,9 +312,9 @@ class SequenceToSequence(Task):
         return beam(**self.asked(batch), width=width, **how)
 
     def write(
-        self, texts: Iterable[str], decode: Callable[[Batch], Sequence[Written]], nothing: Written
+        self, texts: Iterable[str], decode: Callable[[Batch], Iterable[Written]], nothing: Written
     ) -> Iterator[Written]:
-        """What is written for each of the texts, which are read when they are needed.
+        """What is written for each of the texts, in order.
 
         Args:
             texts: the sources.
@@ -399,13 +322,15 @@ class SequenceToSequence(Task):
             nothing: what stands for an empty text.
         """
         self.model.eval()
-        given = iter(texts)
-        while some := list(islice(given, self.settings.batch)):
-            sources = self._read([text for text in some if text.strip()])
+
+        def written(some: list[str]) -> Iterator[Written]:
+            sources = self.read([text for text in some if text.strip()])
             coded = [Coded(source, [], "") for source in sources]
-            found = iter(decode(self._collate(coded)) if coded else ())
+            found = iter(decode(Batch.of(coded, self.target.end)) if coded else ())
             for text in some:
                 yield next(found) if text.strip() else nothing
+
+        yield from in_order(texts, self.settings.batch, len, written)
 
     def best(self, texts: Iterable[str], width: int = 1, **how: Any) -> Iterator[list[str]]:
         """What a beam writes for each of the texts, the best first; see :meth:`search`."""

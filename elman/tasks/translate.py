@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from elman.data.kinds import PAIRS
-from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
-from elman.training.settings import Settings, option
+from elman.tasks.alignment import Drawing, drawn
+from elman.tasks.sequence_to_sequence import (
+    BeamSettings,
+    SequenceToSequence,
+    SequenceToSequenceSettings,
+)
+from elman.training.settings import option
 from elman.training.task import Measure, Sums, Verb
 
 
@@ -24,11 +29,9 @@ class TranslatorSettings(SequenceToSequenceSettings):
 
 
 @dataclass
-class TranslatingSettings(Settings):
+class TranslatingSettings(Drawing, BeamSettings):
     """How a sentence is translated."""
 
-    beam: int = option(5, "Width of the beam; 1 takes the likeliest token always.", least=1)
-    length_penalty: float = option(0.6, "The beam's preference for long targets.", least=0)
     n_best: int = option(1, "How many translations of each, at most the beam's width.", least=1)
 
 
@@ -36,6 +39,7 @@ def _translate(
     task: Translator, inputs: Iterable[str], settings: TranslatingSettings
 ) -> Iterator[dict[str, Any]]:
     its = settings
+    inputs = drawn(task, inputs, its.plot, its.beam, length_penalty=its.length_penalty)
     how = {"length_penalty": its.length_penalty, "n_best": its.n_best}
     for found in task.best(inputs, its.beam, **how):
         yield {"translation": found[0]} if its.n_best == 1 else {"translations": found}
@@ -56,6 +60,14 @@ class Translator(SequenceToSequence):
             each=True, together=True, Settings=TranslatingSettings,
         ),
     )  # fmt: skip
+
+    def collect(self) -> None:
+        """Collect vocabularies; where no ``language`` is named, the targets' script tells it."""
+        super().collect()
+        if self.settings.language is None:
+            text = "".join(pair.target for pair in self.pairs(self.records("train")))
+            chinese = 2 * sum("\u4e00" <= character <= "\u9fff" for character in text) > len(text)
+            self.settings = replace(self.settings, language="zh" if chinese else "other")
 
     @cached_property
     def bleu(self) -> Any:
@@ -87,3 +99,8 @@ class Translator(SequenceToSequence):
             smooth_method=self.bleu.smooth_method,
         )
         return {"bleu": score.score, "perplexity": found["perplexity"]}
+
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
+        """BLEU and perplexity of what a beam writes, and sacrebleu's signature of the score."""
+        found = super().evaluate(data, **how)
+        return {**found, "signature": str(self.bleu.get_signature())}

@@ -36,7 +36,9 @@ def steps(model, source, lengths, previous):
 
 
 @pytest.mark.parametrize(("attention", "input_feeding"), [*KINDS, ("dot", False)])
-@pytest.mark.parametrize("shape", [{}, {"hidden_sizes": [4, 6]}, {"bidirectional": False}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"hidden_sizes": [4, 6], "tied": False}, {"bidirectional": False}]
+)
 @pytest.mark.parametrize("cell", ["gru", "lstm", "clockwork"])
 def test_one_call_is_its_steps(cell, attention, input_feeding, shape):
     if attention == "dot":
@@ -102,12 +104,10 @@ def test_it_computes_its_equations(attention, input_feeding):
     for each in e[:, 0]:
         c = [context(h[0, 0])] if attention == "additive" else []
         fed = [each, *c, *([r] if input_feeding else [])]
-        y, h = decoder(torch.cat(fed)[None, None], h)
-        seen = {
-            "none": lambda: [],
-            "additive": lambda: [*c, each],  # noqa: B023
-            "general": lambda: [context(h[0, 0])],
-        }[attention]()
+        _, h = decoder(torch.cat(fed)[None, None], h)
+        seen = [*c, each] if attention == "additive" else []
+        if attention == "general":
+            seen = [context(h[0, 0])]
         r = torch.tanh(model.readout(torch.cat([h[0, 0], *seen])))
         found.append(r)
     readouts, _ = model(source, torch.tensor([4]), previous)
