@@ -121,11 +121,7 @@ def check(lines: Sequence[Sequence[int]], order: int, size: int) -> None:
     other = KneserNeyInterpolated(order, discount=0.3)
     other.fit(
         [
-            [
-                line[k - n + 1 : k + 1]
-                for k in range(len(pad), len(line))
-                for n in range(1, order + 1)
-            ]
+            [line[k - n : k] for k in range(order, len(line) + 1) for n in range(1, order + 1)]
             for line in padded
         ],
         {token for line in padded for token in line},
@@ -156,19 +152,17 @@ def main() -> None:
     started = time.process_time()
     model = KneserNey(lines["train"], options.order, size)
     figures: dict[str, float] = {}
+    unknown_id = task.side.vocabulary.unknown_id
     for part in ("validation", "test"):
-        # A first turn is no reply.
-        counted = np.array([
-            k > 0 for turns in task.coded(part) for k, turn in enumerate(turns) for _ in turn
-        ])  # fmt: skip
-        told = model.log_probabilities(lines[part])[counted]
-        figures[f"{part} perplexity"] = float(np.exp(-told.mean()))
-        figures[f"{part} tokens"] = len(told)
-        unknown = task.side.vocabulary.unknown_id
-        ids = np.array([id for line in lines[part] for id in line])[counted]
-        figures[f"{part} unknown share"] = (
-            float((ids == unknown).mean()) if unknown is not None else 0
-        )
+        turns = [(k > 0, turn) for each in task.coded(part) for k, turn in enumerate(each)]
+        is_reply = np.array([later for later, turn in turns for _ in turn])
+        nats = -model.log_probabilities(lines[part])[is_reply]
+        unknown = sum(later * turn.count(unknown_id) for later, turn in turns) / len(nats)
+        figures |= {
+            f"{part} perplexity": float(np.exp(nats.mean())),
+            f"{part} tokens": len(nats),
+            f"{part} unknown share": unknown,
+        }
     result = {
         "recipe": options.recipe.name,
         "command": f"python benchmarks/dialogue_ngram.py benchmarks/recipes/{options.recipe.name}",

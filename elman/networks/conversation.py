@@ -148,5 +148,5 @@ def within(y: Tensor, group: Replies) -> Tensor:
 
 
 def _rows(states: Tensor, at: Tensor) -> Tensor:
-    """The states (…, R, S) at places (R) among the (T · B) of states after every step (T, …, B, S)."""
+    """Of the states after every step (T, …, B, S), those at places (R) of (T · B): (…, R, S)."""
     return states.movedim(-2, 1).flatten(0, 1).index_select(0, at).movedim(0, -2)

@@ -248,7 +248,7 @@ class _Reluctant:
 
 
 def _pairs(said: list[list[int]], start: int) -> Tensor:
-    """The different pairs of tokens in a row (K, 2), the start of a reply and its first among them."""
+    """The different pairs of tokens in a row (K, 2); a reply's start counts as one."""
     found = {pair for turn in said for pair in pairwise([start, *turn])}
     return torch.tensor(sorted(found), dtype=torch.int64).view(-1, 2)
 

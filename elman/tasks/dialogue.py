@@ -279,7 +279,7 @@ class Conversation(Task):
         return super().inputs_of(path)
 
     def sample(self) -> str:
-        """A conversation: the model answers what one speaker says in a dialogue that is held out."""
+        """A conversation: answers to what one speaker says in a dialogue that is held out."""
         turns = (self.parts["validation"] or self.parts["train"])[0].turns[::2]
         answers = self.do("chat", turns, seed=self.settings.seed)
         return "\n".join(
