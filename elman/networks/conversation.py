@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from elman import nested
+from elman.data.batches import pad
 from elman.layers.attention import Memory
 from elman.networks.encoder_decoder import Decoding, EncoderDecoder, EncoderDecoderSettings
 
@@ -44,6 +46,43 @@ class Dialogues(NamedTuple):
     lengths: Tensor
     begins: Tensor
     replies: list[Replies]
+
+
+def collate(dialogues: Sequence[Sequence[Sequence[int]]], end: int) -> Dialogues:
+    """Dialogues side by side, by the ids of their turns, each closed by ``end``."""
+    tokens, lengths = pad([[id for turn in turns for id in turn] for turns in dialogues])
+    begins = torch.zeros_like(tokens)
+    replies: list[tuple[int, int, Sequence[int]]] = []
+    for row, turns in enumerate(dialogues):
+        begin = 0
+        for turn in turns:
+            begins[begin : begin + len(turn), row] = begin
+            if begin:
+                replies.append((begin, row, turn))
+            begin += len(turn)
+    replies.sort(key=lambda reply: len(reply[2]))
+    some = -(-len(replies) // _GROUPS)
+    groups = [replies[k : k + some] for k in range(0, len(replies), some)]
+    beside = [_side_by_side(group, len(dialogues), end) for group in groups]
+    return Dialogues(tokens, lengths, begins, beside)
+
+
+_GROUPS = 8
+"""Into how many groups of similar length the replies of a batch fall, so that little is padded."""
+
+
+def _side_by_side(
+    replies: Sequence[tuple[int, int, Sequence[int]]], batch: int, end: int
+) -> Replies:
+    """Replies by the step at which they begin, their dialogue, and their ids."""
+    begins, rows, turns = zip(*replies, strict=True)
+    target, lengths = pad(turns, -1)
+    first = target.new_full((1, len(turns)), end)
+    previous = torch.cat([first, target[:-1].clamp(min=0)])
+    begin, row = torch.tensor(begins), torch.tensor(rows)
+    places = (begin + torch.arange(len(target)).unsqueeze(1)) * batch + row
+    inside = target >= 0
+    return Replies((begin - 1) * batch + row, previous, lengths, target[inside], places[inside])
 
 
 class Heard(NamedTuple):

@@ -35,34 +35,24 @@ _REMEMBERED = 8
 class ReplyingSettings(Settings):
     """How replies are written."""
 
-    temperature: float | None = option(None, "Above 1 bolder, below 1 safer.", least=0, unset="0.7")
-    top_k: int | None = option(None, "Draw from the k likeliest only, such as 40.", least=1)
-    top_p: float | None = option(
-        None, "Draw from the likeliest that add up to p.", above=0, unset="0.9"
+    beam: int = option(0, "Width of a beam that finds a likely reply; 0 draws one.", least=0)
+    temperature: float = option(
+        0.7, "Above 1 bolder, below 1 safer.", least=0, below=1e6, only=("beam", 0)
     )
-    beam: int | None = option(
-        None, "Write the likeliest reply that a beam of this width finds.", least=1,
-        unset="replies are drawn",
-    )  # fmt: skip
+    top_k: int | None = option(
+        None, "Draw from the k likeliest only, such as 40.", least=1, only=("beam", 0)
+    )
+    top_p: float = option(
+        0.9, "Draw from the likeliest that add up to p.", above=0, only=("beam", 0)
+    )
     length: int = option(60, "The most tokens of a reply.", least=1, below=10**6)
     no_repeat: int = option(
         3, "So many tokens in a row never come twice in a reply; 0: they may.", least=0
     )
     repetition_penalty: float = option(
-        1.0, "What two tokens in a row lose that earlier replies have, in nats.", least=0,
-        below=1e6,
-    )  # fmt: skip
+        1.0, "What two tokens in a row lose that earlier replies have, in nats.", least=0, below=1e6
+    )
     seed: int | None = option(None, "Fixes the draws.", least=0, below=2**63, unset="drawn")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        drawing = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
-        useless = [f"`{name}`" for name, value in drawing.items() if value is not None]
-        if self.beam and useless:
-            raise InputError(
-                f"a `beam` draws nothing, so that {' and '.join(useless)} would do nothing: leave "
-                "out the one or the other."
-            )
 
 
 def _chat(
@@ -221,9 +211,9 @@ def _written(
     else:
         found = draw(
             **asked,
-            temperature=0.7 if its.temperature is None else its.temperature,
+            temperature=its.temperature,
             top_k=its.top_k,
-            top_p=0.9 if its.top_p is None else its.top_p,
+            top_p=its.top_p,
             seeds=None if its.seed is None else [(its.seed + key) % 2**63 for key in keys],
         )
     return [side.decode(each.tokens) for each in found]

@@ -6,14 +6,14 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from elman.data.batches import NONE, Batches, batched, pad
+from elman.data.batches import NONE, Batches, batched
 from elman.data.dialogues import Dialogue, read_jsonl
 from elman.data.kinds import DIALOGUES
 from elman.data.records import Parts
@@ -22,7 +22,7 @@ from elman.data.text import STDIN, standard_input
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.data.words import split_words
 from elman.errors import ElmanError, InputError
-from elman.networks.conversation import ConversationNetwork, Dialogues, Replies
+from elman.networks.conversation import ConversationNetwork, Dialogues, collate
 from elman.networks.encoder_decoder import EncoderDecoderSettings
 from elman.tasks.chat import CHAT, REPLY, distinct
 from elman.tasks.sequence_to_sequence import Side
@@ -36,9 +36,6 @@ _logger = logging.getLogger("elman")
 
 _JUDGED = 200
 """How many replies are written for what `evaluate` tells of them."""
-
-_GROUPS = 8
-"""Into how many groups of similar length the replies of a batch fall, so that little is padded."""
 
 _TOGETHER = 4096
 """How many tokens become logits together, where no gradient is wanted."""
@@ -189,36 +186,8 @@ class Conversation(Task):
             return NONE
         order = None if epoch is None else self.settings.seed * 1_000_003 + epoch
         lengths = [sum(map(len, turns)) for turns in coded]
-        return batched(coded, self.settings.batch, self._collate, order, shard, lengths)
-
-    def _collate(self, coded: list[list[list[int]]]) -> Dialogues:
-        tokens, lengths = pad([[id for turn in turns for id in turn] for turns in coded])
-        begins = torch.zeros_like(tokens)
-        replies: list[tuple[int, int, list[int]]] = []
-        for row, turns in enumerate(coded):
-            begin = 0
-            for turn in turns:
-                begins[begin : begin + len(turn), row] = begin
-                if begin:
-                    replies.append((begin, row, turn))
-                begin += len(turn)
-        replies.sort(key=lambda reply: len(reply[2]))
-        some = -(-len(replies) // _GROUPS)
-        groups = [replies[k : k + some] for k in range(0, len(replies), some)]
-        return Dialogues(
-            tokens, lengths, begins, [self._side_by_side(group, len(coded)) for group in groups]
-        )
-
-    def _side_by_side(self, replies: list[tuple[int, int, list[int]]], batch: int) -> Replies:
-        """Replies by the step at which they begin, their dialogue, and their ids."""
-        begins, rows, turns = zip(*replies, strict=True)
-        target, lengths = pad(turns, -1)
-        first = target.new_full((1, len(turns)), self.side.end)
-        previous = torch.cat([first, target[:-1].clamp(min=0)])
-        begin, row = torch.tensor(begins), torch.tensor(rows)
-        places = (begin + torch.arange(len(target)).unsqueeze(1)) * batch + row
-        inside = target >= 0
-        return Replies((begin - 1) * batch + row, previous, lengths, target[inside], places[inside])
+        beside = partial(collate, end=self.side.end)
+        return batched(coded, self.settings.batch, beside, order, shard, lengths)
 
     # -- learning and measuring -------------------------------------------------------------------
 
