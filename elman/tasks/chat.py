@@ -15,6 +15,7 @@ from torch import Tensor
 from elman.data.batches import in_order, pad
 from elman.data.dialogues import END_OF_TURN, Dialogue, dialogue
 from elman.data.place import Place
+from elman.data.words import END, UNKNOWN
 from elman.decoding import beam, draw
 from elman.errors import InputError, brief
 from elman.networks.conversation import Heard
@@ -204,7 +205,10 @@ def _written(
         "max_length": its.length,
         "min_length": 1,
         "no_repeat": its.no_repeat,
-        "allowed": side.writable(device),
+        "allowed": torch.tensor(
+            [token not in (UNKNOWN, END) for token in side.vocabulary.tokens] + [True],
+            device=device,
+        ),
     }
     if its.beam:
         found = [best for best, *_ in beam(**asked, width=its.beam, length_penalty=1.0)]
