@@ -137,6 +137,15 @@ def test_words_that_are_unknown_are_read_and_never_written(data):
     assert all(each["reply"] and "<unk>" not in each["reply"] for each in replies)
 
 
+@pytest.mark.parametrize("tokens", ["character", "whitespace", "bpe"])
+def test_any_kind_of_tokens_will_do(data, tokens):
+    task = made(data, tokens=tokens, lowercase=True)
+    assert task.read("Hi .") == task.read("hi .")
+    assert task.side.decode(task.read("hi .")[:-1]) == "hi ."
+    replies = task.reply([["HI ."], ["你好 。"]], seed=0, length=20)
+    assert all(each["reply"] and "\n" not in each["reply"] for each in replies)
+
+
 def test_no_three_tokens_come_twice_in_a_reply(data):
     task = made(data)
     with torch.no_grad():
