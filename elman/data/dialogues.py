@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -102,5 +103,6 @@ def parallel_turns(dialogues: Iterable[Dialogue], others: Iterable[Dialogue]) ->
 
 def _turns(line: str) -> list[str]:
     turns = line.split(END_OF_TURN)
-    # DailyDialog closes its last turn, too.
-    return turns if turns[-1].strip() else turns[:-1]
+    # DailyDialog closes its last turn, too; XDailyDialog's held-out parts tell the topic and each
+    # turn's act and emotion behind it.
+    return turns[:-1] if re.fullmatch(r"\s*|\t\d+(\t\d+( \d+)*){2}", turns[-1]) else turns

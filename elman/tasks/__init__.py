@@ -111,6 +111,15 @@ TASKS = Jobs(
             "Learn to translate from pairs of sentences.",
             {"translate": "Translate sentences."},
         ),
+        "dialogue": Entry(
+            "elman.tasks.dialogue",
+            "Conversation",
+            "Learn to answer, from dialogues: each turn from those before it.",
+            {
+                "chat": "Talk with a model: a turn a line, /new begins anew.",
+                "reply": "Answer dialogues: a dialogue a line, __eou__ between its turns.",
+            },
+        ),
         "arithmetic": Entry(
             "elman.tasks.arithmetic",
             "Arithmetic",
