@@ -2,7 +2,8 @@
 
     python benchmarks/record.py benchmarks/recipes/tiny-shakespeare.toml [--run FOLDER]
 
-Writes benchmarks/results/<recipe>.json. Where the run's folder is there, it goes on with it.
+Writes benchmarks/results/<recipe>.json. Where the run's folder is there, it goes on with it; the
+seconds of training are then those of all parts, and no others are told.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def main() -> None:
     run = options.run or Path("runs") / name
     task = read_recipe(options.recipe).get("task", "language-model")
     command = [sys.executable, "-m", "elman", "train", task, "--json"]
-    if run.exists():  # it was interrupted
+    interrupted = run.exists()
+    if interrupted:
         command += ["--resume", str(run)]
     else:
         command += ["--recipe", str(options.recipe), "--run", str(run)]
@@ -44,11 +46,12 @@ def main() -> None:
         "recipe": options.recipe.name,
         "command": f"elman train {task} --recipe {options.recipe.name} --json",
         "figures": figures,
-        "wall_seconds": round(time.monotonic() - started, 1),
-        # Of all threads; beside other work, it says more than the time on the wall.
-        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
         "machine": machine(),
     }
+    if not interrupted:
+        result["wall_seconds"] = round(time.monotonic() - started, 1)
+        # Of all threads; beside other work, it says more than the time on the wall.
+        result["processor_seconds"] = round(used.ru_utime + used.ru_stime, 1)
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(to_json(result, indent=2) + "\n", encoding="utf-8")

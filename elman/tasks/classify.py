@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -89,8 +88,10 @@ def _predict(job: Classify, inputs: Iterable[Any], settings: Any) -> Iterator[di
         scores = job.scores(job.model.eval(), moved(job.collate(some), device))
         return job.targets.answers(scores.cpu(), settings.probabilities)
 
-    places = (Place("what was given", k, "input") for k in count(1))
-    asked = (Labelled(given, None, place) for given, place in zip(inputs, places, strict=False))
+    asked = (
+        Labelled(given, None, Place("what was given", k, "input"))
+        for k, given in enumerate(inputs, 1)
+    )
     read = job.read(asked, labelled=False)
     return in_order(read, job.settings.batch, lambda example: len(example.steps), answer)
 

@@ -20,7 +20,7 @@ from elman.networks.words import WordEncoder, Words
 class Inputs(Protocol):
     """How inputs become batches, and what of the network reads these."""
 
-    def steps(self, given: Any) -> Sequence[Any]:
+    def steps(self, given: Any) -> Any:
         """What the network reads step by step of one input.
 
         Raises:
