@@ -218,9 +218,9 @@ class Conversation(Task):
         nats = sums["loss"] / sums["count"]
         return {"perplexity": math.exp(nats) if nats < 700 else math.inf}
 
-    def evaluate(self, data: list[str] | None = None) -> dict[str, Any]:
+    def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """Perplexity, and what a sample of the model's own replies is like beside people's."""
-        found = super().evaluate(data)
+        found = super().evaluate(data, **how)
         given = DIALOGUES.read(data, "test") if data else self.parts[self.judged_part()]
         asked = [each for each in given if len(each.turns) > 1]
         asked = asked[:: max(1, len(asked) // _JUDGED)][:_JUDGED]
