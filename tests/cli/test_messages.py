@@ -12,7 +12,7 @@ from elman import cli
 from elman.cli.commands.verbs import _write
 from elman.cli.figures import figure
 from elman.cli.messages import spelled
-from elman.tasks.generation import WritingSettings
+from elman.tasks.generation import WRITING, WritingSettings
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 12
 SMALL = ["--hidden", "4", "--batch", "4", "--steps", "10", "--epochs", "1", "--sample-length", "3"]
@@ -166,7 +166,7 @@ def test_what_was_written_as_json(elman, trained):
     ],
 )
 def test_what_is_written_goes_on_from_the_prompt(capsys, pieces, shown):
-    _write(iter(pieces), WritingSettings(prompt="the "), Path("run"), False)
+    _write(WRITING, iter(pieces), WritingSettings(prompt="the "), Path("run"), False)
     assert capsys.readouterr().out == shown
 
 

@@ -23,10 +23,11 @@ def train(tmp_path):
     """Train a small language model for two epochs, or go on to a third."""
     (tmp_path / "book.txt").write_text(TEXT)
     small = {"hidden": 6, "layers": 2, "batch": 4, "steps": 10, "epochs": 2, "dropout": 0.3}
-    small |= {"prompts": ["the"], "sample_length": 5, "watch_every": 10}
+    small |= {"prompts": ["the"], "sample_length": 5}
 
     def run(name, resume=False, **changed):
-        settings = LanguageModelSettings.of(small, changed)
+        every = {"watch_every": 10} if "watch_gradients" in changed else {}
+        settings = LanguageModelSettings.of(small, every, changed)
         if resume:
             folder = Run.open(tmp_path / name)
             trainer = Trainer(restore(folder), folder, settings, resume=True)
