@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman import nested
 from elman.data.batches import pad
@@ -104,7 +104,8 @@ class ConversationNetwork(EncoderDecoder):
     is written by the decoder, which starts from the encoder's state at the end of the turn before
     it, and with attention looks at all that was read up to there. What is learned from is read
     once: the states at the ends of turns start the decoders of all replies as one batch. Both sides
-    share one embedding.
+    share one embedding, whose weights the output may share, too; what is read of it is √E times
+    as large, or else the inputs of both would be small (Vaswani et al., 2017).
 
     Args:
         size: tokens.
@@ -113,6 +114,11 @@ class ConversationNetwork(EncoderDecoder):
 
     def __init__(self, size: int, settings: EncoderDecoderSettings):
         super().__init__(size, size, settings, shared=True)
+        # Vocabularies are in the order of frequency, which falls with the rank (Zipf, 1949); the
+        # end, their last, is the most frequent.
+        rank = torch.arange(size).roll(1) + 1.0
+        with torch.no_grad():
+            self.output.bias.copy_(-rank.log())
 
     def forward(self, batch: Dialogues) -> Tensor:  # type: ignore[override]
         """The readouts (N, E) of all replies' tokens, group by group, as their targets are."""
@@ -156,6 +162,9 @@ class ConversationNetwork(EncoderDecoder):
             [y.new_zeros(*y.shape[:2], seen.shape[-1]).masked_scatter(within(y, g)[..., None], own)]
             for y, g, own in zip(written, batch.replies, each, strict=True)
         ]
+
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
+        return super()._embed(embedding, tokens) * embedding.embedding_dim**0.5
 
     def hear(self, tokens: Tensor, lengths: Tensor, heard: Heard | None = None) -> Heard:
         """Go on from what was heard with tokens (T, B) of these lengths (B)."""

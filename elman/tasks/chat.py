@@ -206,7 +206,7 @@ def _written(
         "min_length": 1,
         "no_repeat": its.no_repeat,
         "allowed": torch.tensor(
-            [token not in (UNKNOWN, END) for token in side.vocabulary.tokens] + [True],
+            [token not in (UNKNOWN, END, "\n") for token in side.vocabulary.tokens] + [True],
             device=device,
         ),
     }
