@@ -114,9 +114,9 @@ class ConversationNetwork(EncoderDecoder):
 
     def __init__(self, size: int, settings: EncoderDecoderSettings):
         super().__init__(size, size, settings, shared=True)
-        # Vocabularies are in the order of frequency, which falls with the rank (Zipf, 1949); the
-        # end, their last, is the most frequent.
-        rank = torch.arange(size).roll(1) + 1.0
+        # Vocabularies are in the order of frequency, which falls with the rank (Zipf, 1949). The
+        # end, behind them, is the most frequent.
+        rank = (torch.arange(size) + 1) % size + 1.0
         with torch.no_grad():
             self.output.bias.copy_(-rank.log())
 
