@@ -143,7 +143,7 @@ class DataSettings(Settings):
 
     panel: ClassVar[str] = "Data"
     validation: float = option(
-        0.1, "Share at the end of each source to hold out.", least=0, below=1
+        0.1, "Share to hold out: the end of each text; of records, every so many.", least=0, below=1
     )
     validation_data: list[str] = option(
         [], "Data to hold out in place of that share, such as valid.txt; again for more."
