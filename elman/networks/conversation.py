@@ -104,8 +104,7 @@ class ConversationNetwork(EncoderDecoder):
     is written by the decoder, which starts from the encoder's state at the end of the turn before
     it, and with attention looks at all that was read up to there. What is learned from is read
     once: the states at the ends of turns start the decoders of all replies as one batch. Both sides
-    share one embedding, whose weights the output may share, too; what is read of it is √E times
-    as large, or else the inputs of both would be small (Vaswani et al., 2017).
+    share one embedding, whose weights the output may share, too.
 
     Args:
         size: tokens.
@@ -162,9 +161,6 @@ class ConversationNetwork(EncoderDecoder):
             [y.new_zeros(*y.shape[:2], seen.shape[-1]).masked_scatter(within(y, g)[..., None], own)]
             for y, g, own in zip(written, batch.replies, each, strict=True)
         ]
-
-    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
-        return super()._embed(embedding, tokens) * embedding.embedding_dim**0.5
 
     def hear(self, tokens: Tensor, lengths: Tensor, heard: Heard | None = None) -> Heard:
         """Go on from what was heard with tokens (T, B) of these lengths (B)."""

@@ -75,6 +75,9 @@ class EncoderDecoder(nn.Module):
     Where a step is fed nothing of the last one but its state, the decoder reads a known target in
     one call, and attends to the source for all steps together.
 
+    What is read of an embedding is √E times its weights, which the output may share: those of an
+    output must be small, the inputs of a network should not be (Vaswani et al., 2017).
+
     Args:
         source_size: tokens of the source.
         target_size: tokens of the target.
@@ -190,7 +193,7 @@ class EncoderDecoder(nn.Module):
         return torch.tanh(self.readout(y)), weights
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
-        return self._drop(embedding(tokens))
+        return self._drop(embedding(tokens)) * embedding.embedding_dim**0.5
 
     def _drop(self, values: Tensor) -> Tensor:
         return between_layers(values, self.dropout, self.variational, self.training)

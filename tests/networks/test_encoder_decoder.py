@@ -86,7 +86,8 @@ def torch_gru(network, direction=""):
 def test_it_computes_its_equations(attention, input_feeding):
     model = made(attention=attention, input_feeding=input_feeding)
     source, previous = tokens(4, 1), tokens(3, 1)
-    x, e = model.source(source), model.target(previous)
+    scale = model.target.embedding_dim**0.5
+    x, e = scale * model.source(source), scale * model.target(previous)
     forward, last = torch_gru(model.encoder)(x)
     backward, first = torch_gru(model.encoder, "_reverse")(x.flip(0))
     m = torch.cat([forward, backward.flip(0)], -1)[:, 0]
