@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.tasks.dialogue import Conversation
+from elman.tasks.dialogue.task import Conversation
 from elman.training.settings import read_recipe
 from elman.training.storage import to_json
 

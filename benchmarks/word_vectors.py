@@ -22,9 +22,9 @@ import numpy as np
 from elman.bench import machine
 from elman.data.vectors import Vectors
 from elman.data.words import END
-from elman.tasks.embed import Embedding
-from elman.tasks.similarity import judge
-from elman.tasks.word_vectors import EmbedSettings
+from elman.tasks.embed.similarity import judge
+from elman.tasks.embed.task import Embedding
+from elman.tasks.embed.word_vectors import EmbedSettings
 from elman.training.start import start
 from elman.training.storage import to_json
 

@@ -16,7 +16,7 @@ from elman.bench.cells import BUILT_IN
 from elman.bench.measurement import Shape
 from elman.errors import ElmanError
 from elman.learning import detach
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.interrupt import Interrupt
 from elman.training.start import start
 

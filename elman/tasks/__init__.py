@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from elman.training.run import Run
@@ -70,19 +70,19 @@ class Jobs(MutableMapping[str, "type[Task]"]):
 TASKS = Jobs(
     {
         "language-model": Entry(
-            "elman.tasks.language_model",
+            "elman.tasks.language_model.task",
             "LanguageModeling",
             "Train a language model on one or more texts.",
             {"generate": "Let a language model write; the text appears as it is written."},
         ),
         "classify": Entry(
-            "elman.tasks.classify",
+            "elman.tasks.classify.task",
             "Classify",
             "Tell the class of a sequence, of a text or of numbers; or a number.",
             {"predict": "Tell what a model was trained to tell of each input."},
         ),
         "tag": Entry(
-            "elman.tasks.tag",
+            "elman.tasks.tag.task",
             "Tagger",
             "Tag each word of a sentence, find spans, or find the words of text without spaces.",
             {"predict": "Tell what a model was trained to tell of each input."},
@@ -94,7 +94,7 @@ TASKS = Jobs(
             {"extract": "Find the entities of texts and their relations."},
         ),
         "embed": Entry(
-            "elman.tasks.embed",
+            "elman.tasks.embed.task",
             "Embedding",
             "Learn vectors of words from one or more texts, by CBOW or skip-gram.",
             {
@@ -112,7 +112,7 @@ TASKS = Jobs(
             {"translate": "Translate sentences."},
         ),
         "dialogue": Entry(
-            "elman.tasks.dialogue",
+            "elman.tasks.dialogue.task",
             "Conversation",
             "Learn to answer, from dialogues: each turn from those before it.",
             {
@@ -133,13 +133,21 @@ TASKS = Jobs(
             {"convert": "Write dates as ISO 8601 has them."},
         ),
         "lyrics": Entry(
-            "elman.tasks.lyrics",
+            "elman.tasks.lyrics.task",
             "Lyrics",
             "Learn verse by its tunes, and write in their forms.",
             {"generate": "Let a language model write; the text appears as it is written."},
         ),
     }
 )
+
+
+def __getattr__(name: str) -> Any:
+    """The class of a job, such as ``elman.tasks.Tagger``, imported when it is asked for."""
+    for job, entry in TASKS.entries().items():
+        if entry.name == name:
+            return TASKS[job]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def restore(run: Run, cell: str | None = None) -> Task:

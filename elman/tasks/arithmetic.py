@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from elman.errors import InputError
-from elman.tasks.alignment import Drawing, drawn
-from elman.tasks.generated import Generated, GeneratedSettings
+from elman.tasks.pairs.alignment import Drawing, drawn
+from elman.tasks.pairs.generated import Generated, GeneratedSettings
 from elman.training.settings import option
 from elman.training.task import Verb
 

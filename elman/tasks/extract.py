@@ -21,7 +21,7 @@ from elman.networks.relations import Pairs, RelationNetwork, every_pair
 from elman.networks.tagger import TaggerBatch, TaggerNetwork, TaggerSettings
 from elman.tasks.scores import counted, scored, spans_of, table
 from elman.tasks.sentences import Names, SentenceTask, given_tags
-from elman.tasks.tag_verbs import split
+from elman.tasks.tag.verbs import split
 from elman.training.gradients import moved
 from elman.training.measures import Sums, sums_of
 from elman.training.settings import DataSettings, Settings, TrainingSettings, option

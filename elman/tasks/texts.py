@@ -14,7 +14,7 @@ from elman.data.streams import Stream, Tokens, fitting, joined
 from elman.data.text import STDIN, open_text, standard_input
 from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
-from elman.tasks.language_network import LanguageModelSettings
+from elman.tasks.language_model.network import LanguageModelSettings
 from elman.training.settings import default_of
 
 # Where the settings are left at their defaults, an epoch has so many updates at least.

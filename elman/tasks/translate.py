@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from elman.data.kinds import PAIRS
-from elman.tasks.alignment import Drawing, drawn
-from elman.tasks.sequence_to_sequence import (
+from elman.tasks.pairs.alignment import Drawing, drawn
+from elman.tasks.pairs.sequence_to_sequence import (
     BeamSettings,
     SequenceToSequence,
     SequenceToSequenceSettings,

@@ -12,7 +12,7 @@ from elman import cli
 from elman.cli.commands.verbs import _write
 from elman.cli.figures import figure
 from elman.cli.messages import spelled
-from elman.tasks.generation import WRITING, WritingSettings
+from elman.tasks.language_model.generation import WRITING, WritingSettings
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 12
 SMALL = ["--hidden", "4", "--batch", "4", "--steps", "10", "--epochs", "1", "--sample-length", "3"]

@@ -16,7 +16,7 @@ from elman.data.labelled import Labelled
 from elman.data.place import Place
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
-from elman.tasks.classify import Classify, ClassifySettings
+from elman.tasks.classify.task import Classify, ClassifySettings
 
 GOOD, BAD = ["fine", "lovely", "great"], ["poor", "dull", "awful"]
 SMALL = {"hidden": 8, "embedding": 6, "epochs": 4, "batch": 8, "learning_rate": 0.03, "cell": "gru"}

@@ -16,8 +16,8 @@ import torch
 import elman
 from elman import cli, nested
 from elman.data.shards import Shard
-from elman.tasks.chat import Chat, ReplyingSettings, distinct
-from elman.tasks.dialogue import Conversation
+from elman.tasks.dialogue.chat import Chat, ReplyingSettings, distinct
+from elman.tasks.dialogue.task import Conversation
 from elman.training.run import Run
 from elman.training.start import resume
 
@@ -165,7 +165,7 @@ def test_what_was_said_before_loses_as_much_as_is_set(data, monkeypatch):
         return [elman.decoding.Hypothesis([word], 0.0, 0.0)]
 
     word, then = task.side.encode("hello ,")
-    monkeypatch.setattr("elman.tasks.chat.draw", told)
+    monkeypatch.setattr("elman.tasks.dialogue.chat.draw", told)
     turns = ["hi .", "hello , hello ,", "hi .", "fine .", "hi ."]
     for penalty in (0.0, 2.5):
         task.reply([turns], repetition_penalty=penalty)

@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from elman.data.streams import Window
 from elman.errors import InputError
-from elman.tasks import dynamic_evaluation
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model import dynamic_evaluation
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
 OTHER = "a lazy fox naps by a dog; " * 8

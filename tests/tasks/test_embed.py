@@ -17,9 +17,9 @@ from elman.data.corpora import find
 from elman.data.vectors import Vectors, read_vectors
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
-from elman.tasks.embed import Embedding
-from elman.tasks.similarity import judge
-from elman.tasks.word_vectors import EmbedSettings, WordVectors
+from elman.tasks.embed.similarity import judge
+from elman.tasks.embed.task import Embedding
+from elman.tasks.embed.word_vectors import EmbedSettings, WordVectors
 from elman.training.run import Run
 
 SMALL = {"embedding": 8, "batch": 256, "min_count": 1, "epochs": 3, "device": "cpu"}

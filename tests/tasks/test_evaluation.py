@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 
 import elman
 from elman.data.shards import Shard
-from elman.tasks import evaluation
-from elman.tasks.language_model import LanguageModeling
-from elman.tasks.language_network import LanguageModel, LanguageModelSettings
+from elman.tasks.language_model import evaluation
+from elman.tasks.language_model.network import LanguageModel, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling
 from elman.training.memory import Memory
 
 

@@ -5,8 +5,8 @@ import torch
 
 from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
-from elman.tasks.generation import generate
-from elman.tasks.language_model import LanguageModel, LanguageModelSettings
+from elman.tasks.language_model.generation import generate
+from elman.tasks.language_model.task import LanguageModel, LanguageModelSettings
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, dropout, log_softmax
 
 from elman.errors import ElmanError, InputError
 from elman.tasks import restore
-from elman.tasks.language_model import LanguageModel, LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModel, LanguageModeling, LanguageModelSettings
 from elman.training.gradients import make_gradients
 from elman.training.measures import sums_of
 from elman.training.run import Run

@@ -13,10 +13,10 @@ from elman.data.forms import Form
 from elman.data.streams import PADDING
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
-from elman.tasks.language_network import LanguageModel
-from elman.tasks.lyrics import Lyrics, LyricsSettings
-from elman.tasks.lyrics_network import Guided
-from elman.tasks.lyrics_writing import compose
+from elman.tasks.language_model.network import LanguageModel
+from elman.tasks.lyrics.network import Guided
+from elman.tasks.lyrics.task import Lyrics, LyricsSettings
+from elman.tasks.lyrics.writing import compose
 
 FORMS = {"甲子歌": ["3，3。/5。", "3，4。/5。"], "乙": ["4。/4。/2，2，3。"], "丙": ["6。"]}
 WORDS = "一二三四五六七八九十百千万"

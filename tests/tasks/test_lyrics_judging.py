@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from elman.data.forms import Form, Forms
 from elman.data.vocabulary import Vocabulary
-from elman.tasks.lyrics_judging import common_runs, covered, judge
-from elman.tasks.prosody import Prosody, Verse
+from elman.tasks.lyrics.judging import common_runs, covered, judge
+from elman.tasks.lyrics.prosody import Prosody, Verse
 
 TEXTS = st.lists(st.lists(st.integers(0, 3), max_size=9), max_size=5)
 

@@ -10,7 +10,7 @@ import torch
 import elman
 from elman.data.shards import Shard
 from elman.decoding import draw
-from elman.tasks.alignment import alignment
+from elman.tasks.pairs.alignment import alignment
 from elman.tasks.translate import Translator
 from elman.training.run import Run
 from elman.training.start import resume

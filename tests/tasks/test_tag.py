@@ -15,9 +15,9 @@ from elman.data.tagged import Tagged
 from elman.data.vectors import write_vectors
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
-from elman.tasks.tag import Tagger
-from elman.tasks.tag_scores import Segmentation, Sentence
-from elman.tasks.tag_verbs import shown, split
+from elman.tasks.tag.scores import Segmentation, Sentence
+from elman.tasks.tag.task import Tagger
+from elman.tasks.tag.verbs import shown, split
 from elman.training.measures import add
 
 TEXTS = [

@@ -8,7 +8,7 @@ from torch import nn
 
 import elman
 from elman.tasks import restore
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.averaging import Average
 from elman.training.loop import Trainer
 from elman.training.run import Run

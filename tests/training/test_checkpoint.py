@@ -13,7 +13,7 @@ import elman
 from elman.errors import ElmanError
 from elman.learning import OPTIMIZERS
 from elman.tasks import open_run, restore
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training import storage
 from elman.training.loop import Trainer
 from elman.training.report import Report

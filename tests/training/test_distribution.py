@@ -17,7 +17,7 @@ import torch
 
 import elman
 from elman.errors import InputError
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.distribution import Processes
 from elman.training.run import Run
 from elman.training.start import start

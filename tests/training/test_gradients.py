@@ -9,7 +9,7 @@ import elman
 from elman.errors import InputError
 from elman.learning import RULES
 from elman.tasks import restore
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.start import start

@@ -8,7 +8,7 @@ import torch
 from elman.data.batches import Batches
 from elman.errors import ElmanError, InputError
 from elman.tasks import open_run, restore
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.start import start

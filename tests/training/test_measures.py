@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import elman
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.measures import Loss, Measure, add, sums_of
 from elman.training.start import start
 

@@ -8,7 +8,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from elman.errors import ElmanError, InputError
-from elman.tasks.language_model import LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModelSettings
 from elman.training.settings import Settings, TrainingSettings, option, read_recipe
 
 

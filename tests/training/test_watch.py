@@ -9,7 +9,7 @@ import torch
 
 from elman import InputError, gradient_flow
 from elman.tasks import restore
-from elman.tasks.language_model import LanguageModeling, LanguageModelSettings
+from elman.tasks.language_model.task import LanguageModeling, LanguageModelSettings
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.start import start

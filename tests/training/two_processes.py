@@ -12,7 +12,7 @@ import torch
 
 import elman
 from elman.tasks import restore
-from elman.tasks.language_model import LanguageModeling
+from elman.tasks.language_model.task import LanguageModeling
 from elman.training.loop import Trainer
 from elman.training.run import Run
 from elman.training.start import start

@@ -111,7 +111,7 @@ def test_ctrl_c_ends_a_text_with_its_line(trained, elman, monkeypatch):
         yield "brown"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("elman.tasks.language_model.generate", pieces)
+    monkeypatch.setattr("elman.tasks.language_model.task.generate", pieces)
     assert elman("generate", trained, "--prompt", "the ") == (
         1, "the brown\n", "elman: interrupted.\n"
     )  # fmt: skip

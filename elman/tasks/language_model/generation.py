@@ -16,8 +16,8 @@ from elman.training.settings import Settings, option
 from elman.training.task import Verb
 
 if TYPE_CHECKING:
-    from elman.tasks.language_model import LanguageModeling
-    from elman.tasks.language_network import LanguageModel
+    from elman.tasks.language_model.network import LanguageModel
+    from elman.tasks.language_model.task import LanguageModeling
 
 
 @dataclass

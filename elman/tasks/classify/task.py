@@ -23,9 +23,10 @@ from elman.data.words import SPLITS
 from elman.errors import InputError
 from elman.networks.classifier import Classifier, ClassifierSettings
 from elman.networks.words import fitted
-from elman.tasks import classify_inputs, classify_targets
-from elman.tasks.classify_inputs import Inputs
-from elman.tasks.classify_targets import Classes, Quantity, Targets
+from elman.tasks.classify.inputs import Inputs, collected
+from elman.tasks.classify.inputs import restored as restored_inputs
+from elman.tasks.classify.targets import Classes, Quantity, Targets
+from elman.tasks.classify.targets import restored as restored_targets
 from elman.tasks.records import RecordTask
 from elman.training.gradients import moved
 from elman.training.measures import Sums, sums_of
@@ -137,7 +138,7 @@ class Classify(RecordTask):
         self.settings, vectors = fitted(self.settings)
         its, train = self.settings, self.parts["train"]
         given = [record.input for record in train]
-        inputs = classify_inputs.collected(given, its, vectors)
+        inputs = collected(given, its, vectors)
         targets: Targets = (
             Quantity.collect(train)
             if its.regression
@@ -158,7 +159,7 @@ class Classify(RecordTask):
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
         """The classifier of a run; its data is read when it is needed."""
         task = cls(settings, kept=assets.get(STDIN))
-        task._know(classify_inputs.restored(assets, settings), classify_targets.restored(assets))
+        task._know(restored_inputs(assets, settings), restored_targets(assets))
         return task
 
     def examples(self, part: str) -> list[Example]:

@@ -20,7 +20,7 @@ from elman.training.settings import Settings, option
 from elman.training.task import Verb
 
 if TYPE_CHECKING:
-    from elman.tasks.tag import Tagger
+    from elman.tasks.tag.task import Tagger
 
 _GIVEN = Place("the sentence", 1)
 # What treebanks part from the word before it: n't, 's, 'll.

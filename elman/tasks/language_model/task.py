@@ -21,10 +21,10 @@ from elman.errors import InputError
 from elman.lens import Activity
 from elman.lens.activations import of_steps
 from elman.lens.unrolled import unrolled
-from elman.tasks.dynamic_evaluation import EvaluationSettings, evaluate_dynamically
-from elman.tasks.evaluation import nats_of, passages
-from elman.tasks.generation import WRITING, generate, prompt_ids
-from elman.tasks.language_network import LanguageModel, LanguageModelSettings, signature
+from elman.tasks.language_model.dynamic_evaluation import EvaluationSettings, evaluate_dynamically
+from elman.tasks.language_model.evaluation import nats_of, passages
+from elman.tasks.language_model.generation import WRITING, generate, prompt_ids
+from elman.tasks.language_model.network import LanguageModel, LanguageModelSettings, signature
 from elman.tasks.texts import Texts, build_vocabulary, prepared
 from elman.training.task import PARTS, Loss, Measure, Recurrence, Signature, Sums, Task
 
@@ -170,7 +170,7 @@ class LanguageModeling(Task):
         Args:
             data: texts to judge the model on; without it, the test part, what was held out, or
                 else what was trained on.
-            how: settings of :class:`~elman.tasks.dynamic_evaluation.EvaluationSettings`.
+            how: :class:`elman.tasks.language_model.dynamic_evaluation.EvaluationSettings`.
         """
         settings = self.Evaluation.of(how)
         part = "given" if data else self.judged_part()
@@ -236,7 +236,7 @@ class LanguageModeling(Task):
     # -- writing ------------------------------------------------------------------------------
 
     def generate(self, prompt: str, length: int, **how: Any) -> Iterator[str]:
-        """Continue a prompt; see :func:`elman.tasks.generation.generate`."""
+        """Continue a prompt; see :func:`elman.tasks.language_model.generation.generate`."""
         self.model.eval()
         return generate(
             self.model, self.vocabulary, prompt, length, normalize=self.settings.normalize, **how

@@ -24,8 +24,8 @@ from elman.data.words import split_words
 from elman.errors import ElmanError, InputError
 from elman.networks.conversation import ConversationNetwork, Dialogues, collate
 from elman.networks.encoder_decoder import EncoderDecoderSettings
-from elman.tasks.chat import CHAT, REPLY, distinct
-from elman.tasks.sequence_to_sequence import Side
+from elman.tasks.dialogue.chat import CHAT, REPLY, distinct
+from elman.tasks.pairs.sequence_to_sequence import Side
 from elman.tasks.texts import absolute
 from elman.training.measures import Loss, Measure, Sums
 from elman.training.network import NetworkSettings

@@ -17,7 +17,7 @@ from elman.training.measures import Loss, Sums, add, sums_of
 from elman.training.settings import Settings, option
 
 if TYPE_CHECKING:
-    from elman.tasks.language_model import LanguageModeling
+    from elman.tasks.language_model.task import LanguageModeling
 
 _DYNAMIC = ("dynamic", True)
 _RATES = {"rms": 0.001, "sgd": 0.1}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elman.tasks.language_network import LanguageModel, LanguageNetworkSettings
+from elman.tasks.language_model.network import LanguageModel, LanguageNetworkSettings
 
 
 class VerseModel(LanguageModel):

@@ -23,11 +23,11 @@ from elman.data.streams import PADDING
 from elman.data.text import STDIN, standard_input
 from elman.data.vocabulary import Vocabulary
 from elman.errors import InputError
-from elman.tasks.language_network import LanguageModel, LanguageNetworkSettings, signature
-from elman.tasks.lyrics_judging import judge
-from elman.tasks.lyrics_network import VerseModel
-from elman.tasks.lyrics_writing import WRITING_VERSE, compose
-from elman.tasks.prosody import Notation, Prosody, Verse
+from elman.tasks.language_model.network import LanguageModel, LanguageNetworkSettings, signature
+from elman.tasks.lyrics.judging import judge
+from elman.tasks.lyrics.network import VerseModel
+from elman.tasks.lyrics.prosody import Notation, Prosody, Verse
+from elman.tasks.lyrics.writing import WRITING_VERSE, compose
 from elman.tasks.texts import absolute
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Loss, Measure, Recurrence, Signature, Sums, Task
@@ -228,7 +228,7 @@ class Lyrics(Task):
         Their tunes and forms are drawn as often as there are poems of them. They are written twice,
         without and with the mask that bars what breaks the form: without, it is kept by what the
         network makes of the conditions alone. Beside them stand as many "real" ones, of those that
-        it is judged by. :func:`elman.tasks.lyrics_judging.judge` says what the figures are.
+        it is judged by. :func:`elman.tasks.lyrics.judging.judge` says what the figures are.
         """
         found = super().evaluate(data, **how)
         if self.settings.written:

@@ -18,8 +18,8 @@ from elman.data.words import END
 from elman.errors import InputError
 from elman.networks.tagger import TaggerNetwork, TaggerSettings
 from elman.tasks.sentences import Names, Sentences, SentenceTask, given_tags
-from elman.tasks.tag_scores import Sentence, Tags, judge
-from elman.tasks.tag_verbs import PREDICT
+from elman.tasks.tag.scores import Sentence, Tags, judge
+from elman.tasks.tag.verbs import PREDICT
 from elman.training.confusion import balanced
 from elman.training.measures import Sums, sums_of
 from elman.training.settings import DataSettings, TrainingSettings, option

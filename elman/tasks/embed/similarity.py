@@ -20,7 +20,7 @@ from elman.training.settings import Settings, option
 from elman.training.task import Verb
 
 if TYPE_CHECKING:
-    from elman.tasks.embed import Embedding
+    from elman.tasks.embed.task import Embedding
 
 SIMILARITIES = {"SimLex-999": "EN-SIMLEX-999.txt", "RG-65": "EN-RG-65.txt"}
 ANALOGIES = "questions-words.txt"

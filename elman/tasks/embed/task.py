@@ -19,9 +19,9 @@ from elman.data.vectors import Vectors
 from elman.data.vocabulary import Vocabulary
 from elman.data.words import END, UNKNOWN
 from elman.errors import ElmanError
-from elman.tasks.similarity import VERBS, draw_map, judge, nearest
+from elman.tasks.embed.similarity import VERBS, draw_map, judge, nearest
+from elman.tasks.embed.word_vectors import EmbedSettings, WordVectors
 from elman.tasks.texts import Texts, build_vocabulary, prepared
-from elman.tasks.word_vectors import EmbedSettings, WordVectors
 from elman.training.task import Loss, Measure, Sums, Task
 
 # Of the vocabulary, by rank: the words that a sample shows the neighbours of.
@@ -155,7 +155,7 @@ class Embedding(Task):
 
         Args:
             data: texts to judge the model on; without it, what was held out, and with it the
-                judgements of English words that :func:`elman.tasks.similarity.judge` tells of.
+                judgements of English words of :func:`elman.tasks.embed.similarity.judge`.
             how: as any job takes it.
         """
         figures = super().evaluate(data, **how)

@@ -23,7 +23,7 @@ from elman.training.settings import Settings, option
 from elman.training.task import Verb
 
 if TYPE_CHECKING:
-    from elman.tasks.dialogue import Conversation
+    from elman.tasks.dialogue.task import Conversation
 
 NEW = "/new"
 """What is typed to begin anew."""

@@ -14,8 +14,8 @@ from elman.data.words import END
 from elman.errors import InputError
 from elman.networks.encoder_decoder import Decoding
 from elman.plots.attention import draw_attention
-from elman.tasks.sequence_to_sequence import SequenceToSequence
-from elman.tasks.sides import Batch, Coded
+from elman.tasks.pairs.sequence_to_sequence import SequenceToSequence
+from elman.tasks.pairs.sides import Batch, Coded
 from elman.training.settings import Settings, option
 
 

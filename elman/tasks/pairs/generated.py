@@ -14,7 +14,7 @@ from elman.data.kinds import PAIRS
 from elman.data.pairs import Pair
 from elman.data.records import Place, spread
 from elman.errors import InputError
-from elman.tasks.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
+from elman.tasks.pairs.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
 from elman.tasks.texts import absolute
 from elman.training.measures import Measure
 from elman.training.settings import option

@@ -22,8 +22,8 @@ from elman.data.vocabulary import KINDS, Vocabulary
 from elman.decoding import Hypothesis, beam
 from elman.errors import ElmanError, InputError
 from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
+from elman.tasks.pairs.sides import Batch, Coded, Side
 from elman.tasks.records import RecordTask
-from elman.tasks.sides import Batch, Coded, Side
 from elman.training.measures import Loss, Sums
 from elman.training.settings import DataSettings, Settings, TrainingSettings, option
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.tasks.prosody import Prosody, Verse
+from elman.tasks.lyrics.prosody import Prosody, Verse
 
 # A run of so many words or more that stands in a poem that was learned from is called copied.
 _COPIED = 5

@@ -13,14 +13,14 @@ import torch
 from elman.data.forms import Form
 from elman.decoding import sample
 from elman.errors import InputError, brief
-from elman.tasks.generation import SamplingSettings, prompt_ids
-from elman.tasks.lyrics_network import Guided
+from elman.tasks.language_model.generation import SamplingSettings, prompt_ids
+from elman.tasks.lyrics.network import Guided
 from elman.training.settings import option
 from elman.training.task import Verb
 
 if TYPE_CHECKING:
-    from elman.tasks.lyrics import Lyrics
-    from elman.tasks.prosody import Prosody
+    from elman.tasks.lyrics.prosody import Prosody
+    from elman.tasks.lyrics.task import Lyrics
 
 _OF_THE_TUNE = ("commonest", "drawn")
 

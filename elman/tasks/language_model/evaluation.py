@@ -14,7 +14,7 @@ from elman.data.streams import PADDING, Evaluation, Tokens, Window
 from elman.learning import detach
 
 if TYPE_CHECKING:
-    from elman.tasks.language_network import LanguageModel
+    from elman.tasks.language_model.network import LanguageModel
 
 # Rows that are long, so that few tokens lack their past, and many, so that it is quick.
 _TOKENS_A_ROW, _ROWS = 10_000, 32

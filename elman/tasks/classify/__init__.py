@@ -1,0 +1,1 @@
+"""Classification: what is read, what is told of it."""

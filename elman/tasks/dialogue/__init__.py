@@ -1,0 +1,1 @@
+"""Dialogue: what is learned from, and talking."""

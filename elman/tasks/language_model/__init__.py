@@ -1,0 +1,1 @@
+"""Language modelling: its network, its texts measured, what it writes."""

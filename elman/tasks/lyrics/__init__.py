@@ -1,0 +1,1 @@
+"""Verse: a language model that is told the form."""

@@ -1,0 +1,1 @@
+"""One sequence from another: what translation and generated exercises share."""

@@ -1,0 +1,1 @@
+"""Tagging: its measures and what it answers."""
