@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import zlib
@@ -24,18 +25,20 @@ class Answers:
     Args:
         path: the file.
         question: what is answered, and by what; a part that answers another is refused.
+        seed: of the draws, where there are any; see :func:`seed_of`.
 
     Raises:
         ElmanError: there is such a file already, or a part of another.
     """
 
-    def __init__(self, path: Path, question: Any):
+    def __init__(self, path: Path, question: Any, seed: int | None = None):
         self.path, self.part = path, path.with_name(path.name + ".part")
         if path.exists():
             raise ElmanError(f"{path} is there already: delete it, or name another with `output`.")
         if not path.absolute().parent.is_dir():
             raise ElmanError(f"no folder {str(path.parent)!r} for {path.name}: make it first.")
-        self._head = to_json({"answers to": zlib.crc32(to_json(question).encode())}) + "\n"
+        content = {"answers to": zlib.crc32(to_json(question).encode()), "seed": seed}
+        self._head = to_json(content) + "\n"
         self.done = self._kept()
 
     def _kept(self) -> int:
@@ -48,6 +51,10 @@ class Answers:
             return 0
         except OSError as error:
             raise ElmanError(f"{self.part} cannot be read ({error.strerror}).") from error
+        whole = len(lines) > 1  # or else nothing was answered yet
+        if head + b"\n" != self._head.encode() and not whole:
+            self.part.write_text(self._head, encoding="utf-8")
+            return 0
         if head + b"\n" != self._head.encode():
             raise ElmanError(
                 f"{self.part} has answers to other inputs, or of another model: delete it, or name "
@@ -91,10 +98,27 @@ class Answers:
         self.part.unlink()
 
 
-def question(run: Path, others: Sequence[Path], verb: str, settings: Any, inputs: Any) -> list[Any]:
+def question(
+    run: Path, others: Sequence[Path], verb: str, settings: Any, inputs: Sequence[Any]
+) -> list[Any]:
     """What answers depend on: the models, what they are told, and what they are asked."""
     checksums = [zlib.crc32((path / "model.safetensors").read_bytes()) for path in (run, *others)]
-    return [verb, checksums, settings, zlib.crc32(repr(inputs).encode("utf-8", "replace"))]
+    asked = 0
+    for each in inputs:
+        array = hasattr(each, "tobytes")
+        content = each.tobytes() if array else repr(each).encode("utf-8", "replace")
+        asked = zlib.crc32(content, asked)
+    return [verb, checksums, settings, len(inputs), asked]
+
+
+def seed_of(path: Path) -> int | None:
+    """The seed of the answers that ``path`` has a part of; None where there is none."""
+    try:
+        with path.with_name(path.name + ".part").open(encoding="utf-8") as file:
+            seed = json.loads(file.readline()).get("seed")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return seed if isinstance(seed, int) else None
 
 
 def shown(value: Any) -> str:

@@ -70,6 +70,10 @@ class Kind(Generic[Record]):
             if self._is_corpus(name):
                 corpus = CORPORA[name]
                 read, paths = corpus.records[self.name], corpus.paths(part)
+                if not paths:
+                    raise InputError(
+                        f"{name} has no {part} part, expected {self.what}: name other data."
+                    )
                 found += read(paths, part) if read else self._gathered(self._files(paths))
             else:
                 files.append(self._file(name, kept))

@@ -49,6 +49,11 @@ def guess(labels: Iterable[str]) -> str | None:
     return next((name for name, scheme in SCHEMES.items() if _fit(labels, scheme)), None)
 
 
+def fits(tags: Iterable[str], scheme: str) -> bool:
+    """Whether all tags are of a scheme, in whatever order they stand."""
+    return _fit(tags, _scheme(scheme))
+
+
 def allowed(labels: Sequence[str], scheme: str) -> Constraints:
     """Which of the labels may begin a sequence, follow each other and end it.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from elman import nested
+from elman.errors import InputError
 from elman.layers import Attention, Recurrent
 from elman.layers.attention import Memory
 from elman.layers.dropout import between_layers
@@ -39,6 +40,16 @@ class EncoderDecoderSettings(NetworkSettings):
     scheduled_sampling: float = option(
         0.0, "Share of its own tokens that the decoder is fed in the last epoch.", least=0, below=1
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps = self.attention == "additive" or self.input_feeding or self.scheduled_sampling
+        if self.weight_drop and steps:
+            raise InputError(
+                "`weight_drop` draws what it drops once a sequence, received it with additive "
+                "`attention`, `input_feeding` or `scheduled_sampling`, by which a decoder goes "
+                "step by step: leave out the one or the other."
+            )
 
 
 class Decoding(NamedTuple):

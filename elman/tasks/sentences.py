@@ -160,7 +160,9 @@ class SentenceTask(RecordTask):
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """Sentences of other data."""
-        return self._batched([self.as_example(each) for each in self.kind.read(data)], None, shard)
+        return self._batched(
+            [self.as_example(each) for each in self.kind.read(data, "test")], None, shard
+        )
 
     def _batched(self, examples: list[Any], order: int | None, shard: Shard) -> Batches:
         lengths = [len(example.tokens) for example in examples]

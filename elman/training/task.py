@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from elman.data.batches import Batches
 from elman.data.shards import Shard
 from elman.data.sources import short_name
-from elman.data.utf8 import read_text
+from elman.data.utf8 import read_lines
 from elman.errors import ElmanError, InputError, brief
 from elman.learning import detach
 from elman.training.gradients import Recurrence, moved
@@ -222,7 +222,7 @@ class Task(ABC):
         Raises:
             ElmanError: the file cannot be read, or is empty.
         """
-        lines = "".join(read_text(path)).splitlines()
+        lines = [line for _, line in read_lines(path, str(path))]
         if not lines:
             raise ElmanError(f"{path} is empty, expected a line for each input.")
         return lines
@@ -436,7 +436,9 @@ class Task(ABC):
         started = time.perf_counter()
         measures = self.measure(self.model, batches, keep)
         seconds = time.perf_counter() - started
-        first = {self.headline.name: measures[self.headline.name]}
+        if not found.get("count"):
+            raise ElmanError(f"there is nothing to measure {self.name} on: give other data.")
+        first = self.headline.of(measures)
         rate = round(found.get("count", 0) / max(seconds, 1e-9))
         told = {f"{self.unit}_per_second": rate, "part": PARTS[part]}
         return first | measures | told | self.tables(found)

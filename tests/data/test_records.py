@@ -111,6 +111,16 @@ def test_a_corpus_comes_in_its_own_parts(write, tmp_path, monkeypatch):
         made.text()
 
 
+def test_a_part_that_a_corpus_has_not_is_said(monkeypatch):
+    made = Corpus(
+        "two", "Two files", "none", "en", "two", "http://nowhere/", dict.fromkeys("ab"),
+        records={"lines": None}, parts={"train": ["a"], "test": ["b"]},
+    )  # fmt: skip
+    monkeypatch.setitem(CORPORA, "two", made)
+    with pytest.raises(InputError, match="two has no validation part, expected lines"):
+        LINES.read(["two"], "validation")
+
+
 def test_nothing_held_out_leaves_all_to_learn_from(write):
     data = write("a.txt", "1\n2\n")
     parts = Parts(LINES, [data], settings(validation=0))

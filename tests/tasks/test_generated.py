@@ -26,7 +26,9 @@ def test_what_is_held_out_is_never_learned_from(kind):
     assert (len(train), len(held_out)) == (54, 6)
     assert len({*train, *held_out}) == 60
     assert task.records("test") == []
-    assert made(kind).fingerprints() == task.fingerprints() != made(kind, seed=1).fingerprints()
+    assert (
+        made(kind).fingerprints() == task.fingerprints() != made(kind, data_seed=1).fingerprints()
+    )
 
 
 def test_exercises_are_worked_out():

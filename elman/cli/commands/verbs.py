@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.cli.answers import Answers, question, shown
+from elman.cli.answers import Answers, question, seed_of, shown
 from elman.cli.app import App
 from elman.cli.arguments import Companions, Device, Folder, Json, OwnCell
 from elman.cli.companions import join
@@ -63,7 +63,8 @@ def _command(verbs: list[Verb]) -> Any:
         verb = job.verb(name)
         join(job, companions or [], verb.together, name, device, cell)
         if "seed" in (f.name for f in fields(verb.Settings)):
-            given = {"seed": secrets.randbits(32), **given}
+            kept = None if output is None else seed_of(output)
+            given = {"seed": secrets.randbits(32) if kept is None else kept, **given}
         settings = verb.Settings.of(given)
         asked = _asked(job, verb, inputs, file)
         if output is None:
@@ -73,7 +74,7 @@ def _command(verbs: list[Verb]) -> Any:
             raise InputError(f"{job.name} gives no line for each input: leave out `output`.")
         every = list(asked)
         its = question(run, companions or [], name, settings.to_json(), every)
-        answers = Answers(output, its)
+        answers = Answers(output, its, given.get("seed"))
         answers.write(verb.run(job, every[answers.done :], settings), len(every))
 
     reads = next((verb.reads for verb in verbs if verb.reads), "")

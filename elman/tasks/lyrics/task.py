@@ -168,14 +168,15 @@ class Lyrics(Task):
                 verse._replace(tune="") if without else verse
                 for verse, without in zip(verses, nameless, strict=True)
             ]
-        return self._batched(verses, epoch, shard)
+        order = None if epoch is None else self.settings.seed * 1_000_003 + epoch
+        return self._batched(verses, order, shard)
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """Other poems."""
         return self._batched(self._others(data), None, shard)
 
     def _others(self, data: list[str]) -> list[Verse]:
-        return list(map(self.prosody.verse, POEMS.read(data)))
+        return list(map(self.prosody.verse, POEMS.read(data, "test")))
 
     def _batched(self, verses: list[Verse], epoch: int | None, shard: Shard) -> Batches:
         lengths = [len(verse.body) for verse in verses]

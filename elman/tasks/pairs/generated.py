@@ -30,10 +30,11 @@ class GeneratedSettings(SequenceToSequenceSettings):
     count: int = option(
         20_000, "Different pairs to make, the held out among them.", least=2, below=10**8
     )
+    data_seed: int = option(0, "Fixes the pairs, whatever `seed` is.", least=0, below=2**63)
 
 
 class Generated(SequenceToSequence):
-    """A job whose pairs are drawn by ``seed``, no source twice.
+    """A job whose pairs are drawn by ``data_seed``, no source twice.
 
     A share of them is held out; those that the model is judged by may come from files, too.
     """
@@ -83,7 +84,7 @@ class Generated(SequenceToSequence):
 
     @cached_property
     def _made(self) -> list[Pair]:
-        random, count = Random(self.settings.seed), self.settings.count
+        random, count = Random(self.settings.data_seed), self.settings.count
         found: dict[str, str] = {}
         for _ in range(_TRIES * count):
             source, target = self.draw(random)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -15,6 +17,7 @@ from elman.data.records import Kind
 from elman.data.segmentation import segmented
 from elman.data.tagged import Tagged
 from elman.data.words import END
+from elman.decoding import spans
 from elman.errors import InputError
 from elman.networks.tagger import TaggerNetwork, TaggerSettings
 from elman.tasks.sentences import Names, Sentences, SentenceTask, given_tags
@@ -24,6 +27,8 @@ from elman.training.confusion import balanced
 from elman.training.measures import Sums, sums_of
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Loss, Measure
+
+_logger = logging.getLogger("elman")
 
 
 @dataclass
@@ -91,6 +96,7 @@ class Tagger(SentenceTask):
 
     name = "tag"
     example = "ud-english-ewt --characters conv --epochs 5"
+    _rewritten = 0
     headline = Measure("accuracy", higher=True)
     Settings = TagSettings
     verbs = (PREDICT,)
@@ -103,8 +109,39 @@ class Tagger(SentenceTask):
         return kinds.tags(self.settings.tag_column, self.settings.feature_columns)
 
     def as_example(self, record: Tagged) -> Example:
-        """What the network reads of a sentence."""
-        return Example.of(record, self.settings.segment)
+        """What the network reads of a sentence.
+
+        Tags that their scheme does not allow, such as I-PER after O, are written as it would have
+        the same spans, which are read as CoNLL's scores read them: so IOB1 becomes BIO.
+        """
+        example = Example.of(record, self.settings.segment)
+        scheme = self._scheme
+        if scheme is None or not spans.fits(example.tags, scheme):
+            return example
+        meant = spans.tags(spans.spans(example.tags, scheme), len(example.tags), scheme)
+        if tuple(meant) == example.tags:
+            return example
+        self._rewritten += 1
+        return example._replace(tags=tuple(meant))
+
+    @cached_property
+    def _scheme(self) -> str | None:
+        """The scheme of the tags that are learned from; None where they write no spans."""
+        if hasattr(self, "names"):
+            return spans.guess(self.names.tags)
+        if self.settings.segment != "none":
+            return None
+        return spans.guess(chain.from_iterable(record.tags for record in self.parts["train"]))
+
+    def collect(self) -> None:
+        """Collect what the model needs to know by name; say how many tags were written anew."""
+        super().collect()
+        if self._rewritten:
+            _logger.warning(
+                "%s sentences have tags that %s does not allow, such as I- at the beginning of a "
+                "span: they are learned as the same spans in %s.",
+                f"{self._rewritten:,}", self._scheme, self._scheme,
+            )  # fmt: skip
 
     def know(self, names: Names) -> None:
         """Take over what the model knows by name; the tags tell what it is judged by."""

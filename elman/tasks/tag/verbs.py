@@ -80,9 +80,14 @@ def sentence(job: Tagger, text: str | Tagged, settings: ReadingSettings) -> Tagg
 def predict(job: Tagger, texts: Iterable[str | Tagged], settings: ReadingSettings) -> Iterator[Any]:
     """Tag sentences; a mapping for each."""
     for other in job.companions:
-        if other.names.tags != job.names.tags:
+        mine, theirs = (
+            (each.names.tags, each.settings.segment, each.settings.feature_columns)
+            for each in (job, other)
+        )
+        if mine != theirs:
             raise InputError(
-                "runs that tag together must have the same tags: train them on the same data."
+                "runs that tag together must have the same tags, `segment` and `feature_columns`: "
+                "train them on the same data."
             )
     given = iter(texts)
     while some := [sentence(job, text, settings) for text in islice(given, job.settings.batch)]:

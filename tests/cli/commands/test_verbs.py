@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from elman import cli
 from elman.errors import InputError
 from elman.tasks import TASKS, open_run
+from elman.training.settings import Settings, option
 from elman.training.task import Verb
 
 OWN_JOB = Path(__file__).parents[2] / "training" / "own_job.py"
@@ -156,3 +158,30 @@ def test_a_job_that_converses_asks_for_a_line_at_a_time(runs, capsys, job, monke
     monkeypatch.setattr("sys.stdin", typed)
     code, out, err = _typed(capsys, "predict", runs / "0")
     assert code == 0 and len(out.split()) == 2 and err.count("> ") == 3
+
+
+def test_what_draws_goes_on_with_its_seed(runs, capsys, job, monkeypatch):
+    @dataclass
+    class Drawing(Settings):
+        seed: int | None = option(None, "Fixes the draws.")
+
+    def draw(task, inputs, settings):
+        for k, _ in enumerate(inputs):
+            if k == 5 and interrupted:
+                raise KeyboardInterrupt
+            yield {"seed": settings.seed}
+
+    drawing = Verb(**{**vars(job.verbs[0]), "run": draw, "Settings": Drawing})
+    monkeypatch.setattr(job, "verbs", (drawing,))
+    words = ("predict", runs / "0", "--file", "in.txt", "--output", "out.jsonl")
+    interrupted = True
+    assert _typed(capsys, *words)[0] == 1
+    interrupted = False
+    assert _typed(capsys, *words)[0] == 0
+    assert len({answer["seed"] for answer in _answers()}) == 1 and len(_answers()) == 30
+
+
+def test_a_part_without_answers_is_begun_anew(runs, capsys):
+    Path("out.jsonl.part").write_text('{"answers to": 1}\n')
+    words = ("predict", runs / "0", "--file", "in.txt", "--output", "out.jsonl")
+    assert _typed(capsys, *words)[0] == 0 and len(_answers()) == 30
