@@ -89,7 +89,9 @@ def openmp() -> str:
     Raises:
         BuildError: PyTorch has none, or it is no longer where it was.
     """
-    loaded = _loaded()
+    # Others, such as scikit-learn, bring one of theirs, whose threads are not PyTorch's.
+    home = os.path.dirname(torch.__file__)
+    loaded = sorted(_loaded(), key=lambda path: not path.startswith(home))
     for name in ("libgomp", "libomp", "libiomp5"):
         for path in loaded:
             if re.match(rf"{name}[^/]*\.so", os.path.basename(path)):
