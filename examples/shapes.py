@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,16 +175,16 @@ class Aligned(Net):
         return self.g(h)
 
 
-class Writer(Net):
+class Writer(Net, ABC):
     """A decoder f: it starts from a state, reads what it wrote last, and ends with EOS."""
 
     def __init__(self):
         super().__init__()
         self.f, self.g = elman.GRU(len(self.tokens), 64), nn.Linear(64, len(self.tokens))
 
+    @abstractmethod
     def start(self, x: Tensor) -> Tensor:
         """The state (1, B, H) that the decoder starts from: what it is to know of the input."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         """Scores where all that was written before is right, all at once: so it learns."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from elman.data.batches import Batches
 from elman.data.shards import Shard
@@ -25,60 +24,13 @@ from elman.training.measures import Loss, Measure, Sums, add, sums_of
 from elman.training.memory import if_it_fits
 from elman.training.report import Report
 from elman.training.settings import Settings, TrainingSettings
+from elman.training.verbs import Signature, Verb
 
 PARTS = {"given": "given", "test": "test", "validation": "held out", "train": "trained on"}
 """What the parts of a job's data are called where people read of them."""
 
 NOTHING = Settings
 """The settings of what can be told nothing."""
-
-
-class Signature(NamedTuple):
-    """One step of a trained model, as whatever runs it outside of Python calls it.
-
-    Attributes:
-        module: from the inputs and the states, in this order, to the outputs and the new states.
-        inputs: an example of each input, by name.
-        states: the state before the first step, by name.
-        outputs: what the outputs are called.
-    """
-
-    module: nn.Module
-    inputs: dict[str, Tensor]
-    states: dict[str, Tensor]
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Verb:
-    """Something that a trained model does: the command line makes a command of it.
-
-    Attributes:
-        name: of the command, such as ``generate``.
-        help: what it does, in one line.
-        example: a command to copy, the arguments behind ``elman NAME``; another on the next line.
-        run: from the job, the inputs and the settings to what it makes, piece by piece: texts,
-            which are written as they come, or mappings: their ``text``, or a line each.
-        reads: what its inputs are, such as "Sentences"; empty where it reads none.
-        each: whether it makes one mapping for each input, in their order: then the inputs may come
-            from a file, the answers go to one, and what was interrupted goes on.
-        together: whether several runs can answer together; see :attr:`Task.companions`.
-        show: an answer as people read it; by default its ``text``, or its values with tabs between.
-        asks: what stands before each line that is typed, where it answers one after the other at a
-            terminal, such as "> ".
-        Settings: what it can be told; by default nothing.
-    """
-
-    name: str
-    help: str
-    example: str
-    run: Callable[[Any, Iterable[Any], Any], Iterator[Any]]
-    reads: str = ""
-    each: bool = False
-    together: bool = False
-    show: Callable[[dict[str, Any]], str] | None = None
-    asks: str = ""
-    Settings: type[Settings] = Settings
 
 
 class Task(ABC):
