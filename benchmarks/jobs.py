@@ -102,9 +102,11 @@ def table() -> str:
         figures, (name, written, called) = result["figures"], row.figure
         value = found(figures, name)
         shown = "–" if value is None else f"**{written.format(value)}** {called}"
-        seconds = result.get("processor_seconds") or figures.get("seconds", 0)
+        # A run that was gone on with has no record of the processor's time in all.
+        processor, wall = result.get("processor_seconds"), figures.get("seconds", 0)
+        seconds = f"{wall:,.0f} on the wall" if processor is None else f"{processor:,.0f}"
         lines.append(
-            f"| {row.what} | {shown} | {seconds:,.0f} | {figures.get('parameters', 0):,} | "
+            f"| {row.what} | {shown} | {seconds} | {figures.get('parameters', 0):,} | "
             f"{row.published} | [{row.recipe}](../benchmarks/recipes/{row.recipe}.toml) |"
         )
     return "\n".join(lines)
