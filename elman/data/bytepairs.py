@@ -43,7 +43,8 @@ class BytePairVocabulary(Vocabulary):
         size = DEFAULT_SIZE if size is None else size
         if size < 256:
             raise InputError(
-                f"size is {size}, expected at least 256, a token for each byte; raise it."
+                f"the size of the vocabulary is {size}, expected at least 256, a token for each "
+                "byte; raise it, or choose other tokens."
             )
         tokenizer = Tokenizer(models.BPE())
         # After the bytes: each is a letter by then, and a cut within a character does no harm.

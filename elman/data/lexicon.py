@@ -124,7 +124,10 @@ def most_frequent(
     """
     if size is not None and size <= len(special):
         taken = f", which {' and '.join(special)} take" if special else ""
-        raise InputError(f"size is {size}, expected more than {len(special)}{taken}; raise it.")
+        raise InputError(
+            f"the size of the vocabulary is {size}, expected more than {len(special)}{taken}; "
+            "raise it."
+        )
     common = [
         token
         for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -36,7 +36,7 @@ def test_size_and_min_count_keep_the_frequent():
     names = "aaabbc"
     assert Lexicon.count(names, size=3, special=(UNKNOWN,)).names == (UNKNOWN, "a", "b")
     assert Lexicon.count(names, min_count=3).names == ("a",)
-    with pytest.raises(InputError, match="size is 1, expected more than 1, which <unk> take"):
+    with pytest.raises(InputError, match="vocabulary is 1, expected more than 1, which <unk> take"):
         Lexicon.count(names, size=1, special=(UNKNOWN,))
     with pytest.raises(InputError, match="no token is there more than 3 times"):
         Lexicon.count(names, min_count=4)

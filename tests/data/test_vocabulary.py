@@ -181,11 +181,11 @@ def test_a_vocabulary_of_nothing_but_unknowns_is_refused(kind):
 def test_arguments_out_of_range():
     with pytest.raises(InputError, match="kind is 'letter', expected one of character"):
         Vocabulary.build(["a"], "letter")
-    with pytest.raises(InputError, match="size is 1, expected more than 1"):
+    with pytest.raises(InputError, match="vocabulary is 1, expected more than 1"):
         Vocabulary.build(["a"], "character", size=1)
-    with pytest.raises(InputError, match="size is 2, expected more than 2"):
+    with pytest.raises(InputError, match="vocabulary is 2, expected more than 2"):
         Vocabulary.build(["a"], "word", size=2)
-    with pytest.raises(InputError, match="size is 100, expected at least 256"):
+    with pytest.raises(InputError, match="vocabulary is 100, expected at least 256"):
         Vocabulary.build(["a"], "bpe", size=100)
     with pytest.raises(InputError, match="min_count is 0"):
         Vocabulary.build(["a"], "word", min_count=0)
