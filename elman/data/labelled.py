@@ -223,10 +223,16 @@ def _rows(path: Path, name: str) -> Iterator[tuple[Place, list[str]]]:
         if row:
             width = width or len(row)
             if len(row) != width:
+                mend = "add what is missing"
+                if len(row) > width:
+                    mend = (
+                        "take out tabs within a text"
+                        if tabs
+                        else "put quotation marks around a text that holds a comma"
+                    )
                 raise ElmanError(
                     f"{place}: {_columns_of(len(row))}, expected {width:,} as in the header; "
-                    f"{'take out tabs within a text' if tabs else 'put quotation marks'}"
-                    f"{'' if tabs else ' around a text that holds a comma'}."
+                    f"{mend}."
                 )
             yield place, row
 

@@ -71,7 +71,11 @@ def test_a_table_without_a_header_is_refused(read):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.tsv", "text\tlabel\na\tb\na b\n", r"a.tsv, line 3: 1 column, expected 2 .*tabs"),
+        (
+            "a.tsv",
+            "text\tlabel\na\tb\na b\n",
+            r"a.tsv, line 3: 1 column, expected 2 .*add what is missing",
+        ),
         ("a.csv", "text,label\na,b,c\n", r"a.csv, line 2: 3 columns, expected 2 .*quotation"),
         ("a.csv", 'text,label\n"a,b\n', r"a.csv, line 2: expected a line of a table \(unexpected"),
         ("a.tsv", "text\tlabel\na\t \n", "line 2: label is empty, expected a label"),
