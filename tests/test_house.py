@@ -18,7 +18,7 @@ files folders seeds allocation nested
 plots
 cells
 compiler
-compiler.cpu
+compiler.cpu compiler.cuda
 engines
 layers
 learning

@@ -28,7 +28,7 @@ class Op:
         name: what it is called in the graph and in generated code.
         expression: its value in C, of numbers ``{x}``, ``{y}`` and masks ``{m}``, ``{n}``, in the
             order of the arguments. Its operators and functions are those of
-            ``cpu/runtime/functions.hpp``: of a number by itself as of a vector of them.
+            ``runtime/functions.hpp``: of a number by itself as of a vector of them.
         value: PyTorch's function.
         aten: the names of PyTorch's operators that it is, apart by blanks; by default its own.
         cost: 0 where it takes less to compute it again than to store and load it, otherwise 1.

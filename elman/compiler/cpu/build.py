@@ -16,11 +16,15 @@ from pathlib import Path
 
 import torch
 
-from elman.compiler.cpu import cache, layouts
-from elman.compiler.cpu.cache import BuildError
+from elman.compiler import cache
+from elman.compiler.cache import BuildError
+from elman.compiler.cpu import layouts
 from elman.version import __version__
 
 HEADERS = Path(__file__).parent / "runtime"
+SHARED = Path(__file__).parents[1] / "runtime"
+"""What every target's code includes: the functions of values."""
+
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-w")
 
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -192,9 +196,18 @@ def _further_flags() -> list[str]:
         ) from None
 
 
+def includes() -> list[str]:
+    """The flags that name the folders of the runtime's headers."""
+    return [f"-I{HEADERS}", f"-I{SHARED}"]
+
+
+def _header_files() -> list[Path]:
+    return sorted([*HEADERS.glob("*.hpp"), *SHARED.glob("*.hpp")])
+
+
 @functools.cache
 def _headers() -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8") for path in sorted(HEADERS.glob("*.hpp")))
+    return tuple(path.read_text(encoding="utf-8") for path in _header_files())
 
 
 def _compile(command: list[str], source: str, path: Path, threads: bool) -> None:
@@ -205,7 +218,7 @@ def _compile(command: list[str], source: str, path: Path, threads: bool) -> None
         # Linked by its path, PyTorch's library of threads is the only one.
         libraries = [openmp()] if threads else []
         done = _run(
-            [*command, "-shared", f"-I{HEADERS}", str(written), *libraries, "-o", str(made)],
+            [*command, "-shared", *includes(), str(written), *libraries, "-o", str(made)],
             TMPDIR=str(folder),  # nobody else can write there, as they might elsewhere
         )
         if "No space left on device" in done.stderr:

@@ -229,7 +229,7 @@ def test_the_engine_on(machine, recorded, tmp_path):
     program = tmp_path / "check"
     made = subprocess.run(
         [*compiler, "-std=c++17", "-O1", "-fno-math-errno", "-ffp-contract=fast", *flags,
-         f"-DELMAN_REAL={build.REALS[real]}", f"-I{build.HEADERS}", f"-I{tmp_path}", str(CHECK),
+         f"-DELMAN_REAL={build.REALS[real]}", *build.includes(), f"-I{tmp_path}", str(CHECK),
          *libraries, "-o", str(program)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Libraries that are compiled once and kept, in a folder that nobody else can write to."""
+"""What is compiled once and kept, in a folder that nobody else can write to."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from elman.errors import EngineWarning, callers_level
 from elman.folders import make_private, trusted, trusted_file, user_cache
@@ -65,14 +66,28 @@ def library(name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
     Raises:
         BuildError: it can be kept nowhere, or ``make`` raised it.
     """
+    return _kept(f"{name}.so", make, lambda path, _: ctypes.CDLL(str(path)))
+
+
+def content(name: str, make: Callable[[Path], None]) -> bytes:
+    """What is in a file of the cache, as of a :func:`library`; its name has a suffix of its own."""
+    return _kept(name, make, lambda _, content: content)
+
+
+T = TypeVar("T")
+Read = Callable[[Path, bytes], T]
+"""What a file of the cache is taken for, from its path and its content."""
+
+
+def _kept(name: str, make: Callable[[Path], None], read: Read[T]) -> T:
     folder: Path | None = None
     try:
         folder = cache_folder()
-        return _cached(folder, name, make)
+        return _cached(folder, name, make, read)
     except OSError as error:
         why = said(error)
     try:
-        found = _cached(_temporary(), name, make)
+        found = _cached(_temporary(), name, make, read)
     except OSError as error:
         where = "" if folder is None else f" in {folder}"
         raise BuildError(
@@ -83,34 +98,34 @@ def library(name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
     return found
 
 
-def _cached(folder: Path, name: str, make: Callable[[Path], None]) -> ctypes.CDLL:
+def _cached(folder: Path, name: str, make: Callable[[Path], None], read: Read[T]) -> T:
     # From here on by its real path: a link on the way to it may belong to somebody else.
     folder = trusted(folder)
-    path = folder / f"{name}.so"
-    found = _load(path)
+    path = folder / name
+    found = _load(path, read)
     if found is None:
         make_private(folder)
         trusted(folder)
         _clear_once(folder)
-        with _lock(folder / f"{name}.lock"):
-            found = _load(path)  # another process may have made it meanwhile
+        with _lock(path.with_suffix(".lock")):
+            found = _load(path, read)  # another process may have made it meanwhile
             if found is None:
-                _announce(folder)
+                _announce(folder, "the GPU" if path.suffix == ".cubin" else "this processor")
                 make(path)
-                found = ctypes.CDLL(str(path))
+                found = read(path, path.read_bytes()[:-_DIGEST])
     return found
 
 
 @functools.cache
-def _announce(folder: Path) -> None:
+def _announce(folder: Path, machine: str) -> None:
     """Say once why the first call takes so long, to who listens, as the command line does."""
     alone = folder.name.startswith(_ASIDE)
     where = "for this process alone" if alone else f"to be kept in {folder}"
-    _log.info("compiling kernels for this processor, %s …", where)
+    _log.info("compiling kernels for %s, %s …", machine, where)
 
 
-def _load(path: Path) -> ctypes.CDLL | None:
-    """The library that is there, if it is whole, for this machine, and nobody else's to change."""
+def _load(path: Path, read: Read[T]) -> T | None:
+    """What is there, if it is whole, for this machine, and nobody else's to change."""
     try:
         # No link, whose target may lie anywhere; and no pipe, which could be waited for.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -128,7 +143,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
     if content[-_DIGEST:] != _digest(content[:-_DIGEST]):
         return None
     try:
-        return ctypes.CDLL(str(path))
+        return read(path, content[:-_DIGEST])
     except OSError:
         return None
 
@@ -158,7 +173,7 @@ def _digest(content: bytes) -> bytes:
 
 
 def put(made: Path, path: Path) -> None:
-    """Keep the library ``made`` at ``path``: with its digest, and for nobody else to change.
+    """Keep what was ``made`` at ``path``: with its digest, and for nobody else to change.
 
     Raises:
         OSError: it cannot be written.

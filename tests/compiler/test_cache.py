@@ -20,7 +20,7 @@ import torch
 import elman
 from elman import folders
 from elman.cells.options import Reading
-from elman.compiler.cpu import cache
+from elman.compiler import cache
 from elman.engines.check import fingerprint
 from elman.engines.choice import EngineWarning
 
