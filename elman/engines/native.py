@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from elman.cells.contract import Cell
 from elman.cells.lines import at, reason, step_at
 from elman.cells.options import Reading, is_mutable
-from elman.compiler.cpu import build, cache
+from elman.compiler import cache
+from elman.compiler.cpu import build
 from elman.compiler.cpu.build import REALS
 from elman.compiler.cpu.compiled import Compiled, compile_cell
 from elman.compiler.cpu.forward import LoopOutputs

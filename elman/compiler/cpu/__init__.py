@@ -11,7 +11,8 @@ import warnings
 import torch
 
 from elman.cells.contract import Cell
-from elman.compiler.cpu import build, cache, products, scan
+from elman.compiler import cache
+from elman.compiler.cpu import build, products, scan
 from elman.compiler.cpu.compiled import compile_cell
 from elman.compiler.record import Unsupported
 from elman.errors import InputError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from elman.compiler.cpu import build, cache
+from elman.compiler import cache
+from elman.compiler.cpu import build
 
 SOURCE = '#include "vector.hpp"\nextern "C" int answer() { return %d; }\n'
 
