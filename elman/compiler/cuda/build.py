@@ -28,7 +28,7 @@ _CMATH = "exp2 expm1 log log1p sin cos asin acos atan sinh cosh asinh acosh atan
 CMATH = "\n".join(
     f"namespace std {{ using ::{name}; }}" for name in f"{_CMATH} atan2 nearbyint sqrt".split()
 )
-"""The header ``cmath``, of which NVRTC has none: its functions are there in the global namespace."""
+"""The header ``cmath``: NVRTC has none, but its functions, in the global namespace."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _keep(source: str, headers: dict[str, str], flags: list[str], path: Path) ->
 
 def _compile(source: str, headers: dict[str, str], flags: list[str]) -> Built:
     library = _nvrtc().library
-    texts, names = (_strings(part) for part in (headers.values(), headers.keys()))
+    texts, names = _strings([*headers.values()]), _strings([*headers])
     program = ctypes.c_void_p()
     _check(
         library.nvrtcCreateProgram(

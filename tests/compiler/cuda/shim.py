@@ -12,13 +12,10 @@ from pathlib import Path
 
 from elman.compiler.cpu.build import compiler
 from elman.compiler.cuda.build import HEADERS, SHARED
+from elman.compiler.cuda.launch import LaunchError
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(")
-
-
-class LaunchError(Exception):
-    """The threads do not end, or write where they must not; the message says what they do."""
 
 
 class Module:
@@ -28,8 +25,7 @@ class Module:
         source: as ``elman.compiler.cuda.build.compile`` takes it.
         options: of them those that define a macro, ``-D…``, are used.
         names: the kernels, where they are not written as ``__global__ void name(…)``.
-        seed: of the order in which threads run; 0 is by turns.
-        namespace: where the kernels are.
+        seed: of the order in which threads run, which can be changed; 0 is by turns.
     """
 
     def __init__(self, source, options=("-DELMAN_REAL=float",), names=None, seed=0):
@@ -44,7 +40,7 @@ class Module:
 
 
 class Function:
-    """A kernel."""
+    """A kernel. A launch that cannot end, or writes past its memory, is a LaunchError."""
 
     def __init__(self, module, name):
         self.module, self.name = module, name
@@ -54,6 +50,9 @@ class Function:
     def blocks_per_multiprocessor(self, block, shared_bytes):
         return 1
 
+    def clusters(self, grid, block, shared_bytes, cluster):
+        return grid // cluster
+
     def launch(self, grid, block, shared_bytes, parameters, *, stream=0, cluster=1):
         assert block % 32 == 0 and 0 < block <= 1024, block
         assert grid % cluster == 0, (grid, cluster)
@@ -61,8 +60,8 @@ class Function:
         trouble = ctypes.create_string_buffer(1000)
         if self.entry(
             bytes(parameters), ctypes.c_uint(grid), ctypes.c_uint(block),
-            ctypes.c_size_t(shared_bytes), ctypes.c_uint(cluster), ctypes.c_uint64(self.module.seed),
-            trouble, ctypes.c_size_t(len(trouble)),
+            ctypes.c_size_t(shared_bytes), ctypes.c_uint(cluster),
+            ctypes.c_uint64(self.module.seed), trouble, ctypes.c_size_t(len(trouble)),
         ):  # fmt: skip
             raise LaunchError(f"{self.name}: {trouble.value.decode()}")
 
@@ -83,5 +82,4 @@ def _library(source, options):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[:3000]
-    library = ctypes.CDLL(str(stem.with_suffix(".so")))
-    return library
+    return ctypes.CDLL(str(stem.with_suffix(".so")))
