@@ -437,9 +437,12 @@ class _Writer:
             return f"load_fresh({self._space(buffer)} + b * {buffer.width} + {unit})"
         return self._tensor(buffer, unit)
 
-    @staticmethod
-    def _is_private(buffer: Buffer) -> bool:
-        return not buffer.series and buffer.kind in ("product", "temporary", "local")
+    def _is_series(self, buffer: Buffer) -> bool:
+        """Whether a buffer has a row for each step: only what a gradient needs is kept."""
+        return buffer.series and self.name != "forward"
+
+    def _is_private(self, buffer: Buffer) -> bool:
+        return not self._is_series(buffer) and buffer.kind in ("product", "temporary", "local", "saved")
 
     def _history(self, after: Buffer) -> str:
         slots = self.arg(f"slots {after.index}")
@@ -464,7 +467,7 @@ class _Writer:
         assert not accumulate
         if units in self.placed.kept.get(buffer, set()):
             yield f"      {self._kept(buffer, units)}[e] = {value};"
-        if buffer.series:
+        if self._is_series(buffer):
             at = f"t * {self.arg(f'step {buffer.name}')} + b * {self.arg(f'row {buffer.name}')} + {unit}"
             yield f"      {self.pointer(f'data {buffer.name}')}[{at}] = {row_alive} ? {value} : real(0);"
         elif self.placed.read.get(buffer):
@@ -585,7 +588,7 @@ class _Writer:
             yield "    }"
             yield "    block_barrier();"
             yield "  }"
-            wanted = buffer.series or buffer.kind in ("after", "sum") or buffer in self.placed.sources
+            wanted = self._is_series(buffer) or buffer.kind in ("after", "sum") or buffer in self.placed.sources
             if wanted or self.placed.read.get(buffer) or self.placed.kept.get(buffer):
                 yield from self._each(1)
                 yield "    if (inside) {"
