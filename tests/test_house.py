@@ -19,6 +19,7 @@ plots
 cells
 compiler
 compiler.cpu
+compiler.cuda
 engines
 layers
 learning

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from elman.compiler.cpu import cache, layouts
-from elman.compiler.cpu.cache import BuildError
+from elman.compiler.targets import BuildError
 from elman.version import __version__
 
 HEADERS = Path(__file__).parent / "runtime"
