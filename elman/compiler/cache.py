@@ -20,14 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from elman.compiler.targets import BuildError
 from elman.errors import EngineWarning, callers_level
 from elman.folders import make_private, trusted, trusted_file, user_cache
 
 _log = logging.getLogger(__name__)
-
-
-class BuildError(Exception):
-    """The native engine cannot be built here; the message says why and what to do."""
 
 
 def cache_folder() -> Path:

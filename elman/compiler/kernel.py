@@ -51,8 +51,9 @@ class Shape:
 class Kernel(Protocol):
     """One program for one type of number. It runs on whichever device its tensors lie."""
 
-    buffers: Sequence[Buffer]
-    """Those that :meth:`run` asks the places of."""
+    @property
+    def buffers(self) -> Sequence[Buffer]:
+        """Those that :meth:`run` asks the places of."""
 
     def run(
         self,

@@ -101,3 +101,36 @@ def asserted(holds: Tensor, message: str, value: Tensor) -> Tensor:
         return torch.cat([kept, value])
     torch._assert_async(holds, message)
     return value
+
+
+def operand(real: torch.dtype, device: str) -> str:
+    """What products round what they multiply to: see :class:`elman.compiler.kernel.Shape`.
+
+    Autocast and TensorFloat-32 change it on CUDA alone, and no product of float64.
+    """
+    if real != torch.float32:
+        return "float64"
+    return _rounded() if device == "cuda" else "float32"
+
+
+@constant_while_compiling
+def _rounded() -> str:
+    if torch.is_autocast_enabled("cuda"):
+        kind = torch.get_autocast_dtype("cuda")
+        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "float32")
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "float32"
+
+
+@contextmanager
+def exact(device: str) -> Iterator[None]:
+    """A block in which products on a type of device round nothing to TensorFloat-32."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    if device != "cuda" or before != "tf32":
+        yield
+        return
+    products.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before

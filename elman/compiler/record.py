@@ -74,17 +74,30 @@ class Operation:
         """The numbers of the values that it reads."""
         return tensors_of((self.args, self.kwargs))
 
-    def run(self, values: Mapping[int, Any], batch: tuple[int, int] | None = None) -> list[Any]:
-        """Compute it; with ``batch`` = (traced, real), for another size of the batch."""
+    def run(
+        self,
+        values: Mapping[int, Any],
+        batch: tuple[int, int] | None = None,
+        device: torch.device | None = None,
+    ) -> list[Any]:
+        """Compute it; with ``batch`` = (traced, real), for another size of the batch.
 
+        What it makes, as ``torch.full`` does, lies on ``device``: by default on the CPU, where
+        steps are traced.
+        """
         # Sizes stand in lists: a number by itself, as the one that full fills, is no size.
         sizes = batch if batch and self.function in SHAPED else (None, None)
         args = [v if type(v) is int else _filled(v, values, sizes) for v in self.args]
         kwargs = {name: _filled(v, values, sizes) for name, v in self.kwargs.items()}
+        away = device is not None and device.type != "cpu"
+        if away and "device" in kwargs:
+            kwargs["device"] = device
         if getattr(self.function, "sized", False):  # it has operations of its own
             kwargs["batch"] = batch
         with nullcontext() if self.learns else torch.no_grad():
             out = self.function(*args, **kwargs)
+            if away and self.function is literal:
+                out = out.to(device)
         return list(out) if isinstance(out, (tuple, list)) else [out]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.cells.lines import at, codes, step_at, step_line
 from elman.cells.step_checks import check_attributes, check_step
+from elman.compiler.modes import exact
 from elman.compiler.record import Operation, Recorder, Stops, Unsupported
 from elman.compiler.surrogate import attach
 
@@ -118,17 +119,20 @@ def _called(cell: Cell, tensor: Tensor) -> str:
     return "a tensor"
 
 
-def undisturbed(function: Callable[[], _T]) -> _T:
+def undisturbed(function: Callable[[], _T], device: str = "cpu") -> _T:
     """``function()`` as if nothing surrounded it: what is found holds for every later call.
+
+    It runs on a type of device, on which products are as exact as their numbers.
 
     In inference mode and under autocast PyTorch records other operations, and hooks would see what
     is not theirs.
     """
     with (
-        torch.device("cpu"),
+        torch.device(device),
+        exact(device),
         torch.inference_mode(False),
         torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
+        torch.autocast(device, enabled=False),
         torch.autograd.graph.saved_tensors_hooks(lambda t: (t, t._version), _unchanged),
     ):
         return function()

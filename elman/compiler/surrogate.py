@@ -65,8 +65,9 @@ class _Attached(torch.autograd.Function):
         surrogate: Surrogate = ctx.surrogate
         values = dict(zip(surrogate.reads, ctx.saved_tensors, strict=True))
         values |= dict(zip(surrogate.cotangents, cotangents, strict=True))
+        device = next((t.device for t in cotangents if t is not None), None)
         for operation in surrogate.backward:
-            found = operation.run(values, ctx.batch)
+            found = operation.run(values, ctx.batch, device)
             values.update(zip(operation.results, found, strict=True))
         gradients = [None if n is None else values[n] for n in surrogate.gradients]
         none = [None] * (3 + ctx.outputs)

@@ -61,7 +61,7 @@ class Hoisted:
             values[self.noise] = noise
         sizes = (self.batch, x.shape[0])
         for operation in self.operations:
-            results = operation.run(values, sizes)
+            results = operation.run(values, sizes, x.device)
             values.update(zip(operation.results, results, strict=True))
         return [values[n] for n in self.sequences], [values[n] for n in self.parameters]
 

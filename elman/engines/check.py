@@ -20,9 +20,11 @@ from torch import Tensor
 
 from elman.cells.contract import Cell
 from elman.cells.lines import at, step_at
+from elman.compiler.compiled import Compiled
 from elman.compiler.lower import decompose
 from elman.compiler.record import Unsupported
 from elman.compiler.recorded import record, undisturbed
+from elman.compiler.targets import Target
 from elman.compiler.trace import Hoisted
 from elman.engines import reference
 from elman.engines.call import Call, Result
@@ -40,7 +42,7 @@ DRAWS = 3
 """A step with thresholds may differ in one draw by rounding alone, but not in every one."""
 
 
-def check(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype) -> None:
+def check(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype, device: str = "cpu") -> None:
     """Compare a cell's kernels with the reference engine on random numbers.
 
     Outputs, states of every step, and the gradients of input, weights and states, for sequences of
@@ -51,12 +53,13 @@ def check(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype) -> None:
         hoisted: from its trace.
         run: runs the kernels with given weights.
         real: the type of the numbers.
+        device: the type of device that the kernels run on.
 
     Raises:
         Unsupported: they differ; the message says in what.
     """
     undisturbed(lambda: _check_twice(cell, hoisted, real))
-    wrong = difference(cell, run, real, hoisted.changed)
+    wrong = difference(cell, run, real, hoisted.changed, device)
     if wrong:
         raise Unsupported(
             f"its kernels give another {wrong} than its step does{at(step_at(cell))}: the step "
@@ -64,7 +67,9 @@ def check(cell: Cell, hoisted: Hoisted, run: Run, real: torch.dtype) -> None:
         )
 
 
-def difference(cell: Cell, run: Run, real: torch.dtype, changed: str = "") -> str | None:
+def difference(
+    cell: Cell, run: Run, real: torch.dtype, changed: str = "", device: str = "cpu"
+) -> str | None:
     """What an engine gives otherwise than the reference engine on random numbers, or None.
 
     Args:
@@ -72,6 +77,7 @@ def difference(cell: Cell, run: Run, real: torch.dtype, changed: str = "") -> st
         run: runs the engine with given weights.
         real: the type of the numbers.
         changed: the line of the step that changes a tensor in place, for a message.
+        device: the type of device that both run on.
 
     Raises:
         Unsupported: PyTorch cannot differentiate the step.
@@ -79,7 +85,10 @@ def difference(cell: Cell, run: Run, real: torch.dtype, changed: str = "") -> st
     """
     wrong = None
     for seed in range(DRAWS):
-        wrong = undisturbed(lambda s=seed: _difference(cell, run, real, changed, s))  # type: ignore[misc]
+        wrong = undisturbed(
+            lambda s=seed: _difference(cell, run, _drawn(cell, real, device, s), changed),  # type: ignore[misc]
+            device,
+        )
         if wrong is None:
             return None
     return wrong
@@ -98,9 +107,12 @@ def _check_twice(cell: Cell, hoisted: Hoisted, real: torch.dtype) -> None:
     )
 
 
-def _difference(cell: Cell, run: Run, real: torch.dtype, changed: str, seed: int) -> str | None:
+def _difference(
+    cell: Cell, run: Run, drawn: tuple[dict[str, Tensor], Call], changed: str
+) -> str | None:
     """What differs, for one draw of the numbers."""
-    weights, call = _drawn(cell, real, seed)
+    weights, call = drawn
+    real = call.x.dtype
     try:
         expected = _results(lambda w, c: reference.run(cell, w, c), weights, call)
     except ElmanError:
@@ -127,24 +139,26 @@ def _largest(tensor: Tensor) -> float:
     return float(finite.abs().max()) if finite.numel() else 0.0
 
 
-def _drawn(cell: Cell, real: torch.dtype, seed: int) -> tuple[dict[str, Tensor], Call]:
-    draw = torch.Generator().manual_seed(seed)
+def _drawn(cell: Cell, real: torch.dtype, device: str, seed: int) -> tuple[dict[str, Tensor], Call]:
+    draw = torch.Generator("cpu").manual_seed(seed)
 
     def some(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw, dtype=torch.float64).to(real).requires_grad_()
+        drawn = torch.randn(shape, generator=draw, dtype=torch.float64, device="cpu")
+        return drawn.to(device, real).requires_grad_()
 
     steps, batch = 4, 3
     weights = {name: some(*shape) for name, shape in cell.weight_shapes().items()}
     weights |= {
-        name: c.to(real) if c.is_floating_point() else c for name, c in cell.named_buffers()
+        name: c.to(device, real if c.is_floating_point() else c.dtype)
+        for name, c in cell.named_buffers()
     }
-    resets = torch.zeros(steps, batch, dtype=torch.bool)
+    resets = torch.zeros(steps, batch, dtype=torch.bool, device=device)
     resets[1, 1] = resets[2, 0] = True
     call = Call(
         some(steps, batch, cell.input_size),
         tuple(some(batch, size) for size in cell.state_sizes),
         tuple(some(batch, size) for size in cell.state_sizes),
-        lengths=torch.tensor([steps, steps - 1, 0]),
+        lengths=torch.tensor([steps, steps - 1, 0], device=device),
         resets=resets,
         every_state=True,
         noise=some(steps, batch, cell.noise_size).detach() if cell.noise_size else None,
@@ -168,7 +182,10 @@ def _results(run: Run, weights: Mapping[str, Tensor], call: Call) -> dict[str, T
     gradients: Any = [None] * len(learned)
     if outputs:
         # Of a sum: given slopes, torch.autograd.grad imports PyTorch's symbolic shapes, a second.
-        slopes = [torch.linspace(-1, 1, t.numel(), dtype=t.dtype).view_as(t) for t in outputs]
+        slopes = [
+            torch.linspace(-1, 1, t.numel(), dtype=t.dtype, device=t.device).view_as(t)
+            for t in outputs
+        ]
         parts = [(t * slope).sum() for t, slope in zip(outputs, slopes, strict=True)]
         total = torch.stack(parts).sum()
         gradients = torch.autograd.grad(total, list(learned.values()), allow_unused=True)
@@ -177,15 +194,27 @@ def _results(run: Run, weights: Mapping[str, Tensor], call: Call) -> dict[str, T
     return found
 
 
-def fingerprint(hoisted: Hoisted, source: str, real: torch.dtype, key: Hashable) -> str:
+def fingerprint(
+    compiled: Compiled, target: Target, device: str, real: torch.dtype, key: Hashable
+) -> str:
     """What decides the outcome of :func:`check`, in short: of what has passed nobody asks again.
 
     ``key`` is what the step reads beside its tensors, its code among it (:attr:`Reading.key`).
     """
-    parts = [source, str(real), *hoisted.recording, str(hoisted.operations), _text(key)]
+    hoisted = compiled.hoisted
+    parts = [compiled.digest, target.name, _described(device), str(real)]
+    parts += [*hoisted.recording, str(hoisted.operations), _text(key)]
     # Where a function lies in memory is another place in every process.
     text = re.sub(r" at 0x[0-9a-f]+", "", "\0".join([*parts, _of_elman()]))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _described(device: str) -> str:
+    """A device, as far as kernels for its type may give other numbers on another."""
+    if device != "cuda":
+        return device
+    major, minor = torch.cuda.get_device_capability()
+    return f"{device} {major}.{minor} {torch.cuda.get_device_name()}"
 
 
 def _text(part: Any) -> str:

@@ -14,17 +14,18 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.cells.step_checks import under_autocast
 from elman.compiler.modes import constant_while_compiling
-from elman.engines import native, pytorch, reference, scan
+from elman.engines import cuda, native, pytorch, reference, scan
 from elman.engines.call import Call, Result
 from elman.errors import EngineWarning, InputError, callers_level
 
 ENGINES: dict[str, ModuleType] = {
     "scan": scan,
     "native": native,
+    "cuda": cuda,
     "torch": pytorch,
     "reference": reference,
 }
-"""By name, the preferred first. Each module has ``unsupported(cell, call)`` and ``run``."""
+"""By name. Each module has ``unsupported(cell, call)`` and ``run``."""
 
 
 class _Choice(NamedTuple):
@@ -45,10 +46,11 @@ class engine:
     """Force an engine: ``elman.engine("reference")``, from here on or for a ``with`` block.
 
     Args:
-        name: ``"native"`` (any cell, compiled for this processor), ``"scan"`` (all steps at once,
-            for cells whose memory is a linear recurrence), ``"torch"`` (PyTorch's fused kernels,
-            for its own LSTM, GRU and RNN), ``"reference"`` (the eager loop, the definition), or
-            ``"auto"`` (the fastest that can).
+        name: ``"native"`` (any cell, compiled for this processor), ``"cuda"`` (any cell, compiled
+            for the GPU that it lies on), ``"scan"`` (all steps at once, for cells whose memory is
+            a linear recurrence), ``"torch"`` (PyTorch's fused kernels, for its own LSTM, GRU and
+            RNN), ``"reference"`` (the eager loop, the definition), or ``"auto"`` (the fastest
+            that can).
 
     A block ends with the engine that was forced before it: before the object was made, where
     nothing was forced in between. One object may be used for any number of blocks, one in the
@@ -94,15 +96,20 @@ def _pruned(choice: _Choice | None) -> _Choice | None:
     return choice._replace(by=None, below=below.below)
 
 
-def usual(cell: Cell, real: torch.dtype) -> str:
-    """The engine that runs ``cell`` on numbers of a type where nothing stands in its way."""
+def usual(cell: Cell, real: torch.dtype, device: str) -> str:
+    """The engine that runs ``cell`` where nothing stands in its way.
+
+    It depends on the type of the numbers and on that of their device.
+    """
     name = _name()
     if name is not None:
         return name
     if scan.knows(cell):
         return "scan"
-    if native.knows(cell, real):
-        return "native"
+    if device != "cpu" and pytorch.knows(cell):
+        return "torch"
+    if native.knows(cell, real, device):
+        return "cuda" if device == "cuda" else "native"
     return "torch" if pytorch.knows(cell) else "reference"
 
 
@@ -119,12 +126,11 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         call = call.cast(next(iter(weights.values())).dtype)
     wanted = forced()
     why: str | None = None
-    for name in [wanted] if wanted else _preferred(cell):
+    for name in [wanted] if wanted else _preferred(cell, call):
         reason = ENGINES[name].unsupported(cell, call)
         if reason is None:
             result = ENGINES[name].run(cell, weights, call)
-            # PyTorch's kernels are what usually runs its own cells on other devices.
-            if why and not (name == "torch" and call.x.device.type != "cpu"):
+            if why:
                 _warn(type(cell).__name__, name, why)
             return result
         why = why or reason
@@ -133,10 +139,15 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     )
 
 
-def _preferred(cell: Cell) -> list[str]:
-    """The engines for this cell, the fastest first."""
+def _preferred(cell: Cell, call: Call) -> list[str]:
+    """The engines for this call, the fastest first."""
     # Of a cell that is no linear recurrence nobody expects a scan.
-    return [name for name in ENGINES if name != "scan" or scan.knows(cell)]
+    scans = ["scan"] if scan.knows(cell) else []
+    if call.x.device.type == "cpu":
+        return [*scans, "native", "torch", "reference"]
+    # PyTorch's kernels are what usually runs its own cells on other devices.
+    own = ["torch"] if pytorch.unsupported(cell, call) is None else []
+    return [*scans, *own, "cuda" if call.x.is_cuda else "native", "reference"]
 
 
 @constant_while_compiling

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from elman.cells.contract import Cell
-from elman.compiler.cpu.compiled import Compiled
+from elman.compiler.compiled import Compiled
 
 
 class _Kernels(dict[str, Compiled]):

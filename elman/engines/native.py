@@ -1,4 +1,8 @@
-"""The ``native`` engine: any cell, compiled into fused kernels for this processor."""
+"""The ``native`` engine: any cell, compiled into fused kernels for this processor.
+
+The kernels of a cell have a name, whatever they are compiled for. What gives the name, makes the
+kernels and runs them takes the type of a device, and serves the ``cuda`` engine, too.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +23,24 @@ from torch.utils._python_dispatch import _disable_current_modes
 from elman.cells.contract import Cell
 from elman.cells.lines import at, reason, step_at
 from elman.cells.options import Reading, is_mutable
-from elman.compiler import cache
-from elman.compiler.cpu import build
-from elman.compiler.cpu.build import REALS
-from elman.compiler.cpu.compiled import Compiled, compile_cell
-from elman.compiler.cpu.forward import LoopOutputs
-from elman.compiler.masks import filled, learned
+from elman.compiler import cache, targets
+from elman.compiler.compiled import Compiled, compile_cell
+from elman.compiler.forward import LoopOutputs
+from elman.compiler.masks import filled, inside, learned
 from elman.compiler.modes import (
     constant_while_compiling,
     in_onnx,
     is_recorded,
     is_transformed,
+    operand,
     unrecorded,
 )
 from elman.compiler.naming import cell_of, name_of, unknown
 from elman.compiler.record import Unsupported
+from elman.compiler.targets import BuildError
 from elman.engines import kept, operator, reference
 from elman.engines.call import Call, Result
-from elman.engines.check import check, fingerprint
+from elman.engines.check import TOLERANCE, check, fingerprint
 from elman.errors import InputError
 
 KEPT = 64
@@ -49,14 +53,14 @@ _naming = threading.RLock()
 """Held while a cell gets its name: two threads may bring cells at once."""
 
 
-def knows(cell: Cell, real: torch.dtype | None = None) -> bool:
-    """Whether this engine usually runs ``cell``, with numbers of a type or of its weights'."""
-    return _name(cell, real or _type(cell))[0] != "?"
+def knows(cell: Cell, real: torch.dtype | None = None, device: str = "cpu") -> bool:
+    """Whether kernels usually run ``cell``, with numbers of a type or of its weights'."""
+    return _name(cell, real or _type(cell), device)[0] != "?"
 
 
-def runs(cell: Cell, real: torch.dtype) -> bool:
-    """Whether this engine has kernels for ``cell`` that give the reference engine's numbers."""
-    return _ready(cell, real)[0] != "?"
+def runs(cell: Cell, real: torch.dtype, device: str = "cpu") -> bool:
+    """Whether there are kernels for ``cell`` that give the reference engine's numbers."""
+    return _ready(cell, real, device)[0] != "?"
 
 
 def _type(cell: Cell) -> torch.dtype:
@@ -66,19 +70,22 @@ def _type(cell: Cell) -> torch.dtype:
 
 def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
-    real = call.state[0].dtype
+    if call.x.device.type != "cpu":
+        return f"the native engine runs on the CPU, not on {call.x.device}"
+    return refusal(cell, call)
+
+
+def refusal(cell: Cell, call: Call) -> str | None:
+    """Why no kernels can take this call, on whichever device, or None where some can."""
+    real, device = call.state[0].dtype, call.x.device.type
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name = _tagged_name(cell, real)
+        name = _tagged_name(cell, real, device)
         return name[1:] if name.startswith("?") else None
     if is_transformed():
         return "it does not run inside torch.func or in forward mode"
     if in_onnx():
         return "ONNX has no operator for its kernels"
-    if call.x.device.type != "cpu":
-        return f"the native engine runs on the CPU, not on {call.x.device}"
-    if real not in REALS:
-        return f"the native engine computes in float32 and float64, not in {real}"
-    name = _ready(cell, real)
+    name = _ready(cell, real, device)
     return name[1:] if name.startswith("?") else None
 
 
@@ -87,29 +94,28 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     steps, batch = call.x.shape[:2]
     if steps == 0 or batch == 0:
         return reference.run(cell, weights, call)
-    real = next(iter(weights.values())).dtype
+    real, device = next(iter(weights.values())).dtype, call.x.device.type
     if torch.compiler.is_compiling() and hasattr(cell, "tag"):
-        name, made_for = _tagged_name(cell, real), None
+        name, made_for = _tagged_name(cell, real, device), None
     else:
-        name, made_for = _name(cell, real), vars(cell)["_memo"][_kind(cell, real)].cell
+        name, made_for = _name(cell, real, device), vars(cell)["_memo"][_kind(cell, real)].cell
     return steps_of(name, made_for, weights, call)
 
 
 def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: Call) -> Result:
     """Run the kernels of that name, which were made for ``cell``."""
     steps, batch = call.x.shape[:2]
-    real = next(iter(weights.values())).dtype
+    real, device = next(iter(weights.values())).dtype, call.x.device.type
     compiled = kept.COMPILED[name]
     _check_alike(weights, call)
-    if not torch.is_autocast_enabled("cpu"):
+    cast, rounded = torch.is_autocast_enabled(device), operand(real, device)
+    if not cast:
         call.check_types(real)
     resets = call.resets
     if resets is not None and call.reverse:
         # The boundary between two steps belongs, read backwards, to the earlier one.
         resets = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
-    with (
-        torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
-    ):
+    with torch.autocast(device, enabled=False) if cast else nullcontext():
         x = call.x
         if call.lengths is not None and not compiled.tame:
             x, weights = filled(x, call.lengths), learned(weights, call.lengths)
@@ -129,13 +135,12 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
         out = operator.loop(
             name, origin, sequences, parameters, states, starts,
             None if resets is None else resets.contiguous(), call.lengths,
-            call.reverse, call.every_state, train, cell=cell,
+            call.reverse, call.every_state, train, rounded, cell=cell,
         )  # fmt: skip
     layout = LoopOutputs(compiled, call.every_state, train)
     y = out[0]
     if call.lengths is not None:
-        alive = torch.arange(steps).unsqueeze(1) < call.lengths
-        y = torch.where(alive.unsqueeze(-1), y, 0)
+        y = torch.where(inside(steps, call.lengths), y, 0)
     every = tuple(out[: layout.states]) if call.every_state else None
     return Result(y, tuple(out[layout.last]), every)
 
@@ -172,14 +177,14 @@ _count = itertools.count()
 _tagged: weakref.WeakValueDictionary[str, Cell] = weakref.WeakValueDictionary()
 
 
-def _tagged_name(cell: Cell, real: torch.dtype) -> str:
+def _tagged_name(cell: Cell, real: torch.dtype, device: str) -> str:
     """The name of the kernels of a cell, while PyTorch compiles what reads its tag."""
     for name in cell.__dict__[
         "_mutable"
     ]:  # compared here, so that the compiled code is for these values
         if not _alike(getattr(cell, name), _tagged_option(cell.tag, name)):
             return f"?its option {name} has changed while it was compiled"
-    return tagged_name(cell.tag, cell.training, real)
+    return tagged_name(cell.tag, cell.training, real, device)
 
 
 def _alike(value: Any, known: Any) -> bool:
@@ -206,26 +211,26 @@ def _in_lists(value: Any) -> Any:
 
 
 @constant_while_compiling
-def tagged_name(tag: str, mode: bool, real: torch.dtype) -> str:
+def tagged_name(tag: str, mode: bool, real: torch.dtype, device: str) -> str:
     """The name of the kernels of the cell with this tag, which is in this mode."""
     cell = _tagged.get(tag.partition(".")[0])
     if cell is None:
         return "?run the network once before compiling it"
-    name = _ready(cell, real)
+    name = _ready(cell, real, device)
     if name[0] != "?":
         # The compiled code will speak of it.
         kept.hold(name, for_good=vars(cell)["_memo"][_kind(cell, real)].cell)
         if not torch.compiler.is_exporting():  # an exported program is of its day
-            kept.watch(name, partial(_present, weakref.ref(cell), real))
+            kept.watch(name, partial(_present, weakref.ref(cell), real, device))
     return name
 
 
-def _present(cell: weakref.ref[Cell], real: torch.dtype) -> str | None:
+def _present(cell: weakref.ref[Cell], real: torch.dtype, device: str) -> str | None:
     alive = cell()
-    return None if alive is None else _ready(alive, real)
+    return None if alive is None else _ready(alive, real, device)
 
 
-def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
+def know_all(cells: Iterable[Cell], real: torch.dtype, device: str) -> None:
     """Name the kernels of all cells before the first runs.
 
     PyTorch's compiler keeps the dictionary of kernels as it first sees it.
@@ -233,7 +238,7 @@ def know_all(cells: Iterable[Cell], real: torch.dtype) -> None:
     _let_go()
     for cell in cells:
         if hasattr(cell, "tag"):
-            _tagged_name(cell, real)
+            _tagged_name(cell, real, device)
 
 
 @constant_while_compiling
@@ -248,17 +253,23 @@ def compiled(cell: Cell, real: torch.dtype | None = None) -> Compiled:
     Raises:
         InputError: the native engine has none for it.
     """
-    name = _name(cell, real or _type(cell))
+    name = _name(cell, real or _type(cell), "cpu")
     if name[0] == "?":
         raise InputError(f"the native engine cannot compile {type(cell).__name__}: {name[1:]}.")
     return kept.COMPILED[name]
 
 
-def _name(cell: Cell, real: torch.dtype) -> str:
+def _name(cell: Cell, real: torch.dtype, device: str) -> str:
     """The name under which ``cell``'s kernels are known, compiled on first use.
 
     They are those of what its step reads today: options that have changed get kernels of their own.
     """
+    target = targets.find(device)
+    if target is None:
+        return f"?there are no kernels for tensors on {device}"
+    if real not in target.reals:
+        reals = " and ".join(str(r).removeprefix("torch.") for r in target.reals)
+        return f"?the {target.name} engine computes in {reals}, not in {real}"
     memos: dict[Any, _Memo] = vars(cell).get("_memo") or {}
     kind = _kind(cell, real)
     memo = memos.get(kind)
@@ -270,7 +281,11 @@ def _name(cell: Cell, real: torch.dtype) -> str:
             vars(cell)["_memo"][kind] = memo
     if memo.name[0] == "?":
         return memo.name
-    return kept.COMPILED[memo.name].refused or memo.name
+    refused = kept.COMPILED[memo.name].refused
+    if target not in refused:
+        why = target.missing()
+        refused[target] = f"?{why}" if why else ""
+    return refused[target] or memo.name
 
 
 _Kind = tuple[bool, torch.dtype, torch.dtype]
@@ -322,33 +337,34 @@ def _remembered(cell: Cell, reading: Reading, kind: _Kind) -> _Memo:
     return _Memo(name, reading, made_for, held)
 
 
-def _ready(cell: Cell, real: torch.dtype) -> str:
+def _ready(cell: Cell, real: torch.dtype, device: str) -> str:
     """As :func:`_name`, once its kernels are built and have been compared with the reference."""
-    name = _name(cell, real)
-    if name[0] == "?" or kept.COMPILED[name].checked:
+    name, target = _name(cell, real, device), targets.find(device)
+    if name[0] == "?" or target in kept.COMPILED[name].checked:
         return name
+    assert target is not None
     compiled = kept.COMPILED[name]
     with _naming, _disable_current_modes(), unrecorded():
         try:
-            compiled.build(real)
+            compiled.build(real, target)
             key = vars(cell)["_memo"][_kind(cell, real)].reading.key
             mark = None
             if key is not None:  # otherwise nobody can tell the step from another
-                mark = fingerprint(compiled.hoisted, compiled.source, real, key)
+                mark = fingerprint(compiled, target, device, real, key)
             if mark is None or not cache.is_marked(mark):
-                check(cell, compiled.hoisted, partial(steps_of, name, cell), real)
+                check(cell, compiled.hoisted, partial(steps_of, name, cell), real, device)
                 if mark is not None:
                     cache.mark(mark)
-            compiled.checked = True
+            compiled.checked.add(target)
             return name
-        except (Unsupported, build.BuildError, InputError) as error:
-            compiled.refused = f"?{error}"
+        except (Unsupported, BuildError, InputError) as error:
+            compiled.refused[target] = f"?{error}"
         except Exception as error:
             line = at(step_at(cell))
-            compiled.refused = (
+            compiled.refused[target] = (
                 f"?its kernels cannot be compared with its step{line} ({reason(error)})"
             )
-    return compiled.refused
+    return compiled.refused[target]
 
 
 def _compile(cell: Cell, real: torch.dtype) -> str:
@@ -370,12 +386,14 @@ def revived(name: str) -> Compiled:
     Raises:
         InputError: no cell of this process computes the same.
     """
-    real = next((r for r in REALS if f"#{str(r).removeprefix('torch.')}-" in name), None)
+    real = next((r for r in TOLERANCE if f"#{str(r).removeprefix('torch.')}-" in name), None)
     if real is None:
         raise unknown(name)
     cell = cell_of(name)
     with unrecorded():
-        known = _ready(cell, real)
+        # Whichever kernels can be compared with the step say that it is the one.
+        ready = (_ready(cell, real, device) for device in targets.devices())
+        known = next((name for name in ready if name[0] != "?"), "?")
     if known[0] == "?" or known.rpartition("#")[2] != name.rpartition("#")[2]:
         raise unknown(name)
     compiled = kept.COMPILED.setdefault(name, kept.COMPILED[known])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
-from elman.compiler.cpu.backward import run_backward
-from elman.compiler.cpu.forward import LoopOutputs, outputs, run_forward
+from elman.compiler.backward import run_backward
+from elman.compiler.forward import LoopOutputs, outputs, run_forward
 from elman.compiler.modes import is_batched, is_traced
 from elman.engines import kept
 from elman.engines.rerun import differentiable_backward, grouped, sequences_of
@@ -19,13 +19,13 @@ from elman.errors import InputError
 _library = torch.library.Library("elman", "DEF")
 _library.define(
     "loop(str cell, Tensor[] origin, Tensor[] sequences, Tensor[] parameters, Tensor[] states, "
-    "Tensor[] starts, Tensor? resets, Tensor? lengths, bool reverse, bool keep, bool train) "
-    "-> Tensor[]"
+    "Tensor[] starts, Tensor? resets, Tensor? lengths, bool reverse, bool keep, bool train, "
+    "str operand='') -> Tensor[]"
 )
 _library.define(
     "loop_backward(str cell, Tensor?[] gradients, Tensor[] sequences, Tensor[] parameters, "
     "Tensor[] states, Tensor[] starts, Tensor? resets, Tensor? lengths, Tensor[] histories, "
-    "Tensor[] saved, bool reverse) -> Tensor[]"
+    "Tensor[] saved, bool reverse, str operand='') -> Tensor[]"
 )
 
 
@@ -42,7 +42,7 @@ def _loop_backward(name: str, *rest: Any) -> list[Tensor]:
 
 def _fake_loop(
     name: str, origin: Any, sequences: Any, parameters: Any, states: Any, starts: Any, resets: Any,
-    lengths: Any, reverse: bool, keep: bool, train: bool,
+    lengths: Any, reverse: bool, keep: bool, train: bool, operand: str = "",
 ) -> list[Tensor]:  # fmt: skip
     steps, batch = sequences[0].shape[:2]
     return outputs(kept.COMPILED[name], states[0], steps, batch, keep, train)
@@ -50,14 +50,14 @@ def _fake_loop(
 
 def _fake_backward(
     name: str, gradients: Any, sequences: Any, parameters: Any, states: Any, starts: Any,
-    resets: Any, lengths: Any, histories: Any, saved: Any, reverse: bool,
+    resets: Any, lengths: Any, histories: Any, saved: Any, reverse: bool, operand: str = "",
 ) -> list[Tensor]:  # fmt: skip
     return [torch.empty_like(t) for t in (*sequences, *parameters, *states, *starts)]
 
 
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     name, origin, sequences, parameters, states, starts = inputs[:6]
-    resets, lengths, reverse, keep, train = inputs[6:]
+    resets, lengths, reverse, keep, train, operand = inputs[6:]
     layout = LoopOutputs(kept.COMPILED[name], keep, train)
     read = [sequences[k] for k in kept.COMPILED[name].plan.kept]
     ctx.set_materialize_grads(False)
@@ -68,10 +68,14 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.sizes = (
         len(origin), len(read), len(parameters), len(states), len(starts), layout.histories
     )  # fmt: skip
-    ctx.name, ctx.reverse, ctx.layout = name, reverse, layout
+    ctx.name, ctx.reverse, ctx.layout, ctx.operand = name, reverse, layout, operand
     ctx.held = kept.hold(name)
     ctx.sequence_shapes = [s.shape for s in sequences]
     ctx.direct, ctx.cell = False, None
+
+
+_NOTHING = (None,) * 6
+"""The gradients of what is no tensor, and of masks."""
 
 
 def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
@@ -92,12 +96,12 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
             layout.histories, states, starts, resets, lengths, ctx.reverse,
         )  # fmt: skip
         between = [None] * len(ctx.sequence_shapes), [None] * len(parameters)
-        return (None, found[0], *between, *found[1:], None, None, None, None, None)
+        return (None, found[0], *between, *found[1:], *_NOTHING)
     if ctx.direct and ctx.counter._version != ctx.version:
         again = sequences_of(compiled.hoisted, origin, ctx.sequence_shapes)
         histories[0], *_ = run_forward(
             compiled, again, parameters, states, starts, resets, lengths, ctx.reverse,
-            False, False,
+            False, False, ctx.operand,
         )  # fmt: skip
     held = dict(zip(compiled.plan.kept, read, strict=True))
     # A sequence that the backward pass does not read is represented by an empty shell.
@@ -107,7 +111,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     ]
     inputs = (
         given, sequences, parameters, states, starts, resets, lengths, histories, saved,
-        ctx.reverse,
+        ctx.reverse, ctx.operand,
     )  # fmt: skip
     if ctx.direct:
         first = 4 + len(origin) + len(sequences)
@@ -116,7 +120,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     else:
         out = torch.ops.elman.loop_backward(ctx.name, *inputs)
     parts = grouped(out, [len(part) for part in (sequences, parameters, states, starts)])
-    return (None, [None] * len(origin), *parts, None, None, None, None, None)
+    return (None, [None] * len(origin), *parts, *_NOTHING)
 
 
 class _Loop(torch.autograd.Function):
@@ -150,7 +154,13 @@ def loop(
     parameters: Sequence[Tensor],
     states: Sequence[Tensor],
     starts: Sequence[Tensor],
-    *rest: Any,
+    resets: Tensor | None,
+    lengths: Tensor | None,
+    reverse: bool,
+    keep: bool,
+    train: bool,
+    operand: str,
+    *,
     cell: Cell | None,
 ) -> Sequence[Tensor]:
     """``elman::loop`` by the shortest way: its histories and last states; more may follow.
@@ -159,11 +169,12 @@ def loop(
     where these are held for good.
     """
     groups = (origin, sequences, parameters, states, starts)
+    rest = (resets, lengths, reverse, keep, train, operand)
     if is_traced(t for group in groups for t in group):
         if cell is not None:
             kept.hold(name, for_good=cell)
         return torch.ops.elman.loop(name, origin, sequences, parameters, states, starts, *rest)
-    if not rest[-1]:  # no gradient is wanted
+    if not train:  # no gradient is wanted
         return _loop(name, *groups, *rest)
     sizes = [len(g) for g in groups]
     return _Loop.apply(name, cell, sizes, rest, *(t for g in groups for t in g))
@@ -181,8 +192,9 @@ def _loop_of_graph(name: str, *rest: Any) -> list[Tensor]:
     return _loop(name, *rest)
 
 
-_library.impl("loop", _loop_of_graph, "CPU")
-_library.impl("loop_backward", _loop_backward, "CPU")
+for _device in ("CPU", "CUDA"):
+    _library.impl("loop", _loop_of_graph, _device)
+    _library.impl("loop_backward", _loop_backward, _device)
 torch.library.register_fake("elman::loop", _fake_loop, lib=_library)
 torch.library.register_fake("elman::loop_backward", _fake_backward, lib=_library)
 torch.library.register_autograd("elman::loop", _backward, setup_context=_set_up, lib=_library)

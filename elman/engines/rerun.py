@@ -68,7 +68,7 @@ def differentiable_backward(
     Returns:
         The gradients of origin, states and starts.
     """
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+    with torch.enable_grad(), torch.autocast(states[0].device.type, enabled=False):
         # In the graph of what the loop was given, but apart from its other uses.
         origin, states, starts = ([_apart(t) for t in p] for p in (origin, states, starts))
         x, noise, named = _named(hoisted, origin)

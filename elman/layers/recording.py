@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from elman.cells.contract import Cell
 from elman.compiler.modes import unrecorded
@@ -17,14 +17,16 @@ from elman.errors import InputError
 
 
 @contextmanager
-def recording(cells: Iterable[Cell], real: torch.dtype) -> Iterator[None]:
+def recording(cells: Iterable[Cell], like: Tensor) -> Iterator[None]:
     """A block that ``torch.jit.trace`` records: cells are compiled before, and no part of it.
+
+    They are compiled for numbers of the type of ``like`` and for its device.
 
     Where a shape decides what is said or computed, the engines see to it that the program is right
     for other shapes, or refuses them; so PyTorch's warnings of that are kept from the user.
     """
     with unrecorded():
-        native.know_all(cells, real)
+        native.know_all(cells, like.dtype, like.device.type)
     with warnings.catch_warnings():
         for library in ("elman", "torch"):
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=library)

@@ -221,7 +221,7 @@ class Recurrent(nn.Module):
             options = {"lengths": lengths, "resets": resets, "return_states": return_states}
             return leaf(self, x, state, options)
         if is_recorded():
-            with recording([*self._cells, *self._noiseless], self._like().dtype):
+            with recording([*self._cells, *self._noiseless], self._like()):
                 return self._run(x, state, lengths, resets, return_states)
         return self._run(x, state, lengths, resets, return_states)
 
@@ -232,7 +232,8 @@ class Recurrent(nn.Module):
         every = which == "all"
         batch = Sequences.of(x, lengths, resets, self.input_size, self.batch_first)
         if torch.compiler.is_compiling():
-            native.know_all([*self._cells, *self._noiseless], next(self.parameters()).dtype)
+            like = next(self.parameters())
+            native.know_all([*self._cells, *self._noiseless], like.dtype, like.device.type)
         start = self._start(batch.size)
         before = start if state is None else self._before(state, batch)
         check_types(self._like(), batch.x, () if state is None else before)
@@ -311,7 +312,8 @@ class Recurrent(nn.Module):
     @property
     def engine(self) -> str:
         """The name of the engine that runs this network where nothing stands in its way."""
-        return choice.usual(self._cells[0], next(self.parameters()).dtype)
+        like = next(self.parameters())
+        return choice.usual(self._cells[0], like.dtype, like.device.type)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

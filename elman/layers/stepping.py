@@ -11,10 +11,10 @@ from torch import Tensor
 from elman import nested
 from elman.cells.contract import Cell
 from elman.cells.options import Reading
-from elman.compiler.cpu.build import BuildError
 from elman.compiler.cpu.stack import CompiledStack
 from elman.compiler.modes import is_recorded, is_traced
 from elman.compiler.record import Unsupported
+from elman.compiler.targets import BuildError
 from elman.engines import choice, native
 from elman.engines.call import first_step
 from elman.errors import InputError
@@ -42,14 +42,14 @@ def step(network: Recurrent, x: Tensor, state: Any, resets: Tensor | None) -> tu
     if made is not None:
         return made
     if is_recorded():
-        with recording(network._noiseless, network._like().dtype):
+        with recording(network._noiseless, network._like()):
             return _by_cells(network, x, state)
     return _by_cells(network, x, state)
 
 
 def _in_one_call(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
     """A step in one call of the native engine, where no gradient is wanted and it can."""
-    if state is None or torch.is_grad_enabled() or is_traced((x,)):
+    if state is None or torch.is_grad_enabled() or is_traced((x,)) or not x.is_cpu:
         return None
     if network.training and network.dropout:
         return None

@@ -36,7 +36,7 @@ class Similar(Own):
 
 
 def name_of(cell):
-    return native._ready(elman.Recurrent(cell)._cells[0], torch.float32)
+    return native._ready(elman.Recurrent(cell)._cells[0], torch.float32, "cpu")
 
 
 def forget(monkeypatch):

@@ -116,7 +116,7 @@ def test_operators_keep_to_their_schema(network, x):
     sequences = [s.detach().unflatten(0, (5, 3)) for s in flat]
     states = [torch.zeros(3, 6) for _ in range(2)]
     arguments = (
-        native._name(network._cells[0], torch.float32), [], sequences,
+        native._name(network._cells[0], torch.float32, "cpu"), [], sequences,
         [p.detach() for p in parameters], states,
         [], None, None, False, True, True,
     )  # fmt: skip
@@ -228,7 +228,7 @@ def test_workers_of_a_data_loader_run_networks(network, x, start):
 
 
 def test_threads_that_bring_cells_at_the_same_moment(monkeypatch):
-    from elman.compiler.cpu import compiled, kernels
+    from elman.compiler.cpu import kernels, target
     from elman.engines import kept
 
     class Slow(dict):
@@ -244,7 +244,7 @@ def test_threads_that_bring_cells_at_the_same_moment(monkeypatch):
         return real(*given)
 
     monkeypatch.setattr(kept, "COMPILED", Slow(kept.COMPILED))
-    monkeypatch.setattr(compiled, "Kernel", slowly)
+    monkeypatch.setattr(target, "Kernel", slowly)
 
     class Fresh(OwnCell):
         """That no other test has compiled."""

@@ -12,13 +12,14 @@ import torch
 
 from elman.cells.contract import Cell
 from elman.compiler import cache
-from elman.compiler.cpu import build, products, scan
-from elman.compiler.cpu.compiled import compile_cell
+from elman.compiler.compiled import compile_cell
+from elman.compiler.cpu import build, products, scan, target
+from elman.compiler.cpu.emit import emit
 from elman.compiler.record import Unsupported
 from elman.errors import InputError
 
-OPERATORS = (products, scan)
-"""What computes elman's operators on this processor, from when it is imported."""
+PROVIDED = (products, scan, target)
+"""What computes elman's operators and loops on this processor, from when it is imported."""
 
 
 def source(cell: Cell) -> str:
@@ -28,8 +29,11 @@ def source(cell: Cell) -> str:
         InputError: the native engine has no kernel for it.
     """
     like = next(cell.parameters(), None)
+    real = torch.float32 if like is None else like.dtype
     try:
-        return compile_cell(cell, torch.float32 if like is None else like.dtype).source
+        if real not in build.REALS:
+            raise Unsupported(f"it computes in float32 and float64, not in {real}")
+        return emit(compile_cell(cell, real).programs)
     except Unsupported as why:
         raise InputError(
             f"the native engine cannot compile {type(cell).__name__}: {why}."

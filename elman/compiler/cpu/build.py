@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from elman.compiler import cache
-from elman.compiler.cache import BuildError
 from elman.compiler.cpu import layouts
+from elman.compiler.targets import BuildError
 from elman.version import __version__
 
 HEADERS = Path(__file__).parent / "runtime"

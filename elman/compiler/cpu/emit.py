@@ -7,6 +7,7 @@ by two vectors, by one, and what is left, and their loads and stores (``vector.h
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from elman.compiler.ir import Node
 from elman.compiler.ops import REDUCTIONS
@@ -20,7 +21,7 @@ TITLES = {
 }
 
 
-def emit(programs: dict[str, Program]) -> str:
+def emit(programs: Mapping[str, Program]) -> str:
     """The source of a cell's functions, called ``<program>_<number>``."""
     texts = ['#include "vector.hpp"', "namespace elman {"]
     for name, program in programs.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,10 @@ from elman.compiler.cpu import layouts
 from elman.compiler.cpu.build import runtime
 from elman.compiler.cpu.layouts import address, packed
 from elman.compiler.ir import Buffer
+from elman.compiler.kernel import FIXED, Shape, State, Where
 from elman.compiler.memory import plain, pointer, resolved
 from elman.compiler.modes import profiled
 from elman.compiler.schedule import Program
-
-FIXED, BEFORE, AFTER = 0, 1, 2
 
 _BUFFER, _PRODUCT, _STATE, _PROGRAM = (
     layouts.positions(layouts.Buffer),
@@ -38,31 +37,6 @@ _NO_STATE = packed(
 
 SHARED_FROM = 50_000
 """Multiplications a step, for each thread, from which threads share it."""
-
-
-@dataclass
-class State:
-    """A state of a program; ``struct State`` in runtime/program.hpp says what its tensors are."""
-
-    first: Tensor
-    history: Tensor
-    last: Tensor | None = None
-    again: Tensor | None = None
-    added: Tensor | None = None
-    again_out: Tensor | None = None
-    past: bool = False
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How a program runs: steps, batch, direction, and where sequences end or start anew."""
-
-    steps: int
-    batch: int
-    reverse: bool
-    backward: bool
-    resets: Tensor | None
-    lengths: Tensor | None
 
 
 @dataclass
@@ -153,7 +127,7 @@ class Kernel:
     def run(
         self,
         shape: Shape,
-        where: Callable[[Buffer], Tensor | tuple[int, int]],
+        where: Where,
         states: Sequence[State],
         weights: Sequence[Tensor],
         zeroed: Collection[Buffer] = (),
@@ -166,7 +140,7 @@ class Kernel:
     def described(
         self,
         shape: Shape,
-        where: Callable[[Buffer], Tensor | tuple[int, int]],
+        where: Where,
         states: Sequence[State],
         weights: Sequence[Tensor],
         zeroed: Collection[Buffer] = (),
@@ -176,8 +150,7 @@ class Kernel:
 
         Args:
             shape: how it runs.
-            where: for each buffer its tensor, (T, B, width), (B, width) or (width,), or (BEFORE
-                or AFTER, the number of the state), or (FIXED, 0) for one that nobody else reads.
+            where: where each buffer lies.
             states: what goes from step to step.
             weights: the matrices, by number.
             zeroed: the buffers whose rows past their end become zero.
@@ -287,18 +260,3 @@ def team(batch: int, threads: int, work: int, size: int) -> int:
     if threads == 1 or (batch >= 4 * threads and work * size <= 3 << 19):
         return 1
     return threads if batch * work >= SHARED_FROM * threads else 1
-
-
-def place(
-    buffer: Buffer, sequences: Sequence[Tensor], parameters: Sequence[Tensor]
-) -> Tensor | tuple[int, int]:
-    """Where a buffer of the forward pass lies, as :meth:`Kernel.described` asks for it."""
-    if buffer.kind == "sequence":
-        return sequences[buffer.index]
-    if buffer.kind == "vector":
-        return parameters[buffer.index].reshape(-1)
-    if buffer.kind == "state":
-        return BEFORE, buffer.index
-    if buffer.kind == "after":
-        return AFTER, buffer.index
-    return FIXED, 0

@@ -13,16 +13,13 @@ from torch._C._dynamo.guards import TensorGuards  # without PyTorch's compiler: 
 from torch.nn import Parameter
 
 from elman.cells.contract import Cell
+from elman.compiler.compiled import Compiled
 from elman.compiler.cpu import layouts
 from elman.compiler.cpu.build import runtime
-from elman.compiler.cpu.compiled import Compiled
-from elman.compiler.cpu.kernels import (
-    SHARED_FROM,
-    Shape,
-    State,
-    place,
-)
+from elman.compiler.cpu.kernels import SHARED_FROM, Kernel
 from elman.compiler.cpu.layouts import address, packed
+from elman.compiler.cpu.target import CPU
+from elman.compiler.kernel import Shape, State, place
 from elman.compiler.lower import decompose
 from elman.compiler.memory import all_plain, plain
 from elman.compiler.trace import Hoisted, trace
@@ -153,7 +150,8 @@ class CompiledStack:
                 numbered = {name: next(given) for name in self._names[k]}
                 weights = {name: t.detach() for name, (_, t) in numbered.items()}
                 numbers = {cell.hoisted.weights[n]: i for n, (i, _) in numbered.items()}
-                kernel = cell.kernel("forward", dtype)
+                kernel = cell.kernel("forward", dtype, CPU)
+                assert isinstance(kernel, Kernel)
                 source = cell.plan.step.sequences[0]
                 some = x.new_zeros(1, batch, source.width)
                 computed = _sources(cell.hoisted)

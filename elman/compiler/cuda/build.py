@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from elman.compiler import cache
-from elman.compiler.cache import BuildError
+from elman.compiler.targets import BuildError
 from elman.version import __version__
 
 HEADERS = Path(__file__).parent / "runtime"

@@ -17,8 +17,8 @@ from torch import Tensor, sigmoid, tanh
 
 import elman
 from elman import Affine, Cell, Diagonal
+from elman.compiler.compiled import compile_cell
 from elman.compiler.cpu.build import build
-from elman.compiler.cpu.compiled import compile_cell
 from elman.compiler.cpu.emit import emit
 from elman.compiler.evaluate import evaluate
 from elman.compiler.ir import Buffer, Graph

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from elman.compiler.cpu.compiled import Compiled
-from elman.compiler.cpu.kernels import Shape, State, place
+from elman.compiler import targets
+from elman.compiler.compiled import Compiled
 from elman.compiler.ir import Buffer
+from elman.compiler.kernel import Shape, State, place
 from elman.compiler.memory import all_plain
 
 
@@ -62,6 +63,7 @@ def run_forward(
     reverse: bool,
     keep: bool,
     train: bool,
+    operand: str = "",
     *,
     reuse: bool = False,
 ) -> list[Tensor]:
@@ -78,6 +80,7 @@ def run_forward(
         reverse: from the last step to the first.
         keep: give the history of every state, not of the first alone.
         train: save what the gradient needs.
+        operand: the type that products round what they multiply to: see :class:`Shape`.
         reuse: what is saved may take the place of the sequences that nobody else reads.
 
     Returns:
@@ -111,8 +114,9 @@ def run_forward(
         for last, state in zip(out[layout.last], states, strict=True):
             last.copy_(state)
         return out
-    kernel = cell.kernel("train" if train else "forward", states[0].dtype)
-    shape = Shape(steps, batch, reverse, False, resets, lengths)
+    target = targets.of(states[0].device)
+    kernel = cell.kernel("train" if train else "forward", states[0].dtype, target)
+    shape = Shape(steps, batch, reverse, False, resets, lengths, operand)
     # What is saved is read after the loop, too: past a sequence's end nobody has computed it.
     kernel.run(shape, where, given, parameters, saved if lengths is not None else ())
     return out

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from elman.compiler.cpu.compiled import Compiled
-from elman.compiler.cpu.kernels import BEFORE, Shape, State, place
-from elman.compiler.cpu.products import column_sums, product
+from elman.compiler import targets
+from elman.compiler.compiled import Compiled
 from elman.compiler.differentiate import Pair
 from elman.compiler.ir import Buffer
+from elman.compiler.kernel import BEFORE, Shape, State, place
 from elman.compiler.masks import inside
 from elman.compiler.memory import all_plain, plain, resolved
+from elman.compiler.targets import Product
 
 
 def run_backward(
@@ -29,10 +30,13 @@ def run_backward(
     histories: Sequence[Tensor],
     saved: Sequence[Tensor],
     reverse: bool,
+    operand: str = "",
     wanted: Sequence[bool] | None = None,
 ) -> list[Tensor | None]:
     """The gradients of sequences, parameters (those that are wanted), states and starts."""
     plan, count = cell.plan, len(states)
+    target = targets.of(states[0].device)
+    kernel = cell.kernel("backward", states[0].dtype, target)
     steps, batch = histories[0].shape[:2]
     # Hooks for saved tensors may give them back laid out in another way.
     histories = all_plain(histories)
@@ -58,7 +62,7 @@ def run_backward(
         again = starts[k] if starts else None
         past.append(State(state, histories[k], None, again, past=True))
     made: dict[Buffer, Tensor] = dict(zip(plan.saved, saved, strict=True))
-    for buffer in cell.kernel("backward", states[0].dtype).buffers:
+    for buffer in kernel.buffers:
         if buffer.series and buffer not in made:
             made[buffer] = states[0].new_empty(steps, batch, buffer.width)
         elif buffer.kind == "sum":
@@ -75,8 +79,7 @@ def run_backward(
             return BEFORE, count + buffer.index
         return place(buffer, sequences, parameters)
 
-    shape = Shape(steps, batch, not reverse, True, resets, lengths)
-    kernel = cell.kernel("backward", states[0].dtype)
+    shape = Shape(steps, batch, not reverse, True, resets, lengths, operand)
     zeroed = [b for b in made if b.series and b not in plan.saved] if lengths is not None else []
     kernel.run(shape, where, [*carried, *past], parameters, zeroed)
     alive: Tensor | None = None  # where the states that go by rows past their end are not finite
@@ -102,18 +105,19 @@ def run_backward(
             for pair in plan.matrix_gradients[k]:
                 if resets is None and alive is None and _is_shifted(pair):
                     total = _shifted_product(
-                        total, pair, series, states[pair.state], histories[pair.state], reverse
-                    )
+                        target.product, total, pair, series, states[pair.state],
+                        histories[pair.state], reverse,
+                    )  # fmt: skip
                 else:
                     left = series(pair.left, pair.state).flatten(0, 1)
                     right = series(pair.right, pair.state).flatten(0, 1)
-                    total = product(left.t(), right, out=total)
+                    total = target.product(left.t(), right, out=total)
             assert total is not None
             out.append(total)
         elif k in plan.vector_gradients:
             buffer = plan.vector_gradients[k]
             each = made[buffer]
-            out.append(column_sums(each.flatten(0, -2)).reshape(parameter.shape))
+            out.append(target.column_sums(each.flatten(0, -2)).reshape(parameter.shape))
         else:
             out.append(torch.zeros_like(parameter))
     return [*out, *first_gradients, *(start_gradients if starts else [])]
@@ -124,6 +128,7 @@ def _is_shifted(pair: Pair) -> bool:
 
 
 def _shifted_product(
+    product: Product,
     total: Tensor | None,
     pair: Pair,
     series: Callable[[Buffer | None, int], Tensor],
