@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -68,12 +70,14 @@ class Function:
 
 @functools.cache
 def _folder():
-    return tempfile.TemporaryDirectory(prefix="elman-shim-")
+    made = Path(tempfile.mkdtemp(prefix="elman-shim-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 @functools.cache
 def _library(source, options):
-    stem = Path(_folder().name) / hashlib.sha256(repr((source, options)).encode()).hexdigest()[:16]
+    stem = _folder() / hashlib.sha256(repr((source, options)).encode()).hexdigest()[:16]
     stem.with_suffix(".cpp").write_text(source, encoding="utf-8")
     done = subprocess.run(
         [compiler(), "-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-fno-math-errno", *options,
