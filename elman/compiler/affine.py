@@ -5,7 +5,9 @@ PyTorch's own product is what it computes; a target may provide a faster one for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -30,6 +32,23 @@ def _affine_backward(
     """The gradients of bias, x and weight turned, of those that are wanted, in this order."""
     ways = (lambda: gradient.sum(0), lambda: gradient @ weight.t(), lambda: gradient.t() @ x)
     return [way() for way, asked in zip(ways, wanted, strict=True) if asked]
+
+
+lowered: ContextVar[torch.dtype | None] = ContextVar("elman_lowered", default=None)
+"""The half-precision type that x and W are rounded to, on devices whose products take it."""
+
+
+@contextmanager
+def rounding(operand: str) -> Iterator[None]:
+    """A block in which products round what they multiply: see :class:`elman.compiler.kernel.Shape`.
+
+    What is not half precision is PyTorch's own setting for its products.
+    """
+    token = lowered.set({"bf16": torch.bfloat16, "fp16": torch.float16}.get(operand))
+    try:
+        yield
+    finally:
+        lowered.reset(token)
 
 
 _Kernels = tuple[Callable[..., Tensor], Callable[..., list[Tensor]]]
@@ -72,6 +91,8 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
+        if low := lowered.get():
+            x, weight = x.to(low), weight.to(low)
         ctx.save_for_backward(x, weight)
         forward, _ = _kernels(x.device)
         return forward(bias, x, weight)
@@ -90,6 +111,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad)
     if torch.is_grad_enabled() or is_batched([gradient]):  # a gradient that has a gradient
+        x, weight = x.to(gradient.dtype), weight.to(gradient.dtype)
         found = iter((gradient.sum(0), gradient @ weight.t(), gradient.t() @ x))
         bias_gradient, x_gradient, weight_gradient = (
             g if asked else None for g, asked in zip(found, wanted, strict=True)

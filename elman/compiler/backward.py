@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from elman.compiler.ir import Buffer
 from elman.compiler.kernel import BEFORE, Shape, State, place
 from elman.compiler.masks import inside
 from elman.compiler.memory import all_plain, plain, resolved
-from elman.compiler.targets import Product
 
 
 def run_backward(
@@ -86,7 +86,8 @@ def run_backward(
     if lengths is not None:
         going_by = states if reverse else [h[-1] for h in histories]
         # A sum is finite where all its numbers are, unless it overflows, which costs time alone.
-        if not all(math.isfinite(s.sum()) for s in going_by):
+        # A GPU is not asked: that would wait for all it has to do.
+        if not states[0].is_cpu or not all(math.isfinite(s.sum()) for s in going_by):
             alive = inside(steps, lengths)
 
     def series(buffer: Buffer | None, state: int) -> Tensor:
@@ -96,6 +97,7 @@ def run_backward(
             return before if alive is None else torch.where(alive, before, 0)
         return sequences[buffer.index] if buffer.kind == "sequence" else made[buffer]
 
+    product = partial(target.product, operand=operand)
     out = [None if b is None else series(b, 0) for b in plan.sequence_gradients]
     for k, parameter in enumerate(parameters):
         if wanted is not None and not wanted[k]:
@@ -105,13 +107,13 @@ def run_backward(
             for pair in plan.matrix_gradients[k]:
                 if resets is None and alive is None and _is_shifted(pair):
                     total = _shifted_product(
-                        target.product, total, pair, series, states[pair.state],
+                        product, total, pair, series, states[pair.state],
                         histories[pair.state], reverse,
                     )  # fmt: skip
                 else:
                     left = series(pair.left, pair.state).flatten(0, 1)
                     right = series(pair.right, pair.state).flatten(0, 1)
-                    total = target.product(left.t(), right, out=total)
+                    total = product(left.t(), right, out=total)
             assert total is not None
             out.append(total)
         elif k in plan.vector_gradients:
@@ -128,7 +130,7 @@ def _is_shifted(pair: Pair) -> bool:
 
 
 def _shifted_product(
-    product: Product,
+    product: Callable[..., Tensor],
     total: Tensor | None,
     pair: Pair,
     series: Callable[[Buffer | None, int], Tensor],

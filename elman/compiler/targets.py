@@ -23,9 +23,18 @@ class Product(Protocol):
     """A product of whole matrices, as of all steps at once."""
 
     def __call__(
-        self, a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None
+        self,
+        a: Tensor,
+        b: Tensor,
+        bias: Tensor | None = None,
+        *,
+        out: Tensor | None = None,
+        operand: str = "",
     ) -> Tensor:
-        """a b (+ bias) for a (I, K) and b (K, J), added to ``out`` where it is given."""
+        """a b (+ bias) for a (I, K) and b (K, J), added to ``out`` where it is given.
+
+        ``operand`` is what a and b are rounded to: see :class:`elman.compiler.kernel.Shape`.
+        """
 
 
 @dataclass(frozen=True, eq=False)

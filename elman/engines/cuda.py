@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from importlib import import_module
 
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.compiler import cuda as _target  # noqa: F401 - which provides itself
 from elman.engines import native
 from elman.engines.call import Call, Result
-
-with suppress(ModuleNotFoundError):
-    import_module("elman.compiler.cuda")  # which provides the target
-
 
 def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""

@@ -24,6 +24,7 @@ from elman.cells.contract import Cell
 from elman.cells.lines import at, reason, step_at
 from elman.cells.options import Reading, is_mutable
 from elman.compiler import cache, targets
+from elman.compiler.affine import rounding
 from elman.compiler.compiled import Compiled, compile_cell
 from elman.compiler.forward import LoopOutputs
 from elman.compiler.masks import filled, inside, learned
@@ -121,7 +122,8 @@ def steps_of(name: str, cell: Cell | None, weights: Mapping[str, Tensor], call: 
             x, weights = filled(x, call.lengths), learned(weights, call.lengths)
         flat = x.to(real).flatten(0, 1)
         noise = None if call.noise is None else call.noise.to(real).flatten(0, 1)
-        sequences, parameters = compiled.hoisted.run(flat, weights, noise)
+        with rounding(rounded) if cast else nullcontext():
+            sequences, parameters = compiled.hoisted.run(flat, weights, noise)
         sequences = [s.unflatten(0, (steps, batch)) for s in sequences]
         states = [s.to(real) for s in call.state]
         starts = [s.to(real) for s in call.start] if resets is not None else []

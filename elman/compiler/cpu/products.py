@@ -15,11 +15,16 @@ _product, _column_sums = packer("elman_product"), packer("elman_sum_rows")
 
 
 def product(
-    a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    *,
+    out: Tensor | None = None,
+    operand: str = "",
 ) -> Tensor:
     """a b (+ bias), for a (I, K) and b (K, J) with any strides; added to ``out`` where it is given.
 
-    Every element is summed in the order of k, whatever the other rows and the number of threads.
+    Nothing is rounded to an ``operand``. Every element is summed in the order of k, whatever the other rows and the number of threads.
     """
     if a.shape[1] != b.shape[0] or (bias is not None and bias.shape != b.shape[1:]):
         raise ValueError(f"no product of {a.shape}, {b.shape} and bias {bias}")

@@ -77,7 +77,7 @@ class Kernel:
         if widths not in self._placed:
             self._placed[widths] = place(self.program, widths, self.backward)
         placed = self._placed[widths]
-        operand = FORCED or getattr(shape, "operand", "") or str(self.real).removeprefix("torch.")
+        operand = shape.operand or str(self.real).removeprefix("torch.")
         division = divide(placed, shape.batch, device.multiprocessors, operand, self.real.itemsize)
         key = widths, division, operand, device
         if key not in self._built:
@@ -189,7 +189,6 @@ def divide(
     return choices[-1]
 
 
-FORCED = ""
 SHARED_LIMIT = 200 * 1024
 
 
