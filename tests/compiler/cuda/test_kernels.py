@@ -1,0 +1,79 @@
+"""Whole cells by the kernels that a GPU would run, on the CPU, beside the reference engine."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import torch
+
+from elman.cells.registry import CELLS, make
+from elman.compiler import targets
+from elman.compiler.cpu.products import column_sums
+from elman.compiler.cuda import kernels, target
+from elman.compiler.cuda.kernels import Kernel
+from elman.compiler.cuda.placement import Division
+from elman.engines import check, native
+
+REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+def product(a, b, bias=None, *, out=None, operand=""):
+    made = a @ b if bias is None else a @ b + bias
+    return made if out is None else out.add_(made)
+
+
+class Machine:
+    """As many multiprocessors as one likes, whose threads run in an order that is drawn."""
+
+    def __init__(self, shim, multiprocessors=4, seed=1):
+        self.shim, self.multiprocessors, self.seed = shim, multiprocessors, seed
+
+    def load(self, source, name, real):
+        module = self.shim.Module(source, [f"-DELMAN_REAL={REALS[real]}"], seed=self.seed)
+        return module.function(name)
+
+    def stream(self):
+        return 0
+
+    def target(self, operand=""):
+        def build(programs, real):
+            made = {n: Kernel(n, p, real, lambda like: self) for n, p in programs.items()}
+            for kernel in made.values():
+                kernel.run = partial(_rounded, kernel.run, operand)
+            return made
+
+        return targets.Target(
+            f"shim {operand}", tuple(REALS), build, product, column_sums, lambda: None
+        )
+
+
+def _rounded(run, operand, shape, *rest):
+    run(shape if not operand else type(shape)(**{**vars(shape), "operand": operand}), *rest)
+
+
+@contextmanager
+def divided(rows, parts):
+    usual = kernels.divide
+    kernels.divide = lambda *_: Division(rows, parts)
+    try:
+        yield
+    finally:
+        kernels.divide = usual
+
+
+def difference(cell, machine, operand=""):
+    real = next(cell.parameters()).dtype
+    with targets.replaced("cpu", machine.target(operand)), torch.no_grad():
+        pass
+    with targets.replaced("cpu", machine.target(operand)):
+        name = native._name(cell, real, "cpu")
+        assert name[0] != "?", name
+        return check.difference(cell, partial(native.steps_of, name, cell), real)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_is_as_its_step_says(shim, name):
+    cell = make(name, 3, 11).double()
+    assert difference(cell, Machine(shim)) is None
