@@ -1,0 +1,233 @@
+"""What programs are compiled for: the registry of targets, and targets beside the CPU's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import tanh
+
+import elman
+from elman import Affine, Cell
+from elman.compiler import targets
+from elman.compiler.cpu.target import CPU
+from elman.compiler.modes import exact, operand
+from elman.engines import choice, cuda, native
+
+
+class Own(Cell):
+    """Known to this file alone, with numbers that it makes itself."""
+
+    net = Affine()
+
+    def step(self, z, h):
+        return tanh(z + h) * torch.full((h.shape[-1],), 0.5, dtype=h.dtype) + torch.tensor(0.25)
+
+
+class Counting:
+    """The CPU's kernels, and the shapes that they are asked for."""
+
+    def __init__(self, **options):
+        self.built, self.shapes = 0, []
+        self.target = replace(CPU, **{"name": "counting", "build": self.build, **options})
+
+    def build(self, programs, real):
+        self.built += 1
+        return {name: Counted(kernel, self) for name, kernel in CPU.build(programs, real).items()}
+
+
+class Counted:
+    def __init__(self, kernel, counting):
+        self.kernel, self.counting = kernel, counting
+
+    @property
+    def buffers(self):
+        return self.kernel.buffers
+
+    def run(self, shape, *rest):
+        self.counting.shapes.append(shape)
+        self.kernel.run(shape, *rest)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return elman.Recurrent(Own(3, 5))
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(1)
+    return torch.randn(6, 2, 3)
+
+
+def gradients(network, x):
+    network.zero_grad()
+    y, _ = network(x)
+    y.square().sum().backward()
+    return [y.detach(), *(p.grad.clone() for p in network.parameters())]
+
+
+def test_a_device_has_the_target_that_was_provided_last():
+    other = Counting().target
+    assert targets.find("cpu") is targets.of(torch.device("cpu", 0)) is CPU
+    with targets.replaced("cpu", other):
+        assert targets.find("cpu") is other
+        with pytest.raises(RuntimeError), targets.replaced("meta", other):
+            assert targets.devices() == ("cpu", "meta")
+            raise RuntimeError
+    assert targets.find("cpu") is CPU and targets.find("meta") is None
+
+
+def test_devices_without_a_target_are_said():
+    with pytest.raises(elman.InputError, match="tensors on cpu, not on meta: move"):
+        targets.of(torch.device("meta"))
+
+
+def test_another_target_runs_what_the_first_compiled(network, x):
+    expected, counting = gradients(network, x), Counting()
+    with targets.replaced("cpu", counting.target):
+        received = gradients(network, x)
+        assert network.engine == "native"
+    assert counting.built == 1
+    assert [s.backward for s in counting.shapes[-2:]] == [False, True]
+    assert {s.operand for s in counting.shapes} == {"float32"}
+    for a, b in zip(received, expected, strict=True):
+        assert torch.equal(a, b)
+    seen = len(counting.shapes)
+    gradients(network, x)  # on the first again
+    assert len(counting.shapes) == seen
+    with targets.replaced("cpu", counting.target):
+        gradients(network, x)
+    assert counting.built == 1 and len(counting.shapes) == seen + 2
+
+
+def test_every_target_is_compared_with_the_reference_by_itself(network, x, monkeypatch):
+    monkeypatch.setattr(native.cache, "is_marked", lambda mark: False)
+    gradients(network, x)
+
+    def wrong(*given, **options):
+        return 2 * CPU.product(*given, **options)
+
+    with targets.replaced("cpu", replace(CPU, name="wrong", product=wrong)):
+        with pytest.warns(elman.EngineWarning, match="give another gradient of weight_hh"):
+            gradients(network, x)
+        assert network.engine == "reference"
+    assert network.engine == "native"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"missing": lambda: "no tool was found"}, "no tool was found"),
+        ({"reals": (torch.float64,)}, "counting engine computes in float64, not in torch.float32"),
+    ],
+)
+def test_what_a_target_cannot_is_said(network, x, options, why):
+    counting = Counting(**options)
+    with targets.replaced("cpu", counting.target):
+        with pytest.warns(elman.EngineWarning, match=why):
+            gradients(network, x)
+        assert network.engine == "reference"
+        with elman.engine("native"), pytest.raises(elman.InputError, match=why):
+            network(x)
+    assert not counting.built
+
+
+def test_streams_are_the_processors_own(network, x):
+    with torch.no_grad(), targets.replaced("cpu", Counting().target):
+        y, _ = network(x)
+        received, _ = network.step(x[0], network.initial_state(2))
+    torch.testing.assert_close(received, y[0])
+
+
+# -- another device, which is not here ------------------------------------------------------------
+
+
+def test_what_a_step_makes_lies_where_its_input_does():
+    class Made(Own):
+        def step(self, z, h):
+            return tanh(z + h * torch.arange(5) + torch.tensor([0.5] * 5))
+
+    cell = Made(3, 5)
+    hoisted = native.compiled(cell).hoisted
+    assert any("device" in operation.kwargs for operation in hoisted.operations)
+    weights = {n: torch.empty(s, device="meta") for n, s in cell.weight_shapes().items()}
+    sequences, parameters = hoisted.run(torch.empty(6, 3, device="meta"), weights)
+    assert {t.device.type for t in (*sequences, *parameters)} == {"meta"}
+
+
+class Elsewhere(NamedTuple):
+    """As much of a call on a GPU as the choice of an engine asks for."""
+
+    x: Any
+    state: tuple[torch.Tensor, ...]
+    resets: torch.Tensor | None = None
+    every_state: bool = False
+    lengths: torch.Tensor | None = None
+
+
+@pytest.fixture
+def call():
+    x = SimpleNamespace(device=torch.device("cuda", 0), shape=(6, 2, 3), is_cuda=True)
+    return Elsewhere(x, (torch.zeros(2, 5),) * 2)
+
+
+def test_engines_on_a_gpu_are_pytorchs_for_its_own_cells_or_else_kernels(call):
+    lstm = elman.cells.LSTM(3, 5)
+    assert choice._preferred(lstm, call) == ["torch", "cuda", "reference"]
+    resets = torch.zeros(6, 2, dtype=torch.bool)
+    assert choice._preferred(lstm, call._replace(resets=resets)) == ["cuda", "reference"]
+    assert choice._preferred(Own(3, 5), call) == ["cuda", "reference"]
+    with targets.replaced("cuda", Counting(name="cuda").target):
+        assert choice.usual(lstm, torch.float32, "cuda") == "torch"
+        assert choice.usual(Own(3, 5), torch.float32, "cuda") == "cuda"
+        assert cuda.unsupported(Own(3, 5), call._replace(state=(torch.zeros(2, 5).bfloat16(),)))
+    with targets.replaced("cuda", Counting(missing=lambda: "no NVRTC was found").target):
+        assert choice.usual(Own(3, 5), torch.float32, "cuda") == "reference"
+        assert cuda.unsupported(Own(3, 5), call) == "no NVRTC was found"
+    assert native.unsupported(Own(3, 5), call) == "the native engine runs on the CPU, not on cuda:0"
+
+
+def test_the_cuda_engine_runs_nothing_of_the_cpu(network, x):
+    with (
+        elman.engine("cuda"),
+        pytest.raises(elman.InputError, match="runs on NVIDIA GPUs, not on cpu; use"),
+    ):
+        network(x)
+
+
+def test_products_are_rounded_as_pytorch_is_told():
+    assert operand(torch.float32, "cpu") == operand(torch.float32, "cuda") == "float32"
+    for kind, name in ((torch.bfloat16, "bf16"), (torch.float16, "fp16")):
+        with cuda_autocast(kind):
+            assert operand(torch.float32, "cuda") == name
+            assert operand(torch.float64, "cuda") == "float64"
+            assert operand(torch.float32, "cpu") == "float32"
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert operand(torch.float32, "cuda") == "tf32"
+        with exact("cuda"):
+            assert operand(torch.float32, "cuda") == "float32"
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+class cuda_autocast:
+    """``torch.autocast("cuda")``, which PyTorch switches off where there is no GPU."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __enter__(self):
+        self.before = torch.get_autocast_dtype("cuda")
+        torch.set_autocast_dtype("cuda", self.kind)
+        torch.set_autocast_enabled("cuda", True)
+
+    def __exit__(self, *_):
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", self.before)
