@@ -7,6 +7,7 @@ CPU and moved: a tensor that is made without a place meets those of the device, 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable
@@ -363,7 +364,7 @@ def test_crf(same, gradients) -> None:
 
 def test_delay_lines_and_forecasts(same) -> None:
     def compute(to: Move) -> Any:
-        series = to(torch.sin(torch.arange(60.0, dtype=torch.float64)).view(-1, 1, 1))
+        series = to(real(60, 1, 1))
         ar = to(elman.AR(3, dtype=torch.float64)).fit(series)
         narx = to(elman.NARX(1, SIZE, 1, dtype=torch.float64))
         return ar.weight, ar.noise, ar(series), ar.forecast(series, 5), narx(series)
@@ -488,7 +489,8 @@ def train(tmp_path):
     "changed",
     [
         {"optimizer": "nadam"}, {"optimizer": "sgd", "learning_rate": 1.0}, {"dropout": 0.3},
-        {"embedding": 8, "softmax": "adaptive", "cutoffs": [9]}, {"learning": "rtrl", "layers": 1, "hidden": 4},
+        {"embedding": 8, "softmax": "adaptive", "cutoffs": [9]},
+        {"learning": "rtrl", "layers": 1, "hidden": 4},
         {"cell": "lstm-peephole"}, {"weight_drop": 0.3, "activation_decay": 1.0, "slowness": 1.0},
         {"average": "exponential"}, {"watch_gradients": True, "watch_every": 7},
     ],
@@ -502,3 +504,37 @@ def test_a_resumed_training_is_the_uninterrupted_one(train, changed) -> None:
         parts = train("parts", 4, resume=True, **changed)
     assert len(whole) == 4
     assert parts == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="no GPU here, whose kernels read flat weights")
+@pytest.mark.parametrize("name", ["lstm", "lstm, projected", "gru", "rnn"])
+def test_weights_lie_together_whatever_happens_to_them(name, tmp_path) -> None:
+    """One piece of memory, in which they are learned, loaded, copied and moved; no warning."""
+
+    def lies(rnn: Any) -> bool:
+        return len({p.untyped_storage().data_ptr() for p in rnn.parameters()}) == 1
+
+    x = torch.randn(STEPS, BATCH, WIDTH, device=DEVICE)
+    rnn = DROP_INS[name](WIDTH, SIZE, 2, bidirectional=True).to(DEVICE)
+    optimizer = torch.optim.Adam(rnn.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = [p.detach().clone() for p in rnn.parameters()]
+        y = rnn(x)[0]
+        assert lies(rnn)
+        for p, q in zip(rnn.parameters(), before, strict=True):
+            assert p.equal(q)
+        y.sum().backward()
+        optimizer.step()
+        assert not next(rnn.parameters()).equal(before[0])
+        other = copy.deepcopy(rnn)
+        assert other(x)[0].equal(rnn(x)[0])
+        assert lies(other)
+        rnn.load_state_dict(dict(zip(rnn.state_dict(), before, strict=True)))
+        torch.testing.assert_close(rnn(x)[0], y)
+        rnn.cpu().to(DEVICE)
+        torch.testing.assert_close(rnn(x)[0], y)
+        assert lies(rnn)
+        torch.save(rnn.state_dict(), tmp_path / "w.pt")
+        other.load_state_dict(torch.load(tmp_path / "w.pt"))
+        torch.testing.assert_close(other(x)[0], y)
