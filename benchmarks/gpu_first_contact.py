@@ -252,18 +252,21 @@ def main_job(**changed: Any) -> None:
             its = settings_of(limit=limit, **changed)
             trainer = start(LanguageModeling, [text], its, Path(folder) / f"{limit}")
             interrupt, rates, tokens = Interrupt(), [], 0
-            for _ in range(8 if CUDA and limit == 10_000 else 3):
+            for _ in range((12 if limit == 10_000 else 5) if CUDA else 3):
                 before, begin = trainer.position.units, time.perf_counter()
                 trainer.epoch(interrupt)
                 tokens = trainer.position.units - before
                 rates.append(tokens / (time.perf_counter() - begin))
-            best, loss = max(rates), trainer.run.metrics()[-1]["loss"]
+            best, losses = max(rates), [line["loss"] for line in trainer.run.metrics()]
             emit(
                 "main job", side="elman", limit=limit, tokens_per_second=round(best), **changed,
-                rates=[round(r) for r in rates], ms_a_step=round(1120e3 / best, 3), loss=loss,
+                graphs=len(trainer.graphs._recorded), why=trainer.graphs.why,
+                rates=[round(r) for r in rates], ms_a_step=round(1120e3 / best, 3), losses=losses,
             )  # fmt: skip
             label = f"elman {changed or ''} {limit:,}"
             tell(f"  {label:<32} {best:12,.0f} tokens/s  {1120e3 / best:.2f} ms a step")
+            if trainer.graphs.why and CUDA:
+                tell(f"    no graph: {trainer.graphs.why}")
             if limit == 10_000:
                 syncs(trainer, interrupt)
 
@@ -286,7 +289,10 @@ def syncs(trainer: Any, interrupt: Any) -> None:
             warnings.showwarning = shown
         for each in told:
             if "synchroniz" in str(each.message):
-                found[f"{each.filename.split('gpucheck/')[-1]}:{each.lineno}"] += 1
+                place = Path(each.filename)
+                if place.is_relative_to(ROOT):
+                    place = place.relative_to(ROOT)
+                found[f"{place}:{each.lineno}"] += 1
     for place, count in found.most_common(15):
         emit("syncs", place=place, count=count, updates=updates)
         tell(f"    waits at {place:<40} {count / max(1, updates):.2f} an update")
@@ -309,52 +315,57 @@ class Plain(nn.Module):
 
 def plain_loops() -> None:
     """The same loop with torch.nn.LSTM, eager and as a CUDA graph: what can be had at all."""
+    for graph in (False, True) if CUDA else (False,):
+        plain_loop(graph)
+
+
+def plain_loop(graph: bool) -> None:
     hidden, steps, batch = (256 if CUDA else 16), 35, 32
     data = torch.randint(28, (8, 36, batch), device=DEVICE)
-    for graph in (False, True) if CUDA else (False,):
-        torch.manual_seed(0)
-        model = Plain(28, hidden).to(DEVICE)
-        options: dict[str, Any] = {"capturable": True} if CUDA else {}
-        optimizer = torch.optim.NAdam(model.parameters(), lr=0.001, foreach=True, **options)
-        window = data[0].clone()
-        state = tuple(torch.zeros(2, batch, hidden, device=DEVICE) for _ in range(2))
-        total = torch.zeros((), device=DEVICE)
+    torch.manual_seed(0)
+    model = Plain(28, hidden).to(DEVICE)
+    options: dict[str, Any] = {"capturable": True} if CUDA else {}
+    optimizer = torch.optim.NAdam(model.parameters(), lr=0.001, foreach=True, **options)
+    window = data[0].clone()
+    state = tuple(torch.zeros(2, batch, hidden, device=DEVICE) for _ in range(2))
+    total = torch.zeros((), device=DEVICE)
 
-        def update() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            logits, after = model(window[:-1], state)
-            loss = cross_entropy(logits.flatten(0, 1), window[1:].flatten())
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 0.25)
-            optimizer.step()
-            for held, new in zip(state, after, strict=True):
-                held.copy_(new.detach())
-            total.add_(loss.detach())
+    def update() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        logits, after = model(window[:-1], state)
+        loss = cross_entropy(logits.flatten(0, 1), window[1:].flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        optimizer.step()
+        for held, new in zip(state, after, strict=True):
+            held.copy_(new.detach())
+        total.add_(loss.detach())
 
-        run = update
-        if graph:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    update()
-            torch.cuda.current_stream().wait_stream(side)
-            captured = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(captured):
+    run = update
+    if graph:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
                 update()
-            run = captured.replay
+        torch.cuda.current_stream().wait_stream(side)
+        optimizer.zero_grad(set_to_none=True)
+        captured = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(captured):
+            update()
+        run = captured.replay
 
-        def epoch() -> None:
-            for k in range(9):
-                window.copy_(data[k % 8])
-                run()
-            float(total)
+    def epoch() -> None:
+        for k in range(9):
+            window.copy_(data[k % 8])
+            run()
+        float(total)
 
-        took = seconds_of(epoch, 0.5 if CUDA else 0.05) / 9
-        rate = steps * batch / took
-        side_name = f"torch.nn.LSTM, {'graph' if graph else 'eager'}"
-        emit("main job", side=side_name, tokens_per_second=round(rate), ms_a_step=took * 1e3)
-        tell(f"  {side_name:<32} {rate:12,.0f} tokens/s  {took * 1e3:.2f} ms a step")
+    took = seconds_of(epoch, 0.5 if CUDA else 0.05) / 9
+    rate = steps * batch / took
+    side_name = f"torch.nn.LSTM, {'graph' if graph else 'eager'}"
+    emit("main job", side=side_name, tokens_per_second=round(rate), ms_a_step=took * 1e3)
+    tell(f"  {side_name:<32} {rate:12,.0f} tokens/s  {took * 1e3:.2f} ms a step")
 
 
 def profile() -> None:
@@ -388,7 +399,7 @@ def profile() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", help="parts: devices, own, cells, job, plain, profile")
+    parser.add_argument("--only", nargs="*", help="parts, by their keys below")
     only = parser.parse_args().only
     if OUT:
         OUT.mkdir(parents=True, exist_ok=True)
@@ -397,6 +408,7 @@ def main() -> None:
     parts: dict[str, tuple[str, Callable[[], None]]] = {
         "plain": ("the plain loop", plain_loops),
         "job": ("main job", main_job),
+        "eager": ("main job, no graph", lambda: main_job(graph="off")),
         "profile": ("profile", profile),
         "cells": ("own cells", own_cells),
         "devices": (

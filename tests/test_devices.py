@@ -506,6 +506,17 @@ def test_a_resumed_training_is_the_uninterrupted_one(train, changed) -> None:
     assert parts == pytest.approx(whole, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"optimizer": "nadam"}, {"optimizer": "sgd", "learning_rate": 0.5, "schedule": "cosine"},
+     {"optimizer": "adamw", "weight_decay": 0.1, "embedding": 8}],
+    ids=str,
+)  # fmt: skip
+def test_recorded_updates_learn_as_those_one_by_one_do(train, changed) -> None:
+    one_by_one = train("eager", 6, graph="off", **changed)
+    assert train("recorded", 6, **changed) == pytest.approx(one_by_one, rel=1e-4)
+
+
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="no GPU here, whose kernels read flat weights")
 @pytest.mark.parametrize("name", ["lstm", "lstm, projected", "gru", "rnn"])
 def test_weights_lie_together_whatever_happens_to_them(name, tmp_path) -> None:

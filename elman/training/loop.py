@@ -224,13 +224,13 @@ class Trainer:
 
     def _update(self, some: list[Any], interrupt: Interrupt) -> tuple[bool, bool]:
         """Learn from some batches; whether any process was asked to end, or it is time to save."""
-        at, parameters = self.position, list(self.model.parameters())
-        rate = self.schedule.set(at.update)
+        at, rate = self.position, self.schedule.set(self.position.update)
         replayed = self.graphs.take(some, rate)
         if replayed is not None:
-            return self._go_on(1, replayed, interrupt)
+            return self._go_on(replayed, interrupt)
         self._read()
         self.optimizer.zero_grad()
+        parameters = list(self.model.parameters())
         # Means of different counts add up as sums.
         summed = self.processes.several or len(some) > 1
         sums: Sums = {"loss": 0.0, "count": 0}
@@ -268,11 +268,11 @@ class Trainer:
                 self.run.save_model(self._best)
             raise self._diverged(loss, norm, rate)
 
-    def _go_on(self, windows: int, count: int, interrupt: Interrupt) -> tuple[bool, bool]:
-        """Stand behind an update that was replayed; as :meth:`_update` returns."""
+    def _go_on(self, count: int, interrupt: Interrupt) -> tuple[bool, bool]:
+        """Stand behind an update of one batch that was replayed; returns as :meth:`_update`."""
         at = self.position
         *_, asked, due = self._together([], {"loss": 0.0, "count": 0}, interrupt.asked)
-        at.window, at.update = at.window + windows, at.update + 1
+        at.window, at.update = at.window + 1, at.update + 1
         at.units += count
         if asked or due or self.graphs.full:
             self._read()
