@@ -104,7 +104,9 @@ def run_stack(
     if under_autocast(x.device):
         states = [tuple(s.to(weights[0]["weight_hh"].dtype) for s in each) for each in states]
     flat = [tensor for of_one in weights for tensor in _flat(of_one)]
-    _lie_together(cells, flat, bidirectional)
+    here = flat[0].untyped_storage().data_ptr()
+    if x.is_cuda and any(weight.untyped_storage().data_ptr() != here for weight in flat):
+        _lay_together(cells, flat, bidirectional)
     together = tuple(torch.stack(column) for column in zip(*states, strict=True))
     depth = len(cells) // (2 if bidirectional else 1)
     return _fused(cells[0], flat, x, together, lengths, depth, bidirectional)
@@ -140,17 +142,15 @@ def _fused(
     return torch.where(some, y, 0), final
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
-def _lie_together(cells: Sequence[Cell], flat: list[Tensor], bidirectional: bool) -> None:
+def _lay_together(cells: Sequence[Cell], flat: list[Tensor], bidirectional: bool) -> None:
     """Move weights into one piece of memory, as cuDNN reads them: it would copy them every time.
 
     They stay the parameters that they are, each a view of that piece. What gives them memory of
     their own again, such as ``.to()``, is seen at the next call. Weights that are computed, as
     under weight drop, are left to cuDNN.
     """
-    here = flat[0].untyped_storage().data_ptr()
-    if all(weight.untyped_storage().data_ptr() == here for weight in flat):
-        return
     if not all(type(weight) is Parameter and weight.is_cuda for weight in flat) or not (
         torch.backends.cudnn.is_acceptable(flat[0])
         and len({weight.data_ptr() for weight in flat}) == len(flat)

@@ -62,6 +62,8 @@ class Graphs:
         self.why = self._obstacle()
         self._seen: dict[Any, int] = {}
         self._recorded: dict[Any, _Recorded] = {}
+        self._parameters = list(trainer.model.parameters())
+        self._where: list[int] = []
         self._pending: list[tuple[int, float]] = []  # counts and rates of what is not read yet
         if not self.why:
             self._prepare()
@@ -107,6 +109,10 @@ class Graphs:
         if self.why or some[0] is None:
             return None
         (batch,) = some
+        where = [p.data_ptr() for p in self._parameters]
+        if where != self._where:  # a graph holds addresses, and the weights have moved
+            self._recorded.clear()
+            self._where = where
         key = (_shapes(batch), _shapes(self.trainer.carry))
         recorded = self._recorded.get(key)
         if recorded is None:

@@ -117,6 +117,26 @@ def test_a_replayed_training_goes_on(train, replays):
     assert [line["update"] for line in lines(parts)] == [line["update"] for line in lines(whole)]
 
 
+def test_weights_that_move_are_recorded_where_they_are(train, replays, monkeypatch):
+    """As a stack's do on a GPU when it first runs in one call, which may be an evaluation."""
+    recorded, measure = [], Trainer._measure
+    captured = Graphs._captured
+
+    def moving(self, *given, **how):
+        measure(self, *given, **how)
+        if self.position.epoch == 3:
+            for p in self.model.parameters():
+                p.data = p.data.clone()
+
+    monkeypatch.setattr(Trainer, "_measure", moving)
+    monkeypatch.setattr(
+        Graphs, "_captured", lambda self, u: recorded.append(self.trainer.position.epoch) or
+        captured(self, u),
+    )  # fmt: skip
+    train("run")
+    assert recorded.count(3) >= 2  # of an epoch's first window, and of those that go on
+
+
 def test_what_diverges_among_replayed_updates_is_told_as_it_was(train, replays):
     how = {"learning_rate": 1.0, "weight_decay": 1e3, "schedule": "constant", "clip_norm": 0.0}
     told = []
