@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ import hypothesis
 import pytest
 import torch
 from torch import Tensor, sigmoid, softmax, tanh
+from torch.utils._device import DeviceContext
 
 from elman import Affine, Cell, Diagonal, Linear
 from elman.cells import CELLS, contract, make
 
 torch.set_num_threads(1)
+
+# Where the tests' tensors and networks are made, such as "cuda"; most tests ask for no place.
+DEVICE = os.environ.get("ELMAN_TEST_DEVICE", "cpu")
 
 # Derandomised: a failure is the code's, and is there again on the next run.
 hypothesis.settings.register_profile(
@@ -141,8 +146,8 @@ def gradients() -> Callable[[Any, Sequence[Tensor]], list[Tensor]]:
     def compute(outputs: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
         loss = torch.zeros((), dtype=torch.float64)
         for k, output in enumerate(_leaves(outputs)):
-            weight = torch.cos(torch.arange(output.numel()) + 0.7 * k).reshape(output.shape)
-            loss = loss + (weight * output).sum()
+            index = torch.arange(output.numel(), dtype=torch.float64, device=output.device)
+            loss = loss + (torch.cos(index + 0.7 * k).reshape(output.shape) * output).sum()
         found = torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=True)
         return [torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True)]
 
@@ -153,6 +158,26 @@ def gradients() -> Callable[[Any, Sequence[Tensor]], list[Tensor]]:
 def _seeded() -> None:
     """Each test draws the same numbers, alone or among the others."""
     torch.manual_seed(0)
+
+
+class _Elsewhere(DeviceContext):
+    """PyTorch's default device; what a generator of the CPU draws is moved there."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (kwargs or {}).get("generator") is None or kwargs.get("device") is not None:
+            return super().__torch_function__(func, types, args, kwargs)
+        found = func(*args, **kwargs)
+        return found.to(self.device) if isinstance(found, Tensor) else found
+
+
+@pytest.fixture(autouse=True)
+def _on_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the tests on another device, but for those that name devices themselves."""
+    if DEVICE == "cpu" or request.node.get_closest_marker("names_devices"):
+        yield
+    else:
+        with _Elsewhere(DEVICE):
+            yield
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

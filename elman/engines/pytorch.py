@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.backends.cudnn.rnn import get_cudnn_mode
+from torch.nn import Parameter
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from elman.cells.contract import Cell
@@ -18,6 +20,10 @@ from elman.compiler.modes import is_recorded, is_transformed
 from elman.engines.call import Call, Result
 
 _ELMAN: dict[str, Any] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
+
+
+_STACKING = ("cuda",)
+"""Devices whose kernels overlap the layers of a stack."""
 
 
 def knows(cell: Cell) -> bool:
@@ -46,25 +52,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
         call.check_types(next(iter(weights.values())).dtype)
     lengths = call.lengths
     x = _reverse(call.x, lengths) if call.reverse else call.x
-    state: Any = tuple(s.unsqueeze(0).contiguous() for s in call.state)
-    hx = state if len(state) > 1 else state[0]
-    # cuDNN keeps what its backward reads only where it is told that it trains.
-    train = torch.is_grad_enabled() or is_recorded()
-    kernel, flat, biased = _kernel(cell), _flat(weights), cell.biases > 0
-    if lengths is None:
-        y, *final = kernel(x, hx, flat, biased, 1, 0.0, train, False, False)
-    else:
-        # PyTorch packs no empty sequence: run one step of it, and keep none of its results.
-        packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
-        order, back = packed.sorted_indices, packed.unsorted_indices
-        hx = tuple(s[:, order] for s in state) if len(state) > 1 else state[0][:, order]
-        data, *final = kernel(
-            packed.data, packed.batch_sizes, hx, flat, biased, 1, 0.0, train, False
-        )
-        y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
-        some = (lengths > 0).unsqueeze(-1)
-        final = [torch.where(some, f[:, back], s) for f, s in zip(final, state, strict=True)]
-        y = torch.where(some, y, 0)
+    state = tuple(s.unsqueeze(0).contiguous() for s in call.state)
+    y, final = _fused(cell, _flat(weights), x, state, lengths)
     if call.reverse:
         y = _reverse(y, lengths)
     last = tuple(f.squeeze(0) for f in final)
@@ -75,6 +64,112 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     # Past a sequence's end, its output is zero but its state stays as it is.
     inside = (torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths).unsqueeze(-1)
     return Result(y, last, (torch.where(inside, y, call.state[0] if call.reverse else last[0]),))
+
+
+def takes_stack(cells: Sequence[Cell], x: Tensor) -> bool:
+    """Whether one call of PyTorch's kernels runs these cells faster, as layers of one network."""
+    first = cells[0]
+    return (
+        x.device.type in _STACKING
+        and x.numel() > 0
+        and all(
+            type(cell) is type(first)
+            and _kernel(cell) is _kernel(first) is not None
+            and (cell.state_sizes, cell.biases) == (first.state_sizes, first.biases)
+            for cell in cells
+        )
+        and not (torch.compiler.is_compiling() or is_recorded() or is_transformed())
+    )
+
+
+def run_stack(
+    cells: Sequence[Cell],
+    weights: Sequence[Mapping[str, Tensor]],
+    x: Tensor,
+    states: Sequence[tuple[Tensor, ...]],
+    lengths: Tensor | None,
+    bidirectional: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run all layers, in both directions, in one call, where :func:`takes_stack` says so.
+
+    Args:
+        cells, weights, states: by layer, in each layer by direction; a state is (B, size).
+        x: the input (T, B, M).
+        lengths: as in :class:`Call`.
+        bidirectional: whether every layer has two of the cells.
+
+    Returns:
+        The last layer's outputs (T, B, S · directions), and the last states (cells, B, size).
+    """
+    if under_autocast(x.device):
+        states = [tuple(s.to(weights[0]["weight_hh"].dtype) for s in each) for each in states]
+    flat = [tensor for of_one in weights for tensor in _flat(of_one)]
+    here = flat[0].untyped_storage().data_ptr()
+    if x.is_cuda and any(weight.untyped_storage().data_ptr() != here for weight in flat):
+        _lay_together(cells, flat, bidirectional)
+    together = tuple(torch.stack(column) for column in zip(*states, strict=True))
+    depth = len(cells) // (2 if bidirectional else 1)
+    return _fused(cells[0], flat, x, together, lengths, depth, bidirectional)
+
+
+def _fused(
+    cell: Cell,
+    flat: list[Tensor],
+    x: Tensor,
+    state: tuple[Tensor, ...],
+    lengths: Tensor | None,
+    layers: int = 1,
+    bidirectional: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """Outputs and last states of PyTorch's kernel for ``cell``; a state is (cells, B, size)."""
+    hx: Any = state if len(state) > 1 else state[0]
+    # cuDNN keeps what its backward reads only where it is told that it trains.
+    train = torch.is_grad_enabled() or is_recorded()
+    kernel, biased = _kernel(cell), cell.biases > 0
+    if lengths is None:
+        y, *final = kernel(x, hx, flat, biased, layers, 0.0, train, bidirectional, False)
+        return y, final
+    # PyTorch packs no empty sequence: run one step of it, and keep none of its results.
+    packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    hx = tuple(s[:, order] for s in state) if len(state) > 1 else state[0][:, order]
+    data, *final = kernel(
+        packed.data, packed.batch_sizes, hx, flat, biased, layers, 0.0, train, bidirectional
+    )
+    y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
+    some = (lengths > 0).unsqueeze(-1)
+    final = [torch.where(some, f[:, back], s) for f, s in zip(final, state, strict=True)]
+    return torch.where(some, y, 0), final
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _lay_together(cells: Sequence[Cell], flat: list[Tensor], bidirectional: bool) -> None:
+    """Move weights into one piece of memory, as cuDNN reads them: it would copy them every time.
+
+    They stay the parameters that they are, each a view of that piece. What gives them memory of
+    their own again, such as ``.to()``, is seen at the next call. Weights that are computed, as
+    under weight drop, are left to cuDNN.
+    """
+    if not all(type(weight) is Parameter and weight.is_cuda for weight in flat) or not (
+        torch.backends.cudnn.is_acceptable(flat[0])
+        and len({weight.data_ptr() for weight in flat}) == len(flat)
+        and not torch.cuda.is_current_stream_capturing()  # its graph holds the old addresses
+    ):
+        return
+    first = cells[0]
+    torch._cudnn_rnn_flatten_weight(
+        flat, len(flat) // len(cells), first.input_size, _mode(first), first.hidden_size,
+        first.state_sizes[0] if isinstance(first, ProjectedLSTM) else 0,
+        len(cells) // (2 if bidirectional else 1), False, bidirectional,
+    )  # fmt: skip
+
+
+def _mode(cell: Cell) -> int:
+    """cuDNN's number of a kind of cell."""
+    if isinstance(cell, Elman):
+        return get_cudnn_mode(f"RNN_{cell.nonlinearity.upper()}")
+    return get_cudnn_mode("GRU" if isinstance(cell, GRU) else "LSTM")
 
 
 def _kernel(cell: Cell) -> Any:

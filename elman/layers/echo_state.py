@@ -79,7 +79,7 @@ def fit_readout(readout: nn.Linear, states: Tensor, wanted: Tensor, ridge: float
         ridge: λ.
     """
     design = torch.cat([states, torch.ones_like(states[:, :1])], -1)
-    penalty = ridge * torch.eye(design.shape[1], dtype=design.dtype)
+    penalty = ridge * torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
     penalty[-1, -1] = 0.0
     solution = torch.linalg.solve(design.t() @ design + penalty, design.t() @ wanted)
     readout.weight.copy_(solution[:-1].t())

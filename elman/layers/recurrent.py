@@ -16,7 +16,7 @@ from elman.cells.constants import in_precision
 from elman.cells.contract import Cell
 from elman.cells.sizes import positive
 from elman.compiler.modes import is_recorded
-from elman.engines import choice, native
+from elman.engines import choice, native, pytorch
 from elman.engines.call import Call
 from elman.errors import InputError
 from elman.layers import links, stepping, weights
@@ -237,6 +237,15 @@ class Recurrent(nn.Module):
         start = self._start(batch.size)
         before = start if state is None else self._before(state, batch)
         check_types(self._like(), batch.x, () if state is None else before)
+        if self._runs_in_one_call(batch, every):
+            every_used = [
+                weights.dropped(cell, self.weights(k), self.weight_drop, self.training)
+                for k, cell in enumerate(self._noiseless)
+            ]
+            y, final = pytorch.run_stack(
+                self._noiseless, every_used, batch.x, before, batch.lengths, self.bidirectional
+            )
+            return batch.out(y), batch.state_out(final[0] if len(final) == 1 else tuple(final))
         y, finals, histories = batch.x, [], []
         for layer in range(self.num_layers):
             outputs = []
@@ -261,6 +270,15 @@ class Recurrent(nn.Module):
                 y = between_layers(y, self.dropout, self.variational, self.training)
         new = self._states.join(histories if every else finals)
         return batch.out(y), batch.state_out(new)
+
+    def _runs_in_one_call(self, batch: Sequences, every: bool) -> bool:
+        """Whether nothing stands between the layers, and PyTorch's kernels take all at once."""
+        between = self.skip or (self.training and self.dropout and self.num_layers > 1)
+        return (
+            not (between or every or batch.resets is not None)
+            and choice.forced() in (None, "torch")
+            and pytorch.takes_stack(self._noiseless, batch.x)
+        )
 
     def step(
         self, x: Tensor, state: Any = None, *, resets: Tensor | None = None

@@ -39,6 +39,8 @@ def clip_norm(
     if threshold is not None:
         _check(threshold)
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not error_if_nonfinite and gradients and all(_waits(g) for g in gradients):
+        return _clip_unread(gradients, threshold)
     norm = _norm(gradients)
     if threshold is None:
         return norm
@@ -52,6 +54,23 @@ def clip_norm(
     elif size > threshold:
         for gradient in gradients:
             gradient.mul_(threshold / size)
+    return norm
+
+
+def _waits(gradient: Tensor) -> bool:
+    """Whether the host would wait for a device to read a norm there."""
+    return gradient.is_cuda and not gradient.is_sparse
+
+
+def _clip_unread(gradients: list[Tensor], threshold: float | None) -> Tensor:
+    """Clip without reading the norm: in double precision, where no square is out of range."""
+    each = torch._foreach_norm(gradients, 2, dtype=torch.float64)
+    norm = torch.linalg.vector_norm(torch.stack([n.to(each[0].device) for n in each]))
+    if threshold is not None:
+        longer = norm.isfinite() & (norm > threshold)
+        factor = torch.where(longer, threshold / norm, 1.0)
+        for gradient in gradients:
+            gradient.mul_(factor.to(gradient))
     return norm
 
 

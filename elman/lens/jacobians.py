@@ -34,7 +34,7 @@ def step_jacobians(cell: Cell, x: Tensor, states: Sequence[Tensor]) -> Tensor:
 
 def product(jacobians: Tensor) -> Tensor:
     """∂s_T/∂s_0 = J_T … J_2 J_1 of Jacobians (T, n, n) in the order of time: (n, n)."""
-    result = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype)
+    result = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype, device=jacobians.device)
     for jacobian in jacobians:
         result = jacobian @ result
     return result
@@ -55,7 +55,7 @@ def singular_values(jacobians: Tensor) -> tuple[list[int], Tensor]:
     steps, n = jacobians.shape[:2]
     lags = sorted({*(b * 2**k // 2 for k in range(32) for b in (2, 3)), steps})
     lags = [lag for lag in lags if lag <= steps]
-    back, rows = torch.eye(n, dtype=jacobians.dtype), []
+    back, rows = torch.eye(n, dtype=jacobians.dtype, device=jacobians.device), []
     beyond = jacobians.new_full((n,), torch.inf)  # where the product has left float64's range
     for lag in range(1, steps + 1):
         back = back @ jacobians[steps - lag]
@@ -87,7 +87,7 @@ def lyapunov_exponents(jacobians: Tensor, discard: int = 0) -> Tensor:
             f"discard must lie between 0 and {len(jacobians) - 1}, which leaves a step of "
             f"{len(jacobians)}, received {discard}."
         )
-    q = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype)
+    q = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype, device=jacobians.device)
     total = jacobians.new_zeros(jacobians.shape[-1])
     for k, jacobian in enumerate(jacobians):
         q, r = torch.linalg.qr(jacobian @ q)

@@ -26,7 +26,9 @@ Weights = dict[str, Tensor]
 
 def finite(weights: Weights) -> bool:
     """Whether weights may be kept: none has overflowed."""
-    return all(bool(t.isfinite().all()) for t in weights.values() if t.is_floating_point())
+    each = [t.isfinite().all() for t in weights.values() if t.is_floating_point()]
+    # In one look, because a device is waited for at every one.
+    return not each or bool(torch.stack([whole.to(each[0].device) for whole in each]).all())
 
 
 def save(trainer: Trainer, best: Weights | None) -> Weights | None:

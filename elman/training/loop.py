@@ -28,6 +28,7 @@ from elman.training import checkpoint
 from elman.training.averaging import Average
 from elman.training.distribution import Processes, scale
 from elman.training.gradients import make_gradients
+from elman.training.graph import Graphs
 from elman.training.interrupt import Interrupt
 from elman.training.measures import Sums, add, sums_of
 from elman.training.rehearsal import rehearse
@@ -117,6 +118,7 @@ class Trainer:
         self.optimizer = self.fabric.setup(task.model, optimizer)[1]
         self.model = task.model
         self.processes.alike(self.model)
+        self.graphs = Graphs(self)
         self.gradients = make_gradients(task, settings, self.fabric)
         self.carry: Any = None  # what the next batch goes on from
         self.schedule = Schedule(
@@ -210,9 +212,11 @@ class Trainer:
             if asked:
                 return False
             if self._out_of_time() and at.window < len(batches):
+                self._read()
                 self._measure(at.epoch + 1, partial=True)
                 return True
             self._show(len(batches))
+        self._read()
         at.epoch, at.window = at.epoch + 1, 0
         self._measure(at.epoch)
         at.sums, at.norm, at.seconds_before = {}, 0.0, at.seconds
@@ -220,9 +224,13 @@ class Trainer:
 
     def _update(self, some: list[Any], interrupt: Interrupt) -> tuple[bool, bool]:
         """Learn from some batches; whether any process was asked to end, or it is time to save."""
-        at, settings, parameters = self.position, self.settings, list(self.model.parameters())
-        rate = self.schedule.set(at.update)
+        at, rate = self.position, self.schedule.set(self.position.update)
+        replayed = self.graphs.take(some, rate)
+        if replayed is not None:
+            return self._go_on(replayed, interrupt)
+        self._read()
         self.optimizer.zero_grad()
+        parameters = list(self.model.parameters())
         # Means of different counts add up as sums.
         summed = self.processes.several or len(some) > 1
         sums: Sums = {"loss": 0.0, "count": 0}
@@ -235,22 +243,54 @@ class Trainer:
         loss, count, asked, due = self._together(parameters, sums, interrupt.asked)
         if summed:
             scale(parameters, 1 / max(1, count))
-        if settings.l1:
-            add_l1(self.model, settings.l1)
-        if settings.clip_value is not None:
-            clip_value(parameters, settings.clip_value)
-        threshold = settings.clip_norm or None
-        norm = float(clip_norm(parameters, threshold, error_if_nonfinite=False))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            if self._best is not None and self.processes.first:
-                self.run.save_model(self._best)
-            raise self._diverged(loss, norm, rate)
+        norm = float(self.clip())
+        self._check(loss, norm, rate)
         self.optimizer.step()
         self.average.update()
         at.norm = max(at.norm, norm)
         at.window, at.update = at.window + len(some), at.update + 1
         at.units += count
         return asked, due
+
+    def clip(self) -> torch.Tensor:
+        """Decay and clip the gradients as the settings say; their norm before clipping."""
+        its, parameters = self.settings, list(self.model.parameters())
+        if its.l1:
+            add_l1(self.model, its.l1)
+        if its.clip_value is not None:
+            clip_value(parameters, its.clip_value)
+        return clip_norm(parameters, its.clip_norm or None, error_if_nonfinite=False)
+
+    def _check(self, loss: float, norm: float, rate: float) -> None:
+        """Keep the best weights and raise an error where training has gone astray."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            if self._best is not None and self.processes.first:
+                self.run.save_model(self._best)
+            raise self._diverged(loss, norm, rate)
+
+    def _go_on(self, count: int, interrupt: Interrupt) -> tuple[bool, bool]:
+        """Stand behind an update of one batch that was replayed; returns as :meth:`_update`."""
+        at = self.position
+        *_, asked, due = self._together([], {"loss": 0.0, "count": 0}, interrupt.asked)
+        at.window, at.update = at.window + 1, at.update + 1
+        at.units += count
+        if asked or due or self.graphs.full:
+            self._read()
+        return asked, due
+
+    def _read(self) -> None:
+        """Add up what replayed updates have told, as if each had told it at once."""
+        at, told = self.position, self.graphs.read()
+        last = at.update
+        for k, (loss, norm, count, rate) in enumerate(told):
+            at.update = last - len(told) + k
+            self._check(loss, norm, rate)
+            add(at.sums, {"loss": loss * count, "count": count})
+            at.norm = max(at.norm, norm)
+        at.update = last
+        if told:  # the time until the device was done is time of training, too
+            now = time.monotonic()
+            at.seconds, self._clock = at.seconds + now - self._clock, now
 
     def _together(
         self, parameters: list[Any], sums: Sums, asked: bool
@@ -368,7 +408,7 @@ class Trainer:
         if settings.seconds is not None:
             left = min(left, settings.seconds - at.seconds)
             done = max(done, at.seconds / settings.seconds)
-        if not self.processes.first:
+        if not (self.processes.first and at.sums):
             return
         shown = self.task.headline.of(self.task.described(at.sums))
         rate = at.units / max(1e-9, at.seconds)

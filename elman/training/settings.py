@@ -229,6 +229,10 @@ class RunSettings(Settings):
     precision: str = option(
         "32-true", "Arithmetic.", choices=("32-true", "64-true", "bf16-mixed"), fixed=True
     )
+    graph: str = option(
+        "auto", "Record an update as a CUDA graph, where it can be, and replay it.",
+        choices=("auto", "off"),
+    )  # fmt: skip
     save_every: float = option(30.0, "Seconds between two checkpoints.", least=0)
     tensorboard: bool = option(False, "Write the measures for TensorBoard, too.")
     watch_gradients: bool = option(False, "Log the gradient by lag, gates and states, and plot.")

@@ -49,6 +49,8 @@ class Task(ABC):
         Settings: its settings, those of training among them.
         Evaluation: what :meth:`evaluate` can be told of how to measure; by default nothing.
         endless: whether an epoch goes on from where the one before ended.
+        by_shape: whether what its loss computes, its count among it, depends on nothing of a batch
+            but its tensors and their shapes, so that it may be recorded and replayed.
         verbs: what its trained model does.
         measured_together: whether :meth:`evaluate` measures it and its companions as one.
         model: the network that is trained; it is there once :meth:`build` has made it.
@@ -66,6 +68,7 @@ class Task(ABC):
     Settings: ClassVar[type[TrainingSettings]]
     Evaluation: ClassVar[type[Any]] = NOTHING
     endless: ClassVar[bool] = False
+    by_shape: ClassVar[bool] = False
     verbs: ClassVar[tuple[Verb, ...]] = ()
     measured_together: ClassVar[bool] = False
     model: Any

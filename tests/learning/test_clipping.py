@@ -8,7 +8,7 @@ from torch import nn
 
 import elman
 from elman.errors import InputError
-from elman.learning import add_l1, clip_norm, clip_value
+from elman.learning import add_l1, clip_norm, clip_value, clipping
 
 
 def _with_gradients(*gradients, dtype=torch.float32):
@@ -98,3 +98,26 @@ def test_l1_pulls_weights_and_no_biases():
     assert biases and not any(p.grad.any() for p in biases)
     with pytest.raises(InputError, match=r"model must be a torch\.nn\.Module, received list"):
         add_l1(list(network.parameters()), 0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("threshold", [None, 1e-2, 1e3])
+def test_a_norm_that_is_not_read_clips_alike(scale, threshold, monkeypatch):
+    """As on a GPU, whose norm the host would wait for: in one precision and in the other."""
+    values = [scale * torch.randn(4, 3), scale * torch.randn(5), torch.zeros(0)]
+    found = []
+    for unread in (False, True):
+        monkeypatch.setattr(clipping, "_waits", lambda _, unread=unread: unread)
+        parameters = [nn.Parameter(torch.zeros_like(v)) for v in values]
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.grad = value.clone()
+        norm = clip_norm(parameters, threshold, error_if_nonfinite=False)
+        found.append([norm.double(), *(p.grad for p in parameters)])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=0)
+
+
+def test_a_norm_that_is_no_number_clips_nothing(monkeypatch):
+    monkeypatch.setattr(clipping, "_waits", lambda _: True)
+    (parameter,) = _with_gradients([float("inf"), 1.0])
+    assert not clip_norm([parameter], 1.0, error_if_nonfinite=False).isfinite()
+    assert parameter.grad.tolist() == [float("inf"), 1.0]

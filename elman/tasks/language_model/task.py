@@ -42,6 +42,7 @@ class LanguageModeling(Task):
     Settings = LanguageModelSettings
     Evaluation = EvaluationSettings
     verbs = (WRITING,)
+    by_shape = True
     model: LanguageModel
 
     def __init__(
