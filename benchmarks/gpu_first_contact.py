@@ -239,7 +239,16 @@ def settings_of(**changed: Any) -> Any:
     return LanguageModelSettings.of(recipe, changed)
 
 
-def main_job(**changed: Any) -> None:
+def fused_job() -> None:
+    """The main job by the engine that compiles any cell, in place of cuDNN."""
+    import elman
+
+    if CUDA:
+        with elman.engine("cuda"):
+            main_job(engine="cuda")
+
+
+def main_job(engine: str = "auto", **changed: Any) -> None:
     """Tokens a second of whole epochs of elman's loop."""
     from elman.tasks.language_model.task import LanguageModeling
     from elman.training.interrupt import Interrupt
@@ -259,11 +268,11 @@ def main_job(**changed: Any) -> None:
                 rates.append(tokens / (time.perf_counter() - begin))
             best, losses = max(rates), [line["loss"] for line in trainer.run.metrics()]
             emit(
-                "main job", side="elman", limit=limit, tokens_per_second=round(best), **changed,
+                "main job", side="elman", limit=limit, tokens_per_second=round(best), engine=engine, **changed,
                 graphs=len(trainer.graphs._recorded), why=trainer.graphs.why,
                 rates=[round(r) for r in rates], ms_a_step=round(1120e3 / best, 3), losses=losses,
             )  # fmt: skip
-            label = f"elman {changed or ''} {limit:,}"
+            label = f"elman {engine} {changed or ''} {limit:,}"
             tell(f"  {label:<32} {best:12,.0f} tokens/s  {1120e3 / best:.2f} ms a step")
             if trainer.graphs.why and CUDA:
                 tell(f"    no graph: {trainer.graphs.why}")
@@ -409,6 +418,7 @@ def main() -> None:
         "plain": ("the plain loop", plain_loops),
         "job": ("main job", main_job),
         "eager": ("main job, no graph", lambda: main_job(graph="off")),
+        "fused": ("main job, engine cuda", fused_job),
         "profile": ("profile", profile),
         "cells": ("own cells", own_cells),
         "devices": (
