@@ -62,6 +62,8 @@ class _Writer:
     arguments: dict[str, int] = field(default_factory=dict)
     shared: int = 0
     packed: dict[int, int] = field(default_factory=dict)
+    late: list[tuple[int, str]] = field(default_factory=list)
+    exchanges: dict[Buffer, int] = field(default_factory=dict)
 
     def write(self) -> Emitted:
         self.products = [m for stage in self.placed.stages for m in stage.products]
@@ -74,6 +76,7 @@ class _Writer:
             f"#define ROWS {division.rows}",
             f"#define PARTS {division.parts}",
             f"#define THREADS {division.threads}",
+            f"#define CLUSTER {int(division.cluster)}",
             f"#define OPERAND {operand}",
             '#include "loop.cuh"',
             "namespace elman {",
@@ -82,8 +85,13 @@ class _Writer:
             lines += definitions(f"{self.name}_{k}", function)
         body = "\n".join(self._kernel())
         for k, product in enumerate(self.products):
-            lines.append(f"using P{k} = Product<{self._depth(product)}, {self._columns(product)}, "
-                         f"{', '.join(map(str, division.warps(self._columns(product))))}>;")  # fmt: skip
+            source = self.resolved(product.buffer.product.source)  # type: ignore[union-attr]
+            width = self.placed.written(source)[0][0]
+            numbers = (
+                self._depth(product), self._columns(product),
+                *division.warps(self._columns(product)), width, division.units(width),
+            )  # fmt: skip
+            lines.append(f"using P{k} = Product<{', '.join(map(str, numbers))}>;")
         lines += [
             f"struct Arguments {{ long long of[{len(self.arguments)}]; }};",
             f'extern "C" __global__ void __launch_bounds__({division.threads}, 1) '
@@ -143,6 +151,11 @@ class _Writer:
             size = deep * self.division.rows * (wide * 8 + 2) * self.real_size
             sums.append(f"  real* const sums{k} = reinterpret_cast<real*>(shared + {self._room(size)});")
         yield from sums
+        if self.division.cluster:
+            for source in placed.sources:
+                _, _, size = OPERANDS[self.operand]
+                room = 2 * self.division.rows * self._own_depth(source) * size
+                self.exchanges[source] = self._room(room)
         if reductions:
             rows, units = self.division.rows, max(
                 self.division.units(f.width) for s in placed.stages for f, _, _ in s.reductions
@@ -170,7 +183,8 @@ class _Writer:
         flags = self.pointer("flags", "unsigned")
         yield f"  Meeting meeting{{{flags} + group * PARTS, unsigned(part), 0}};"
         yield from self._loop()
-        yield "  block_barrier();"
+        # Nobody goes, or goes on to other rows, while another reads what it has.
+        yield "  cluster_barrier();" if self.division.cluster else "  block_barrier();"
         yield "  }"
 
     def _pack(self, k: int, product: Multiplied) -> Iterator[str]:
@@ -195,6 +209,7 @@ class _Writer:
 
     def _loop(self) -> Iterator[str]:
         placed = self.placed
+        self._waiting: list[tuple[int, str]] = []
         yield from self._declare()
         yield "  { const long step = -1, t = 0, t_next = reverse ? steps - 1 : 0; (void)step; (void)t;"
         yield from self._begin()
@@ -209,14 +224,22 @@ class _Writer:
         yield "  const long t = reverse ? steps - 1 - step : step, t_next = reverse ? t - 1 : t + 1;"
         yield "  const bool is_last = step + 1 == steps;"
         yield from self._turn_ahead()
+        steps = list(self._stages())
+        for k, (width, _) in enumerate(self.late):
+            yield f"  real late{k}[{self.division.elements(width)}];"
+        yield from steps
+        yield "  }"
+
+    def _stages(self) -> Iterator[str]:
+        placed = self.placed
         for k, stage in enumerate(placed.stages):
             if k == self.meets_first and not (k and placed.stages[k - 1].reductions):
                 if k:
-                    yield "  meeting.arrive();"
+                    yield from self._arrive()
                 yield from self._load_now()
                 yield "  meeting.wait();"
             elif stage.meets:
-                yield "  meeting.arrive();"
+                yield from self._arrive()
                 yield "  meeting.wait();"
             elif stage.products:
                 yield "  block_barrier();"
@@ -235,16 +258,24 @@ class _Writer:
             if stage.reductions:
                 yield from self._reduce(stage, k)
         yield from self._end()
-        yield "  }"
 
     # -- memory that the kernel has for itself ---------------------------------------------------
 
     def _exchange(self, source: Buffer, parity: str) -> str:
         """Where a source of products lies for all blocks of the group."""
         _, deep, _ = OPERANDS[self.operand]
+        if self.division.cluster:
+            size = self._own_depth(source) * self.division.rows
+            at = f"shared + {self.exchanges[source]}"
+            return f"(reinterpret_cast<Storage*>({at}) + (({parity}) * {size}))"
         size = -(-source.width // deep) * deep
         base = self.pointer(f"exchange {source.name}", "Storage")
         return f"({base} + ((({parity}) * groups + group) * {size}L) * ROWS)"
+
+    def _own_depth(self, source: Buffer) -> int:
+        """How many units of a source a block writes."""
+        every = self.placed.written(source)
+        return len(every) * self.division.units(every[0][0])
 
     def _space(self, buffer: Buffer, parity: str = "(step & 1)") -> str:
         """Where what is no tensor lies, in rows."""
@@ -288,14 +319,7 @@ class _Writer:
                 yield f"      const long at = b * {width} + {units[1]} + unit;"
                 yield from self._first(k)
                 yield f"      {self._kept(state, units)}[e] = value;"
-                yield "    }"
-                yield "  }"
-            if state in self.placed.sources or self.placed.read[state]:
-                yield from self._each(width)
-                yield "    if (inside) {"
-                yield f"      const long at = b * {width} + unit;"
-                yield from self._first(k)
-                yield from self._present(state, "row", "unit", "0")
+                yield from self._present(state, units, "0")
                 yield "    }"
                 yield "  }"
 
@@ -308,17 +332,21 @@ class _Writer:
         else:
             yield f"      if (again(t_next, b) && {self.arg(f'again {k}')}) value = {self.pointer(f'again {k}')}[at];"
 
-    def _present(self, state: Buffer, row: str, unit: str, parity: str) -> Iterator[str]:
+    def _present(self, state: Buffer, units: Units, parity: str) -> Iterator[str]:
         """Writes ``value``, a state before a step, to where others read it."""
         if self.placed.read[state]:
             space = self._space(state, f"({parity})")
-            yield f"      {space}[b * {state.width} + {unit}] = value;"
-        yield from self._exchanged(state, row, unit, "value", parity)
+            yield f"      {space}[b * {state.width} + {units[1]} + unit] = value;"
+        yield from self._exchanged(state, units, "value", parity)
 
-    def _exchanged(self, source: Buffer, row: str, unit: str, value: str, parity: str) -> Iterator[str]:
+    def _exchanged(self, source: Buffer, units: Units, value: str, parity: str) -> Iterator[str]:
         if source in self.placed.sources:
+            unit = f"{units[1]} + unit"
+            if self.division.cluster:
+                own = self.division.units(units[0])
+                unit = f"{self.placed.written(source).index(units) * own} + own"
             where = self._exchange(source, parity)
-            yield f"      {where}[exchanged({row}, {unit})] = OPERAND::round({value});"
+            yield f"      {where}[exchanged(row, {unit})] = OPERAND::round({value});"
 
     def _fill(self) -> Iterator[str]:
         """Sources that the step does not write, for the next one."""
@@ -326,7 +354,7 @@ class _Writer:
             yield from self._each(source.width)
             yield "    if (inside && t_next >= 0 && t_next < steps) {"
             yield f"      const real value = {self._tensor(source, 'unit', 't_next')};"
-            yield from self._exchanged(source, "row", "unit", "value", "(step + 1) & 1")
+            yield from self._exchanged(source, (source.width, 0), "value", "(step + 1) & 1")
             yield "    }"
             yield "  }"
 
@@ -469,10 +497,37 @@ class _Writer:
             yield f"      {self._kept(buffer, units)}[e] = {value};"
         if self._is_series(buffer):
             at = f"t * {self.arg(f'step {buffer.name}')} + b * {self.arg(f'row {buffer.name}')} + {unit}"
-            yield f"      {self.pointer(f'data {buffer.name}')}[{at}] = {row_alive} ? {value} : real(0);"
+            place = f"{self.pointer(f'data {buffer.name}')}[{at}]"
+            seen = bool(self.placed.read.get(buffer))
+            yield from self._later(place, f"({row_alive} ? {value} : real(0))", units[0], seen)
         elif self.placed.read.get(buffer):
             yield f"      {self._space(buffer)}[b * {width} + {unit}] = {value};"
-        yield from self._exchanged(buffer, "row", unit, f"({row_alive} ? {value} : real(0))", "step & 1")
+        yield from self._exchanged(buffer, units, f"({row_alive} ? {value} : real(0))", "step & 1")
+
+    def _later(self, place: str, value: str, width: int, seen: bool) -> Iterator[str]:
+        """A store that may wait until others are told of what they wait for, if none has ``seen`` it."""
+        elements = self.division.elements(width)
+        if seen or elements > AHEAD or not self.placed.meets:
+            yield f"      {place} = {value};"
+            return
+        name = f"late{len(self.late)}"
+        self.late.append((width, f"{place} = {name}[e];"))
+        self._waiting.append(self.late[-1])
+        yield f"      {name}[e] = {value};"
+
+    def _arrive(self) -> Iterator[str]:
+        """Tell the others that all is written that they read, then write what they do not."""
+        yield "  meeting.arrive();"
+        yield from self._flush()
+
+    def _flush(self) -> Iterator[str]:
+        for width in dict.fromkeys(width for width, _ in self._waiting):
+            yield from self._each(width)
+            yield "    if (inside) {"
+            yield from (f"      {store}" for w, store in self._waiting if w == width)
+            yield "    }"
+            yield "  }"
+        self._waiting = []
 
     def _turn(self, after: Buffer, units: Units, value: str) -> Iterator[str]:
         """From a state after this step to the one before the next."""
@@ -485,7 +540,8 @@ class _Writer:
         if units in self.placed.kept.get(after, set()):
             yield f"      {self._kept(after, units)}[e] = value;"
         if not self.placed.backward or self.placed.read.get(after):
-            yield f"      {self._history(after)}[at] = value;"
+            place = f"{self._history(after)}[b * {width} + {units[1]} + unit]"
+            yield from self._later(place, "value", units[0], bool(self.placed.read.get(after)))
         if self.placed.backward:
             yield "      if (again(t, b)) {"
             yield f"        if ({self.arg(f'again_out {k}')}) {self.pointer(f'again_out {k}')}[at] += value;"
@@ -499,7 +555,7 @@ class _Writer:
         else:
             yield f"      if (again(t_next, b) && {self.arg(f'again {k}')}) value = {self.pointer(f'again {k}')}[at];"
         yield f"      next_{kept}[e] = value;"
-        yield from self._present(state, "row", f"{units[1]} + unit", "(step + 1) & 1")
+        yield from self._present(state, units, "(step + 1) & 1")
         yield "      }"
         yield "      }"
 
@@ -564,7 +620,7 @@ class _Writer:
             yield f"    for (int own = 0; own < {own}; ++own) total = {node.op}(total, each[({r} * ROWS + i) * {own} + own]);"
             yield f"    {gathered}[({r} * PARTS + part) * ROWS + i] = total;"
             yield "  }"
-        yield "  meeting.arrive();"
+        yield from self._arrive()
         if k + 1 == self.meets_first:
             yield from self._load_now()
         yield "  meeting.wait();"
@@ -613,6 +669,7 @@ class _Writer:
         if self.placed.stages[0].meets:
             yield "  meeting.arrive();"
         yield "  }"
+        yield from self._flush()
 
 
 def _start(reduction: Node) -> str:

@@ -23,15 +23,24 @@ class Function(Protocol):
     """A kernel that can be launched."""
 
     def launch(
-        self, grid: int, block: int, shared_bytes: int, parameters: bytes, *, stream: int = 0
+        self,
+        grid: int,
+        block: int,
+        shared_bytes: int,
+        parameters: bytes,
+        *,
+        stream: int = 0,
+        cluster: int = 1,
     ) -> None:
-        """Run it, all blocks at once."""
+        """Run it, all blocks at once, or all of a cluster."""
 
 
 class Device(Protocol):
     """What runs kernels: a GPU, or what stands for one in a test."""
 
     multiprocessors: int
+    cluster: int
+    """The most blocks that reach each other's shared memory; 1 where none does."""
 
     def load(self, source: str, name: str, real: torch.dtype) -> Function:
         """The kernel of that name."""
@@ -78,14 +87,16 @@ class Kernel:
             self._placed[widths] = place(self.program, widths, self.backward)
         placed = self._placed[widths]
         operand = shape.operand or str(self.real).removeprefix("torch.")
-        division = divide(placed, shape.batch, device.multiprocessors, operand, self.real.itemsize)
+        division = divide(placed, shape.batch, device, operand, self.real.itemsize)
         key = widths, division, operand, device
         if key not in self._built:
             emitted = emit(self.name, placed, division, operand, self.real.itemsize)
             self._built[key] = emitted, device.load(emitted.source, self.name, self.real)
         emitted, function = self._built[key]
         groups = -(-shape.batch // division.rows)
-        resident = min(groups, max(1, device.multiprocessors // division.parts))
+        resident = groups
+        if not division.cluster:  # all blocks have to be there at once
+            resident = min(groups, max(1, device.multiprocessors // division.parts))
         grid = resident * division.parts
         given: dict[str, int] = {
             "steps": shape.steps, "batch": shape.batch, "reverse": shape.reverse, "groups": groups,
@@ -118,7 +129,7 @@ class Kernel:
         own.add("flags", 4 * groups * division.parts)
         _, deep, size = OPERANDS[operand]
         rows = groups * division.rows
-        for source in placed.sources:
+        for source in placed.sources if not division.cluster else ():
             depth = -(-source.width // deep) * deep
             own.add(f"exchange {source.name}", 2 * rows * depth * size)
         most = max(len(s.reductions) for s in placed.stages)
@@ -137,8 +148,9 @@ class Kernel:
         parameters = struct.pack(f"{len(emitted.arguments)}q", *(given[n] for n in emitted.arguments))
         with profiled("elman::steps"):
             function.launch(
-                grid, division.threads, emitted.shared, parameters, stream=device.stream()
-            )
+                grid, division.threads, emitted.shared, parameters, stream=device.stream(),
+                cluster=division.parts if division.cluster else 1,
+            )  # fmt: skip
 
 
 def _of_state(name: str, state: State) -> dict[str, int]:
@@ -166,30 +178,50 @@ class _Room:
 
 
 def divide(
-    placed: Placement, batch: int, multiprocessors: int, operand: str, real_size: int
+    placed: Placement, batch: int, device: Device, operand: str, real_size: int
 ) -> Division:
     """How to divide the work on a batch, so that a step takes little time.
 
     A step's time is mostly that of a meeting and of reading the sources, which each block does for
-    its rows: so rows come in small groups, as long as each group has blocks enough to hold its
-    matrices in shared memory, and blocks have whole tiles of 8 columns.
+    its rows. So the blocks are a cluster where its shared memory holds the matrices: their meetings
+    take a quarter of the time. Otherwise rows come in small groups, as long as each group has blocks
+    enough to hold its matrices.
     """
+    many, (_, deep, _) = device.multiprocessors, OPERANDS[operand]
+    for rows in (16, 32, 64):
+        groups = -(-batch // rows)
+        for parts in (16, 8, 4, 2, 1):
+            division = Division(rows, parts, cluster=True)
+            if (
+                parts <= device.cluster
+                and (groups * parts <= many or rows == 64 and groups * parts <= 4 * many)
+                and placed.clusters(division, deep)
+                and _shared(placed, division, operand, real_size) <= CLUSTER_LIMIT
+            ):
+                return division
     widest = max([s.width for s in placed.states] + [m.units for s in placed.stages for m in s.products])
     choices = []
     for rows in (16, 32, 64):
         groups = -(-batch // rows)
-        most = max(1, min(multiprocessors // groups, -(-widest // 2)))
+        most = max(1, min(many // groups, MOST_PARTS, -(-widest // 2)))
         units = -(-widest // most)
-        parts = -(-widest // units)
-        division = Division(rows, parts)
-        fits = _shared(placed, division, operand, real_size) <= SHARED_LIMIT
+        division = Division(rows, -(-widest // units))
         choices.append(division)
-        if fits and groups * parts <= multiprocessors:
+        fits = _shared(placed, division, operand, real_size) <= SHARED_LIMIT
+        if fits and groups * division.parts <= many:
             return division
+        if most < many // groups:  # more blocks may hold the matrices
+            units = -(-widest // max(1, many // groups))
+            division = Division(rows, -(-widest // units))
+            if _shared(placed, division, operand, real_size) <= SHARED_LIMIT:
+                return division
     return choices[-1]
 
 
+MOST_PARTS = 64
+"""Blocks of a group beyond which their meetings cost more than their work saves."""
 SHARED_LIMIT = 200 * 1024
+CLUSTER_LIMIT = 215 * 1024
 
 
 def _shared(placed: Placement, division: Division, operand: str, real_size: int) -> int:
@@ -202,4 +234,9 @@ def _shared(placed: Placement, division: Division, operand: str, real_size: int)
         _, _, parts = division.warps(columns)
         depth = -(-product.buffer.product.source.width // deep) * deep
         total += columns * depth * size + parts * division.rows * (columns + 2) * real_size
+    if division.cluster:
+        for source in placed.sources:
+            every = placed.written(source)
+            own = len(every) * division.units(every[0][0])
+            total += 2 * division.rows * own * size
     return total

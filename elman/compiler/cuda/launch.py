@@ -75,10 +75,10 @@ class Function:
         stream: int = 0,
         cluster: int = 1,
     ) -> None:
-        """Start the kernel, all of its blocks at once.
+        """Start the kernel, all of its blocks at once, or else all of a cluster.
 
         Args:
-            grid: blocks, no more than the GPU holds at a time.
+            grid: blocks; without clusters, no more than the GPU holds at a time.
             block: threads of each.
             shared_bytes: of dynamic shared memory, for each block.
             parameters: the struct that the kernel takes.
@@ -94,7 +94,7 @@ class Function:
                 f"it takes {self.parameter_bytes}"
             )
         self._allow(shared_bytes, cluster)
-        config = _config(grid, block, shared_bytes, stream, cluster, cooperative=True)
+        config = _config(grid, block, shared_bytes, stream, cluster, cooperative=cluster == 1)
         # The driver copies them before it returns.
         given = ctypes.create_string_buffer(parameters, len(parameters))
         pointers = (c_void_p * 1)(ctypes.addressof(given))

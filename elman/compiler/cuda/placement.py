@@ -28,11 +28,13 @@ class Division:
     Attributes:
         rows: of the batch, that a group of blocks has: a multiple of 16.
         parts: the blocks of a group.
+        cluster: they are a cluster, whose blocks reach each other's shared memory.
         threads: of a block.
     """
 
     rows: int
     parts: int
+    cluster: bool = False
     threads: int = 256
 
     def units(self, width: int) -> int:
@@ -125,6 +127,28 @@ class Placement:
     def meets(self) -> bool:
         """Whether the blocks of a group ever meet."""
         return bool(self.filled) or any(s.meets or s.reductions for s in self.stages)
+
+    def written(self, source: Buffer) -> list[Units]:
+        """How the units of a source of products are divided where they are written."""
+        if source in self.filled:
+            return [(source.width, 0)]
+        if source in self.kept and self.carried(source):
+            return sorted(self.kept[source], key=lambda units: units[1])
+        return sorted(_all_writes(self)[source], key=lambda units: units[1])
+
+    def clusters(self, division: Division, depth: int) -> bool:
+        """Whether blocks can keep their own tiles, of this depth, of what products read.
+
+        That is so where a source consists of parts of one width that are divided alike, into whole
+        tiles.
+        """
+        for source in self.sources:
+            (width, _), *_ = every = self.written(source)
+            own = division.units(width)
+            tiled = [(width, width * k) for k in range(source.width // width)] == every
+            if not tiled or source.width % width or width % own or own % depth:
+                return False
+        return True
 
     def carried(self, buffer: Buffer) -> bool:
         """Whether a buffer is the value before the step of a state that the step changes."""

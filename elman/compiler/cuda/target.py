@@ -25,6 +25,8 @@ class GPU:
         properties = torch.cuda.get_device_properties(index)
         self.index = index
         self.multiprocessors: int = properties.multi_processor_count
+        # More than eight need not fit on every GPU; on Hopper and its successors sixteen do.
+        self.cluster = 16 if properties.major >= 9 else 1
         self.architecture = build.architecture(properties.major, properties.minor)
 
     def load(self, source: str, name: str, real: torch.dtype) -> Function:

@@ -393,11 +393,20 @@ T load_streaming(const T* at) {
 inline void cluster_barrier(SHIM_LINE) {
   shim::meet(shim::grid->clusters[blockIdx.x / shim::grid->cluster], "cluster_barrier", line, [] {});
 }
+// Nobody is let through before all have come to wait, which is later than the hardware asks for.
+inline void cluster_arrive() {}
+inline void cluster_wait(SHIM_LINE) { cluster_barrier(line); }
 inline unsigned cluster_rank() { return blockIdx.x % shim::grid->cluster; }
 inline void store_cluster(float* at, unsigned rank, float value) {
   const std::ptrdiff_t offset = reinterpret_cast<char*>(at) - shared_memory();
   const unsigned block = blockIdx.x - cluster_rank() + rank;
   *reinterpret_cast<float*>(shim::shared_of(block) + offset) = value;
+}
+
+inline uint4 load_cluster(const uint4* at, unsigned rank) {
+  const std::ptrdiff_t offset = reinterpret_cast<const char*>(at) - shared_memory();
+  const unsigned block = blockIdx.x - cluster_rank() + rank;
+  return *reinterpret_cast<const uint4*>(shim::shared_of(block) + offset);
 }
 
 // -- products of tiles, by PTX's layouts ----------------------------------------------------------

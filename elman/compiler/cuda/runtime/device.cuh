@@ -157,9 +157,11 @@ struct Tf32 {
 // -- clusters: blocks that reach each other's shared memory ---------------------------------------
 
 #if __CUDA_ARCH__ >= 900
+ELMAN_INLINE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+ELMAN_INLINE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 ELMAN_INLINE void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                   : "memory");
+  cluster_arrive();
+  cluster_wait();
 }
 ELMAN_INLINE unsigned cluster_rank() {
   unsigned rank;
@@ -173,6 +175,18 @@ ELMAN_INLINE void store_cluster(float* at, unsigned rank, float value) {
   unsigned there;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
+}
+// What lies at `at` in the shared memory of the cluster's block `rank`, as it was when that arrived.
+ELMAN_INLINE uint4 load_cluster(const uint4* at, unsigned rank) {
+  const unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(at));
+  unsigned there;
+  uint4 x;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
+  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "r"(there)
+               : "memory");
+  return x;
 }
 #endif
 

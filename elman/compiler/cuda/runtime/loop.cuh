@@ -2,7 +2,8 @@
 //
 // The blocks of a group share the same rows of the batch, ROWS of them, and divide the units among
 // them: each has PARTS-th of every width. What one block writes and another reads goes through
-// memory that no first-level cache holds, with a meeting in between.
+// memory that no first-level cache holds, with a meeting in between; or, where the blocks are a
+// CLUSTER, what products read stays in the shared memory of the block that wrote it.
 #pragma once
 #include "device.cuh"
 
@@ -18,20 +19,35 @@ struct Meeting {
   unsigned count;
 
   __device__ void arrive() {
+#if CLUSTER
+    cluster_arrive();
+#else
     block_barrier();
     ++count;
-    if (threadIdx.x == 0) {
-      fence();
-      publish(arrived + part, count);
-    }
+    if (threadIdx.x == 0) publish(arrived + part, count);
+#endif
   }
   __device__ void wait() const {
+#if CLUSTER
+    cluster_wait();
+#else
     for (unsigned i = threadIdx.x; i < PARTS; i += THREADS)
       while (observe(arrived + i) < count) {
       }
     block_barrier();
+#endif
   }
 };
+
+// A piece of a source of products: in the shared memory of the cluster's block that wrote it, or in
+// memory that all blocks see.
+__device__ inline uint4 fetch(const uint4* at, unsigned rank) {
+#if CLUSTER
+  return load_cluster(at, rank);
+#else
+  return load_fresh(at);
+#endif
+}
 
 // -- products -----------------------------------------------------------------------------------
 //
@@ -55,8 +71,8 @@ struct Fragments {
     const int reg = (row >> 3 & 1) + 2 * (k / (4 * per));
     return (lane * 4 + reg) * per + k % per;
   }
-  static __device__ A load(const Storage* tile, int lane) {
-    return load_fresh(reinterpret_cast<const uint4*>(tile) + lane);
+  static __device__ A load(const Storage* tile, int lane, unsigned rank) {
+    return fetch(reinterpret_cast<const uint4*>(tile) + lane, rank);
   }
   static __device__ int b_of(int lane) { return lane; }
   // The k and the column of the i-th element that a lane holds of B.
@@ -88,13 +104,13 @@ struct Scalars {
   static constexpr int kElements = 1;
 
   static __device__ int at(int row, int k) { return row; }
-  static __device__ A load(const T* tile, int lane) {
+  static __device__ A load(const T* tile, int lane, unsigned rank) {
     A a;
     const T* from = tile + (lane >> 3) * 4;
     const uint4* words = reinterpret_cast<const uint4*>(from);
     uint4* into = reinterpret_cast<uint4*>(&a);
 #pragma unroll
-    for (int i = 0; i < int(sizeof(A) / 16); ++i) into[i] = load_fresh(words + i);
+    for (int i = 0; i < int(sizeof(A) / 16); ++i) into[i] = fetch(words + i, rank);
     return a;
   }
   static __device__ int b_of(int lane) { return lane & 7; }
@@ -123,7 +139,8 @@ __device__ inline long exchanged(int row, int k) {
 }
 
 // DEPTH by COLUMNS of a matrix, for warps of which WM divide the rows, WN the columns, WK the depth.
-template <int DEPTH, int COLUMNS, int WM, int WN, int WK>
+// Of each WIDTH of the source, blocks have written UNITS in turn.
+template <int DEPTH, int COLUMNS, int WM, int WN, int WK, int WIDTH, int UNITS>
 struct Product {
   static constexpr int kDeep = (DEPTH + F::kDepth - 1) / F::kDepth;
   static constexpr int kWide = (COLUMNS + 7) / 8;
@@ -154,6 +171,13 @@ struct Product {
     }
   }
 
+  // Where the k-th tile of a source is, in which block.
+  static __device__ long place(int k) {
+    const int unit = k * F::kDepth;
+    return CLUSTER ? (unit / WIDTH * UNITS + unit % WIDTH % UNITS) / F::kDepth : k;
+  }
+  static __device__ unsigned rank(int k) { return k * F::kDepth % WIDTH / UNITS; }
+
   // The sums of each part of the depth, to be added up by whoever reads them.
   static __device__ void run(const Storage* source, const F::B* packed, real* sums) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -175,7 +199,8 @@ struct Product {
         if (first + i < kEach && k < kDeep)
 #pragma unroll
           for (int m = 0; m < M; ++m)
-            if (wm * M + m < kHigh) a[i][m] = F::load(source + (long(k) * kHigh + wm * M + m) * F::kTile, lane);
+            if (wm * M + m < kHigh)
+              a[i][m] = F::load(source + (place(k) * kHigh + wm * M + m) * F::kTile, lane, rank(k));
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
