@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from functools import partial
 from typing import Any
@@ -132,6 +132,10 @@ def right(name: str, units: int, batch: int, steps: int, operand: str, drawn: bo
 def rights() -> Iterator[Callable[[], None]]:
     yield partial(right, "lstm", 40, 5, 7, "float64")
     yield partial(right, "lstm", 256, 20, 9, "float32")
+    yield partial(right, "lstm", 256, 32, 35, "tf32", False)
+    yield partial(right, "lstm", 256, 40, 12, "bf16")
+    yield partial(right, "gru", 128, 100, 9, "fp16", True, True)
+    yield partial(right, "lstm", 512, 600, 4, "bf16")
     yield partial(right, "lstm", 768, 16, 40, "bf16", False)
     yield partial(right, "own", 100, 33, 12, "fp16", True, True)
     yield partial(right, "gru-reset-before", 64, 70, 8, "tf32")
@@ -186,16 +190,37 @@ def cudnn(kind: str, units: int, batch: int, steps: int, real: torch.dtype) -> N
     say(peer=f"cuDNN {kind}", units=units, batch=batch, steps=steps, real=str(real)[6:], forward=forward, train=train)
 
 
+@contextmanager
+def kernels_timed() -> Iterator[dict[str, list[Any]]]:
+    """The kernels' own times by program, without what goes on before and after."""
+    found: dict[str, list[Any]] = {}
+    run = kernels.Kernel.run
+
+    def measured(self: kernels.Kernel, *given: Any, **named: Any) -> None:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        run(self, *given, **named)
+        end.record()
+        found.setdefault(self.name, []).append((begin, end))
+
+    kernels.Kernel.run = measured  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        kernels.Kernel.run = run  # type: ignore[method-assign]
+
+
 def ours(name: str, units: int, batch: int, steps: int, operand: str, engine: str = "cuda") -> None:
     cell = cell_of(name, units, units)
     network = elman.Recurrent(cell).cuda()
     x = torch.randn(steps, batch, units, device="cuda", requires_grad=True)
-    with rounded(operand), elman.engine(engine), warnings.catch_warnings():
+    with rounded(operand), elman.engine(engine), warnings.catch_warnings(), kernels_timed() as each:
         warnings.simplefilter("ignore")
         forward, train = both_ways(network, x)
+    loops = {n: round(statistics.median(a.elapsed_time(b) for a, b in v[1:]), 3) for n, v in each.items()}
     floor = _floor(cell, units, batch, steps, operand)
     say(ours=name, engine=engine, units=units, batch=batch, steps=steps, operand=operand, forward=forward,
-        train=train, step_us=round(1000 * forward / steps, 2), floor_forward=floor)  # fmt: skip
+        train=train, kernels=loops, floor_forward=floor)  # fmt: skip
 
 
 def _floor(cell: Cell, units: int, batch: int, steps: int, operand: str) -> float:
@@ -208,21 +233,24 @@ def _floor(cell: Cell, units: int, batch: int, steps: int, operand: str) -> floa
 
 def speeds() -> Iterator[Callable[[], None]]:
     shape = 768, 16, 1024
-    for real in (torch.float16, torch.bfloat16, torch.float32):
-        yield partial(cudnn, "LSTM", *shape, real)
-    for operand in ("bf16", "fp16", "tf32", "float32"):
-        yield partial(ours, "lstm", *shape, operand)
-    yield partial(cudnn, "GRU", *shape, torch.float16)
-    for name in ("lstm-peephole", "own", "gru", "gru-reset-before", "lstm-layer-norm", "rnn"):
-        yield partial(ours, name, *shape, "bf16")
+    yield partial(cudnn, "LSTM", *shape, torch.float16)
+    yield partial(ours, "own", *shape, "bf16")
     yield partial(cudnn, "LSTM", 256, 32, 35, torch.float32)
-    yield partial(cudnn, "LSTM", 256, 32, 35, torch.float16)
     yield partial(ours, "lstm", 256, 32, 35, "tf32")
     yield partial(ours, "lstm", 256, 32, 35, "bf16")
+    yield partial(cudnn, "LSTM", 512, 16, 1024, torch.float16)
+    yield partial(ours, "lstm", 512, 16, 1024, "bf16")
+    for name in ("gru-reset-before", "lstm-layer-norm", "lstm-peephole", "gru", "rnn"):
+        yield partial(ours, name, *shape, "bf16")
+    for operand in ("fp16", "tf32", "float32"):
+        yield partial(ours, "lstm", *shape, operand)
     yield partial(cudnn, "LSTM", 1024, 128, 128, torch.float16)
     yield partial(ours, "lstm", 1024, 128, 128, "bf16")
     yield partial(cudnn, "LSTM", 512, 512, 64, torch.float16)
     yield partial(ours, "lstm", 512, 512, 64, "bf16")
+    for real in (torch.bfloat16, torch.float32):
+        yield partial(cudnn, "LSTM", *shape, real)
+    yield partial(cudnn, "GRU", *shape, torch.float16)
     yield partial(ours, "gru-reset-before", 768, 16, 128, "float32", "reference")
     yield partial(ours, "lstm-layer-norm", 768, 16, 128, "float32", "reference")
 
@@ -257,19 +285,22 @@ def divisions() -> Iterator[Callable[[], None]]:
     """Ways to divide the work, to see which is best."""
     usual = kernels.divide
 
-    def forced(rows: int, parts: int, name: str, shape: tuple[int, int, int], operand: str) -> None:
-        kernels.divide = lambda *_: Division(rows, parts)
+    def forced(
+        rows: int, parts: int, name: str, shape: tuple[int, int, int], operand: str, cluster: bool = False
+    ) -> None:
+        kernels.divide = lambda *_: Division(rows, parts, cluster)
         try:
-            say(division=[rows, parts])
+            say(division=[rows, parts, cluster])
             ours(name, *shape, operand)
         finally:
             kernels.divide = usual
 
-    for parts in (128, 96, 64, 48, 32):
+    for parts in (16, 8):
+        yield partial(forced, 16, parts, "lstm", (256, 32, 35), "tf32", True)
+    yield partial(forced, 16, 64, "lstm", (256, 32, 35), "tf32")
+    for parts in (64, 48, 96):
         yield partial(forced, 16, parts, "lstm", (768, 16, 1024), "bf16")
-    for rows, parts in ((16, 64), (16, 32), (32, 128), (32, 64)):
-        yield partial(forced, rows, parts, "lstm", (256, 32, 35), "tf32")
-    for parts in (96, 48, 32):
+    for parts in (48, 32):
         yield partial(forced, 16, parts, "lstm-layer-norm", (768, 16, 1024), "bf16")
 
 
