@@ -65,7 +65,8 @@ def cell_of(name: str, inputs: int, units: int) -> Cell:
 
 
 def rounded(operand: str) -> Any:
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if operand == "tf32" else "ieee"
+    for switch in (torch.backends.cuda.matmul, torch.backends.cudnn.rnn):
+        switch.fp32_precision = "tf32" if operand == "tf32" else "ieee"
     half = HALVES.get(operand)
     return torch.autocast("cuda", dtype=half) if half else nullcontext()
 
@@ -182,7 +183,7 @@ def both_ways(network: Any, x: Tensor) -> tuple[float, float]:
 
 
 def cudnn(kind: str, units: int, batch: int, steps: int, real: torch.dtype) -> None:
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.rnn.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
     network = getattr(nn, kind)(units, units).cuda().to(real)
     network.flatten_parameters()
     x = torch.randn(steps, batch, units, device="cuda", dtype=real, requires_grad=True)
@@ -286,17 +287,17 @@ def divisions() -> Iterator[Callable[[], None]]:
     usual = kernels.divide
 
     def forced(
-        rows: int, parts: int, name: str, shape: tuple[int, int, int], operand: str, cluster: bool = False
+        rows: int, parts: int, name: str, shape: tuple[int, int, int], operand: str, sharing: str = "meeting"
     ) -> None:
-        kernels.divide = lambda *_: Division(rows, parts, cluster)
+        kernels.divide = lambda *_: Division(rows, parts, sharing)
         try:
-            say(division=[rows, parts, cluster])
+            say(division=[rows, parts, sharing])
             ours(name, *shape, operand)
         finally:
             kernels.divide = usual
 
     for parts in (16, 8):
-        yield partial(forced, 16, parts, "lstm", (256, 32, 35), "tf32", True)
+        yield partial(forced, 16, parts, "lstm", (256, 32, 35), "tf32", "cluster")
     yield partial(forced, 16, 64, "lstm", (256, 32, 35), "tf32")
     for parts in (64, 48, 96):
         yield partial(forced, 16, parts, "lstm", (768, 16, 1024), "bf16")

@@ -118,19 +118,23 @@ def _rounded() -> str:
     if torch.is_autocast_enabled("cuda"):
         kind = torch.get_autocast_dtype("cuda")
         return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "float32")
-    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "float32"
+    # PyTorch has a switch for recurrent networks of its own, which is on unless somebody turns it.
+    chosen = torch.backends.cudnn.rnn.fp32_precision
+    return "float32" if chosen == "ieee" else "tf32"
 
 
 @contextmanager
 def exact(device: str) -> Iterator[None]:
     """A block in which products on a type of device round nothing to TensorFloat-32."""
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    if device != "cuda" or before != "tf32":
+    if device != "cuda":
         yield
         return
-    products.fp32_precision = "ieee"
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.rnn
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
     try:
         yield
     finally:
-        products.fp32_precision = before
+        for switch, chosen in zip(switches, before, strict=True):
+            switch.fp32_precision = chosen

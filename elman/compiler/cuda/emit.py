@@ -76,7 +76,8 @@ class _Writer:
             f"#define ROWS {division.rows}",
             f"#define PARTS {division.parts}",
             f"#define THREADS {division.threads}",
-            f"#define CLUSTER {int(division.cluster)}",
+            f"#define CLUSTER {int(division.sharing == 'cluster')}",
+            f"#define TAGGED {int(division.sharing == 'tag')}",
             f"#define OPERAND {operand}",
             '#include "loop.cuh"',
             "namespace elman {",
@@ -132,7 +133,7 @@ class _Writer:
     def meets_first(self) -> int:
         """The stage before or after which blocks first meet in a step; none: past the last."""
         for k, stage in enumerate(self.placed.stages):
-            if stage.meets:
+            if stage.meets or (stage.products and self.division.sharing == "tag"):
                 return k
             if stage.reductions:
                 return k + 1
@@ -151,7 +152,7 @@ class _Writer:
             size = deep * self.division.rows * (wide * 8 + 2) * self.real_size
             sums.append(f"  real* const sums{k} = reinterpret_cast<real*>(shared + {self._room(size)});")
         yield from sums
-        if self.division.cluster:
+        if self.division.sharing == "cluster":
             for source in placed.sources:
                 _, _, size = OPERANDS[self.operand]
                 room = 2 * self.division.rows * self._own_depth(source) * size
@@ -184,7 +185,7 @@ class _Writer:
         yield f"  Meeting meeting{{{flags} + group * PARTS, unsigned(part), 0}};"
         yield from self._loop()
         # Nobody goes, or goes on to other rows, while another reads what it has.
-        yield "  cluster_barrier();" if self.division.cluster else "  block_barrier();"
+        yield "  cluster_barrier();" if self.division.sharing == "cluster" else "  block_barrier();"
         yield "  }"
 
     def _pack(self, k: int, product: Multiplied) -> Iterator[str]:
@@ -233,22 +234,20 @@ class _Writer:
     def _stages(self) -> Iterator[str]:
         placed = self.placed
         for k, stage in enumerate(placed.stages):
-            if k == self.meets_first and not (k and placed.stages[k - 1].reductions):
-                if k:
-                    yield from self._arrive()
-                yield from self._load_now()
-                yield "  meeting.wait();"
-            elif stage.meets:
+            if stage.meets and k:
                 yield from self._arrive()
+            if k == self.meets_first and not (k and placed.stages[k - 1].reductions):
+                yield from self._load_now()
+            if stage.meets:
                 yield "  meeting.wait();"
-            elif stage.products:
+            elif stage.products:  # whose sums of the step before all have read
                 yield "  block_barrier();"
             for product in stage.products:
                 number_ = self.numbers[product]
                 assert product.buffer.product is not None
                 source = self.resolved(product.buffer.product.source)
-                parity = "step & 1"
-                yield f"  P{number_}::run({self._exchange(source, parity)}, packed{number_}, sums{number_});"
+                where = self._exchange(source, "step")
+                yield f"  P{number_}::run({where}, packed{number_}, sums{number_}, unsigned(step + 1));"
             if stage.products:
                 yield "  block_barrier();"
             for product in stage.copies:
@@ -261,15 +260,18 @@ class _Writer:
 
     # -- memory that the kernel has for itself ---------------------------------------------------
 
-    def _exchange(self, source: Buffer, parity: str) -> str:
-        """Where a source of products lies for all blocks of the group."""
+    def _exchange(self, source: Buffer, step: str) -> str:
+        """Where a source of products of a step lies for all blocks of the group."""
+        parity = f"{step} & 1"
         _, deep, _ = OPERANDS[self.operand]
-        if self.division.cluster:
+        if self.division.sharing == "cluster":
             size = self._own_depth(source) * self.division.rows
             at = f"shared + {self.exchanges[source]}"
             return f"(reinterpret_cast<Storage*>({at}) + (({parity}) * {size}))"
         size = -(-source.width // deep) * deep
-        base = self.pointer(f"exchange {source.name}", "Storage")
+        if self.division.sharing == "tag":
+            size = size * OPERANDS[self.operand][2] // 4
+        base = self.pointer(f"exchange {source.name}", "Source")
         return f"({base} + ((({parity}) * groups + group) * {size}L) * ROWS)"
 
     def _own_depth(self, source: Buffer) -> int:
@@ -306,22 +308,34 @@ class _Writer:
         yield f"  for (int e = 0; e < {self.division.elements(width)}; ++e) {{"
         yield f"    const int place = threadIdx.x + e * THREADS, row = place / {units}, own = place % {units};"
         yield f"    const int unit = part * {units} + own; const long b = first_row + row;"
-        yield f"    const bool inside = place < ROWS * {units} && row < rows && unit < {width};"
-        yield "    (void)b; (void)unit;"
+        yield f"    const bool owned = place < ROWS * {units} && unit < {width}, inside = owned && row < rows;"
+        yield "    (void)b; (void)unit; (void)inside;"
+
+    def _inside(self, body: Iterator[str]) -> Iterator[str]:
+        """Code for a thread's rows and units, and what its warp writes together after it."""
+        self._posts: list[str] = []
+        lines = list(body)
+        for k, _ in enumerate(self._posts):
+            yield f"    real posted{k} = 0;"
+        yield "    if (inside) {"
+        yield from lines
+        yield "    }"
+        if self._posts:
+            yield from (f"    {post}" for post in self._posts)
 
     def _begin(self) -> Iterator[str]:
         """The states before the first step."""
         for state in self.placed.states:
-            k, width = state.index, state.width
             for units in sorted(self.placed.kept[state]):
                 yield from self._each(units[0])
-                yield "    if (inside) {"
-                yield f"      const long at = b * {width} + {units[1]} + unit;"
-                yield from self._first(k)
-                yield f"      {self._kept(state, units)}[e] = value;"
-                yield from self._present(state, units, "0")
-                yield "    }"
+                yield from self._inside(self._before(state, units))
                 yield "  }"
+
+    def _before(self, state: Buffer, units: Units) -> Iterator[str]:
+        yield f"      const long at = b * {state.width} + {units[1]} + unit;"
+        yield from self._first(state.index)
+        yield f"      {self._kept(state, units)}[e] = value;"
+        yield from self._present(state, units, "0")
 
     def _first(self, k: int) -> Iterator[str]:
         yield f"      real value = {self.pointer(f'first {k}')}[at];"
@@ -332,31 +346,39 @@ class _Writer:
         else:
             yield f"      if (again(t_next, b) && {self.arg(f'again {k}')}) value = {self.pointer(f'again {k}')}[at];"
 
-    def _present(self, state: Buffer, units: Units, parity: str) -> Iterator[str]:
+    def _present(self, state: Buffer, units: Units, step: str) -> Iterator[str]:
         """Writes ``value``, a state before a step, to where others read it."""
         if self.placed.read[state]:
-            space = self._space(state, f"({parity})")
+            space = self._space(state, f"({step} & 1)")
             yield f"      {space}[b * {state.width} + {units[1]} + unit] = value;"
-        yield from self._exchanged(state, units, "value", parity)
+        yield from self._exchanged(state, units, "value", step)
 
-    def _exchanged(self, source: Buffer, units: Units, value: str, parity: str) -> Iterator[str]:
-        if source in self.placed.sources:
+    def _exchanged(self, source: Buffer, units: Units, value: str, step: str) -> Iterator[str]:
+        if source in self.placed.sources and self.division.sharing == "tag":
+            name = f"posted{len(self._posts)}"
+            where = self._exchange(source, step)
+            self._posts.append(
+                f"post_element({where}, row, {units[1]} + unit, {name}, unsigned({step} + 1), owned);"
+            )
+            yield f"      {name} = {value};"
+        elif source in self.placed.sources:
             unit = f"{units[1]} + unit"
-            if self.division.cluster:
+            if self.division.sharing == "cluster":
                 own = self.division.units(units[0])
                 unit = f"{self.placed.written(source).index(units) * own} + own"
-            where = self._exchange(source, parity)
+            where = self._exchange(source, step)
             yield f"      {where}[exchanged(row, {unit})] = OPERAND::round({value});"
 
     def _fill(self) -> Iterator[str]:
         """Sources that the step does not write, for the next one."""
         for source in self.placed.filled:
             yield from self._each(source.width)
-            yield "    if (inside && t_next >= 0 && t_next < steps) {"
-            yield f"      const real value = {self._tensor(source, 'unit', 't_next')};"
-            yield from self._exchanged(source, (source.width, 0), "value", "(step + 1) & 1")
-            yield "    }"
+            yield from self._inside(self._filled(source))
             yield "  }"
+
+    def _filled(self, source: Buffer) -> Iterator[str]:
+        yield f"      const real value = {self._tensor(source, 'unit', 't_next')};"
+        yield from self._exchanged(source, (source.width, 0), "value", "(step + 1)")
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -502,7 +524,7 @@ class _Writer:
             yield from self._later(place, f"({row_alive} ? {value} : real(0))", units[0], seen)
         elif self.placed.read.get(buffer):
             yield f"      {self._space(buffer)}[b * {width} + {unit}] = {value};"
-        yield from self._exchanged(buffer, units, f"({row_alive} ? {value} : real(0))", "step & 1")
+        yield from self._exchanged(buffer, units, f"({row_alive} ? {value} : real(0))", "step")
 
     def _later(self, place: str, value: str, width: int, seen: bool) -> Iterator[str]:
         """A store that may wait until others are told of what they wait for, if none has ``seen`` it."""
@@ -555,7 +577,7 @@ class _Writer:
         else:
             yield f"      if (again(t_next, b) && {self.arg(f'again {k}')}) value = {self.pointer(f'again {k}')}[at];"
         yield f"      next_{kept}[e] = value;"
-        yield from self._present(state, units, "(step + 1) & 1")
+        yield from self._present(state, units, "(step + 1)")
         yield "      }"
         yield "      }"
 
@@ -563,43 +585,26 @@ class _Writer:
         """A product that goes to memory."""
         k, target = self.numbers[product], self.resolved(product.buffer)
         yield from self._each(product.units)
-        yield "    if (inside) {"
-        yield "      const bool gone = dead(t, b);"
-        yield f"      const real y = P{k}::sum(sums{k}, row, own);"
-        yield from self._store(target, (product.units, 0), "y", False, "!gone")
-        yield "    }"
+        yield from self._inside(
+            self._written_as(f"P{k}::sum(sums{k}, row, own)", target, (product.units, 0))
+        )
         yield "  }"
 
+    def _written_as(self, value: str, target: Buffer, units: Units) -> Iterator[str]:
+        yield "      const bool gone = dead(t, b);"
+        yield f"      const real y = {value};"
+        yield from self._store(target, units, "y", False, "!gone")
+
     def _function(self, n: int, function: Function, stage: int) -> Iterator[str]:
-        name = f"{self.name}_{n}"
-        row, units = parts(function)
-        yield f"  // {name}"
+        _, units = parts(function)
+        yield f"  // {self.name}_{n}"
         yield from self._each(function.width)
         results = {node: f"y{k}" for k, node in enumerate(units.outputs)}
         outputs = [*results.values()]
         if outputs:
             yield f"    real {', '.join(f'{y} = 0' for y in outputs)};"
         yield "    const bool gone = inside && dead(t, b);"
-        yield "    if (inside) {"
-        yield "      if (!gone) {"
-        for node in function.loads:
-            yield f"      const real {node.name} = {self._value(n, function, node)};"
-        for node in row.outputs:
-            yield f"      {'bool' if node.is_mask else 'real'} {node.name};"
-        if row.nodes:
-            yield call(f"      {name}_row", [m.name for m in (*row.common, *row.outputs)], ";")
-        if outputs:
-            given = [*(m.name for m in units.inputs), *(m.name for m in units.common), *outputs]
-            yield call(f"      {name}_units<real>", given, ";")
-        common = [m for _, m, _ in function.stores if m in row.outputs]
-        common += [m.args[0] for _, m in function.reductions if m.args[0] in row.outputs]
-        assert not common, "what is written has a value for each unit"
-        yield "      }"
-        for slot, node, accumulate in function.stores:
-            buffer, offset = function.slots[slot]
-            value = results.get(node) or f"real({number(node)})"
-            yield from self._store(self.resolved(buffer), (function.width, offset), value, accumulate, "!gone")
-        yield "    }"
+        yield from self._inside(self._computed(n, function, results))
         mine = [node for _, node in function.reductions]
         stage_reductions = [node for _, _, node in self.placed.stages[stage].reductions]
         own = self.division.units(function.width)
@@ -607,6 +612,28 @@ class _Writer:
             r = stage_reductions.index(node)
             yield f"    if (place < ROWS * {own}) each[({r} * ROWS + row) * {own} + own] = inside && !gone ? {results[node.args[0]]} : {_start(node)};"
         yield "  }"
+
+    def _computed(self, n: int, function: Function, results: dict[Node, str]) -> Iterator[str]:
+        """A function's values of a thread's element, and where they go."""
+        name, (row, units) = f"{self.name}_{n}", parts(function)
+        yield "      if (!gone) {"
+        for node in function.loads:
+            yield f"      const real {node.name} = {self._value(n, function, node)};"
+        for node in row.outputs:
+            yield f"      {'bool' if node.is_mask else 'real'} {node.name};"
+        if row.nodes:
+            yield call(f"      {name}_row", [m.name for m in (*row.common, *row.outputs)], ";")
+        if results:
+            given = [*units.inputs, *units.common]
+            yield call(f"      {name}_units<real>", [*(m.name for m in given), *results.values()], ";")
+        written = [*(m for _, m, _ in function.stores), *(m.args[0] for _, m in function.reductions)]
+        assert not set(written) & set(row.outputs), "what is written has a value for each unit"
+        yield "      }"
+        for slot, node, accumulate in function.stores:
+            buffer, offset = function.slots[slot]
+            value = results.get(node) or f"real({number(node)})"
+            place = self.resolved(buffer), (function.width, offset)
+            yield from self._store(*place, value, accumulate, "!gone")
 
     def _reduce(self, stage: Stage, k: int) -> Iterator[str]:
         """What reductions give, from all threads to all blocks."""
@@ -647,11 +674,9 @@ class _Writer:
             wanted = self._is_series(buffer) or buffer.kind in ("after", "sum") or buffer in self.placed.sources
             if wanted or self.placed.read.get(buffer) or self.placed.kept.get(buffer):
                 yield from self._each(1)
-                yield "    if (inside) {"
-                yield "      const bool gone = dead(t, b);"
-                yield f"      const real y = reduced[{index} * ROWS + row];"
-                yield from self._store(buffer, (1, offset), "y", False, "!gone")
-                yield "    }"
+                yield from self._inside(
+                    self._written_as(f"reduced[{index} * ROWS + row]", buffer, (1, offset))
+                )
                 yield "  }"
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -58,7 +59,7 @@ class Kernel:
         self.name, self.program, self.real, self._device = name, program, real, device
         self.backward = name == "backward"
         self._built: dict[Any, tuple[Emitted, Function]] = {}
-        self._placed: dict[tuple[int, ...], Placement] = {}
+        self._placed: dict[Any, Placement] = {}
 
     @property
     def buffers(self) -> Sequence[Buffer]:
@@ -68,6 +69,12 @@ class Kernel:
     @functools.cached_property
     def _buffers(self) -> list[Buffer]:
         return self.program.buffers
+
+    def _place(self, widths: tuple[int, ...], *, tagged: bool) -> Placement:
+        key = widths, tagged
+        if key not in self._placed:
+            self._placed[key] = place(self.program, widths, self.backward, tagged=tagged)
+        return self._placed[key]
 
     def run(
         self,
@@ -83,11 +90,10 @@ class Kernel:
         like = carried[0].first
         device = self._device(like)
         widths = tuple(s.first.shape[-1] for s in carried)
-        if widths not in self._placed:
-            self._placed[widths] = place(self.program, widths, self.backward)
-        placed = self._placed[widths]
+        placed = self._place(widths, tagged=False)
         operand = shape.operand or str(self.real).removeprefix("torch.")
         division = divide(placed, shape.batch, device, operand, self.real.itemsize)
+        placed = self._place(widths, tagged=division.sharing == "tag")
         key = widths, division, operand, device
         if key not in self._built:
             emitted = emit(self.name, placed, division, operand, self.real.itemsize)
@@ -95,7 +101,7 @@ class Kernel:
         emitted, function = self._built[key]
         groups = -(-shape.batch // division.rows)
         resident = groups
-        if not division.cluster:  # all blocks have to be there at once
+        if division.sharing != "cluster":  # all blocks have to be there at once
             resident = min(groups, max(1, device.multiprocessors // division.parts))
         grid = resident * division.parts
         given: dict[str, int] = {
@@ -129,9 +135,10 @@ class Kernel:
         own.add("flags", 4 * groups * division.parts)
         _, deep, size = OPERANDS[operand]
         rows = groups * division.rows
-        for source in placed.sources if not division.cluster else ():
+        for source in placed.sources if division.sharing != "cluster" else ():
             depth = -(-source.width // deep) * deep
-            own.add(f"exchange {source.name}", 2 * rows * depth * size)
+            tags = 2 if division.sharing == "tag" else 1
+            own.add(f"exchange {source.name}", 2 * rows * depth * size * tags)
         most = max(len(s.reductions) for s in placed.stages)
         own.add("gathered", 2 * rows * most * division.parts * self.real.itemsize)
         zeros = own.size
@@ -149,7 +156,7 @@ class Kernel:
         with profiled("elman::steps"):
             function.launch(
                 grid, division.threads, emitted.shared, parameters, stream=device.stream(),
-                cluster=division.parts if division.cluster else 1,
+                cluster=division.parts if division.sharing == "cluster" else 1,
             )  # fmt: skip
 
 
@@ -191,7 +198,7 @@ def divide(
     for rows in (16, 32, 64):
         groups = -(-batch // rows)
         for parts in (16, 8, 4, 2, 1):
-            division = Division(rows, parts, cluster=True)
+            division = Division(rows, parts, "cluster")
             if (
                 parts <= device.cluster
                 and (groups * parts <= many or rows == 64 and groups * parts <= 4 * many)
@@ -200,26 +207,32 @@ def divide(
             ):
                 return division
     widest = max([s.width for s in placed.states] + [m.units for s in placed.stages for m in s.products])
-    choices = []
+    division = Division(16, 1)
     for rows in (16, 32, 64):
         groups = -(-batch // rows)
-        most = max(1, min(many // groups, MOST_PARTS, -(-widest // 2)))
-        units = -(-widest // most)
-        division = Division(rows, -(-widest // units))
-        choices.append(division)
-        fits = _shared(placed, division, operand, real_size) <= SHARED_LIMIT
-        if fits and groups * division.parts <= many:
-            return division
-        if most < many // groups:  # more blocks may hold the matrices
-            units = -(-widest // max(1, many // groups))
+        for most in (min(many // groups, MOST_PARTS), many // groups):
+            units = -(-widest // max(1, most))
+            units += units % 2 if widest > 2 else 0  # whole words
             division = Division(rows, -(-widest // units))
-            if _shared(placed, division, operand, real_size) <= SHARED_LIMIT:
-                return division
-    return choices[-1]
+            fits = _shared(placed, division, operand, real_size) <= SHARED_LIMIT
+            if fits and groups * division.parts <= many:
+                return _tagged(placed, division, operand)
+    return _tagged(placed, division, operand)
+
+
+def _tagged(placed: Placement, division: Division, operand: str) -> Division:
+    """The division with tags, if they are possible and what is read with them is not too much."""
+    _, deep, size = OPERANDS[operand]
+    read = sum(2 * division.rows * s.width * size for s in placed.sources)
+    if read <= TAGGED_LIMIT and placed.tags(division, deep, size):
+        return replace(division, sharing="tag")
+    return division
 
 
 MOST_PARTS = 64
 """Blocks of a group beyond which their meetings cost more than their work saves."""
+TAGGED_LIMIT = 112 * 1024
+"""Bytes a step of words with tags beyond which reading them costs more than a meeting."""
 SHARED_LIMIT = 200 * 1024
 CLUSTER_LIMIT = 215 * 1024
 
@@ -234,7 +247,7 @@ def _shared(placed: Placement, division: Division, operand: str, real_size: int)
         _, _, parts = division.warps(columns)
         depth = -(-product.buffer.product.source.width // deep) * deep
         total += columns * depth * size + parts * division.rows * (columns + 2) * real_size
-    if division.cluster:
+    if division.sharing == "cluster":
         for source in placed.sources:
             every = placed.written(source)
             own = len(every) * division.units(every[0][0])

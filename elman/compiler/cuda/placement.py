@@ -28,13 +28,15 @@ class Division:
     Attributes:
         rows: of the batch, that a group of blocks has: a multiple of 16.
         parts: the blocks of a group.
-        cluster: they are a cluster, whose blocks reach each other's shared memory.
+        sharing: how blocks hand each other what products read: in the shared memory of a
+            ``cluster``; as words with a ``tag``, which say by themselves that they are there; or by
+            ``meeting``, after all have told that theirs is.
         threads: of a block.
     """
 
     rows: int
     parts: int
-    cluster: bool = False
+    sharing: str = "meeting"
     threads: int = 256
 
     def units(self, width: int) -> int:
@@ -150,13 +152,31 @@ class Placement:
                 return False
         return True
 
+    def tags(self, division: Division, depth: int, size: int) -> bool:
+        """Whether what products read can come as words with tags: each is written by neighbours."""
+        per = max(1, 4 // size)
+        for source in self.sources:
+            every, end = self.written(source), 0
+            for width, offset in every:
+                if offset != end or offset % per or division.units(width) % per:
+                    return False
+                end += width
+            if end != source.width or source.width % depth:
+                return False
+        return size <= 4
+
     def carried(self, buffer: Buffer) -> bool:
         """Whether a buffer is the value before the step of a state that the step changes."""
         return buffer.kind == ("cotangent" if self.backward else "state")
 
 
-def place(program: Program, states: Sequence[int], backward: bool) -> Placement:
-    """Divide among blocks the work of a program with states of these widths."""
+def place(
+    program: Program, states: Sequence[int], backward: bool, *, tagged: bool = False
+) -> Placement:
+    """Divide among blocks the work of a program with states of these widths.
+
+    What products read needs no meeting where it is ``tagged``.
+    """
     placed = Placement(program, backward)
     there = {b.index: b for b in program.buffers if placed.carried(b)}
     kind = "cotangent" if backward else "state"
@@ -201,7 +221,7 @@ def place(program: Program, states: Sequence[int], backward: bool) -> Placement:
             added = buffer.kind == "sum" or buffer not in writes
             placed.kept[buffer] = set() if added else units & writes[buffer]
             placed.read[buffer] = units - placed.kept[buffer]
-    _find_meetings(placed)
+    _find_meetings(placed, tagged)
     return placed
 
 
@@ -273,7 +293,7 @@ def _all_writes(placed: Placement) -> dict[Buffer, set[Units]]:
     return found
 
 
-def _find_meetings(placed: Placement) -> None:
+def _find_meetings(placed: Placement, tagged: bool) -> None:
     """Where blocks meet: twice round, for what a step reads that the one before it wrote."""
     dirty: dict[Buffer, set[Units]] = {}
     everyone: Units = (-1, 0)
@@ -290,7 +310,7 @@ def _find_meetings(placed: Placement) -> None:
             if placed.carried(buffer):
                 dirty.setdefault(buffer, set()).update(units)
         for stage in placed.stages:
-            for product in stage.products:
+            for product in stage.products if not tagged else ():
                 assert product.buffer.product is not None
                 source = placed.program.resolve(product.buffer.product.source)
                 stage.meets |= not seen(source, everyone)

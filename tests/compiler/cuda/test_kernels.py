@@ -55,9 +55,9 @@ def _rounded(run, operand, shape, *rest):
 
 
 @contextmanager
-def divided(rows, parts, cluster=False):
+def divided(rows, parts, sharing="meeting"):
     usual = kernels.divide
-    kernels.divide = lambda *_: Division(rows, parts, cluster)
+    kernels.divide = lambda *_: Division(rows, parts, sharing)
     try:
         yield
     finally:
@@ -84,5 +84,15 @@ def test_blocks_of_a_cluster_read_each_others_memory(shim, operand, monkeypatch)
         monkeypatch.setitem(check.TOLERANCE, torch.float32, 3e-2)
         monkeypatch.setitem(check.ROUNDING, torch.float32, 1e-2)
     cell = make("lstm", 3, 32)
-    with divided(16, 2, True):
+    with divided(16, 2, "cluster"):
         assert difference(cell, Machine(shim, cluster=2), operand) is None
+
+
+@pytest.mark.parametrize("operand", ["float32", "tf32", "bf16", "fp16"])
+def test_words_with_tags_need_no_meeting(shim, operand, monkeypatch):
+    if operand != "float32":
+        monkeypatch.setitem(check.TOLERANCE, torch.float32, 3e-2)
+        monkeypatch.setitem(check.ROUNDING, torch.float32, 1e-2)
+    cell = make("lstm", 3, 32)
+    with divided(16, 4, "tag"):
+        assert difference(cell, Machine(shim), operand) is None

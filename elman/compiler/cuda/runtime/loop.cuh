@@ -63,6 +63,9 @@ struct Fragments {
   using A = uint4;
   using B = uint2;
   static constexpr int kColumns = 32;  // B's of a tile of 8 columns
+  static constexpr int kWords = 128;   // of four bytes, in a tile of rows
+
+  static __device__ int first_word(int lane) { return lane * 4; }
 
   // Where element (row, k) of a tile of rows lies.
   static __device__ int at(int row, int k) {
@@ -102,6 +105,9 @@ struct Scalars {
   using B = T;
   static constexpr int kColumns = 8;
   static constexpr int kElements = 1;
+  static constexpr int kWords = 16;
+
+  static __device__ int first_word(int lane) { return (lane >> 3) * 4; }
 
   static __device__ int at(int row, int k) { return row; }
   static __device__ A load(const T* tile, int lane, unsigned rank) {
@@ -138,6 +144,25 @@ __device__ inline long exchanged(int row, int k) {
   return (long(k / F::kDepth) * (ROWS / 16) + row / 16) * F::kTile + F::at(row % 16, k % F::kDepth);
 }
 
+#if TAGGED
+// Sources lie as words with tags, which say of which step they are: who has read them need not have
+// waited for a meeting.
+using Source = uint2;
+
+// Write an element that a thread has, or the two neighbours that make a word, each of another thread.
+// All threads of a warp call it together.
+__device__ inline void post_element(Source* source, int row, int k, real value, unsigned tag, bool inside) {
+  constexpr int per = sizeof(Storage) == 2 ? 2 : 1;
+  unsigned word = 0;
+  const Storage rounded = OPERAND::round(value);
+  memcpy(&word, &rounded, sizeof rounded);
+  if (per == 2) word |= shuffle_xor(word, 1) << 16;
+  if (inside && k % per == 0) post(source + exchanged(row, k) / per, word, tag);
+}
+#else
+using Source = Storage;
+#endif
+
 // DEPTH by COLUMNS of a matrix, for warps of which WM divide the rows, WN the columns, WK the depth.
 // Of each WIDTH of the source, blocks have written UNITS in turn.
 template <int DEPTH, int COLUMNS, int WM, int WN, int WK, int WIDTH, int UNITS>
@@ -155,19 +180,30 @@ struct Product {
   // The slice of the matrix, of which column(c) is the c-th column, or −1 for none.
   template <class Column>
   static __device__ void pack(F::B* packed, const real* matrix, long down, long across, Column column) {
-    for (int p = threadIdx.x; p < kPlaces; p += THREADS) {
-      const int place = p % F::kColumns, tile = p / F::kColumns;
-      Storage elements[F::kElements];
+    constexpr int kBatch = 8;  // that are loaded before the first is stored
+    for (int first = threadIdx.x; first < kPlaces; first += kBatch * THREADS) {
+      real read[kBatch][F::kElements];
 #pragma unroll
-      for (int i = 0; i < F::kElements; ++i) {
-        int k, c;
-        F::element(place, i, k, c);
-        k += tile / kWide * F::kDepth;
-        c = column(tile % kWide * 8 + c);
-        const bool inside = k < DEPTH && c >= 0;
-        elements[i] = OPERAND::round(inside ? matrix[k * down + c * across] : real(0));
+      for (int i = 0; i < kBatch; ++i) {
+        const int p = first + i * THREADS, tile = p / F::kColumns;
+#pragma unroll
+        for (int j = 0; j < F::kElements; ++j) {
+          int k, c;
+          F::element(p % F::kColumns, j, k, c);
+          k += tile / kWide * F::kDepth;
+          c = column(tile % kWide * 8 + c);
+          const bool inside = p < kPlaces && k < DEPTH && c >= 0;
+          read[i][j] = inside ? load_streaming(matrix + k * down + c * across) : real(0);
+        }
       }
-      packed[p] = *reinterpret_cast<F::B*>(elements);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        Storage elements[F::kElements];
+#pragma unroll
+        for (int j = 0; j < F::kElements; ++j) elements[j] = OPERAND::round(read[i][j]);
+        if (first + i * THREADS < kPlaces)
+          packed[first + i * THREADS] = *reinterpret_cast<F::B*>(elements);
+      }
     }
   }
 
@@ -179,7 +215,7 @@ struct Product {
   static __device__ unsigned rank(int k) { return k * F::kDepth % WIDTH / UNITS; }
 
   // The sums of each part of the depth, to be added up by whoever reads them.
-  static __device__ void run(const Storage* source, const F::B* packed, real* sums) {
+  static __device__ void run(const Source* source, const F::B* packed, real* sums, unsigned tag = 0) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int wk = warp % WK, wn = warp / WK % WN, wm = warp / (WK * WN);
     real c[M][N][4];
@@ -193,6 +229,37 @@ struct Product {
 #pragma unroll
     for (int first = 0; first < kEach; first += kAhead) {
       typename F::A a[kAhead][M];
+#if TAGGED
+      uint4 read[kAhead][M][2];
+      unsigned missing = 0;  // the same in all lanes
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i)
+#pragma unroll
+        for (int m = 0; m < M; ++m)
+          if (first + i < kEach && (first + i) * WK + wk < kDeep && wm * M + m < kHigh) missing |= 1u << (i * M + m);
+      do {
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i)
+#pragma unroll
+          for (int m = 0; m < M; ++m)
+            if (missing >> (i * M + m) & 1) {
+              const long tile = ((first + i) * WK + wk) * long(kHigh) + wm * M + m;
+              const auto* at = reinterpret_cast<const uint4*>(source + tile * F::kWords + F::first_word(lane));
+              read[i][m][0] = observe(at);
+              read[i][m][1] = observe(at + 1);
+            }
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i)
+#pragma unroll
+          for (int m = 0; m < M; ++m)
+            if (missing >> (i * M + m) & 1) {
+              const uint4 x = read[i][m][0], y = read[i][m][1];
+              if (all_lanes(x.y == tag && x.w == tag && y.y == tag && y.w == tag)) missing &= ~(1u << (i * M + m));
+              const unsigned words[4] = {x.x, x.z, y.x, y.z};
+              memcpy(&a[i][m], words, sizeof words);
+            }
+      } while (missing);
+#else
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const int k = (first + i) * WK + wk;
@@ -202,6 +269,7 @@ struct Product {
             if (wm * M + m < kHigh)
               a[i][m] = F::load(source + (place(k) * kHigh + wm * M + m) * F::kTile, lane, rank(k));
       }
+#endif
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const int k = (first + i) * WK + wk;
