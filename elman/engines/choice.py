@@ -14,7 +14,7 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.cells.step_checks import under_autocast
 from elman.compiler.modes import constant_while_compiling
-from elman.engines import native, pytorch, reference, scan
+from elman.engines import native, newton, pytorch, reference, scan
 from elman.engines.call import Call, Result
 from elman.errors import EngineWarning, InputError, callers_level
 
@@ -23,6 +23,7 @@ ENGINES: dict[str, ModuleType] = {
     "native": native,
     "torch": pytorch,
     "reference": reference,
+    "newton": newton,  # after the one that runs everything: never chosen automatically
 }
 """By name, the preferred first. Each module has ``unsupported(cell, call)`` and ``run``."""
 
