@@ -11,38 +11,34 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from elman.cells.contract import Cell
+from elman.cells.lines import at, step_at
+from elman.cells.options import Reading
 from elman.cells.step_checks import under_autocast
 from elman.compiler.masks import inside
-from elman.compiler.matrix_scan import matrix_scan
 from elman.compiler.modes import is_drawn_up, is_transformed
 from elman.compiler.record import Unsupported
-from elman.compiler.recurrence import previous
 from elman.compiler.structure import Structure, structure
 from elman.engines import reference
 from elman.engines.call import Call, Result, first_step
 from elman.engines.check import difference
+from elman.engines.equations import System, solved
 from elman.engines.exponent import largest_lyapunov_exponent
-from elman.errors import InputError, one_line
+from elman.errors import InputError
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 """The largest residual that is a solution, by type, for states of at most 1, else in proportion."""
 
 LOOKED_AT = 1_000
 """Of how many steps the Lyapunov exponent is taken for a message."""
-
-AT_ONCE = 16
-"""How many rows of the Jacobians are computed together where few of their numbers are kept."""
 
 
 class Solved(NamedTuple):
@@ -140,27 +136,47 @@ def unsupported(cell: Cell, call: Call) -> str | None:
     real = call.state[0].dtype
     if real not in TOLERANCE:
         return f"it solves in float32 and float64, not in {real}"
-    return _differs(cell, real)
+    return _known(cell, real).wrong
 
 
-_checked: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, str | None]]
-_checked = weakref.WeakKeyDictionary()
-"""By cell and type of numbers, what is wrong with its steps side by side."""
+class _Known(NamedTuple):
+    """What was found out about a cell.
+
+    Attributes:
+        reading: what its step read then.
+        structure: of its Jacobians.
+        wrong: why its steps side by side are others than one after the other, if they are.
+    """
+
+    reading: Reading
+    structure: Structure
+    wrong: str | None
 
 
-def _differs(cell: Cell, real: torch.dtype) -> str | None:
-    """Why steps side by side are other than one after the other, which is found out once."""
-    found = _checked.setdefault(cell, {})
-    if real not in found:
+_cells: weakref.WeakKeyDictionary[Cell, dict[Any, _Known]] = weakref.WeakKeyDictionary()
+
+
+def _known(cell: Cell, real: torch.dtype) -> _Known:
+    """What there is to know of ``cell``, found out again where its options have changed."""
+    found, kind = _cells.setdefault(cell, {}), (real, vars(cell)["training"])
+    known = found.get(kind)
+    if known is None or not known.reading.holds(cell):
+        reading = Reading(cell, Cell)
+        read = structure(cell, real)
+
+        def solved(weights: Mapping[str, Tensor], call: Call) -> Result:
+            return _run(cell, weights, call, read, Newton())
+
         try:
-            wrong = difference(cell, partial(_run, cell, options=Newton()), real)
+            wrong = difference(cell, solved, real)
         except (Unsupported, InputError):
             wrong = None  # the step itself is wrong: it says so when it runs
-        found[real] = wrong and (
-            f"all steps side by side give another {wrong} than one after the other do: "
-            "its step must treat every row of the batch by itself"
+        why = wrong and (
+            f"all steps side by side give another {wrong} than one after the other do"
+            f"{at(step_at(cell))}: its step must treat every row of the batch by itself"
         )
-    return found[real]
+        known = found[kind] = _Known(reading, read, why)
+    return known
 
 
 def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
@@ -169,12 +185,12 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     Raises:
         InputError: the iterations do not converge, or the cell does not keep to its contract.
     """
-    options = _options.get() or Newton()
+    options, read = _options.get() or Newton(), _known(cell, call.state[0].dtype).structure
     if torch.is_inference_mode_enabled():  # whose tensors no Jacobian can be taken at
         with torch.inference_mode(False), torch.no_grad():
             weights, call = _apart(dict(weights)), Call(*map(_apart, call))
-            return _run(cell, weights, call, options)
-    return _run(cell, weights, call, options)
+            return _run(cell, weights, call, read, options)
+    return _run(cell, weights, call, read, options)
 
 
 def _apart(value: Any) -> Any:
@@ -185,7 +201,9 @@ def _apart(value: Any) -> Any:
     return tuple(map(_apart, value)) if isinstance(value, tuple) else value
 
 
-def _run(cell: Cell, weights: Mapping[str, Tensor], call: Call, options: Newton) -> Result:
+def _run(
+    cell: Cell, weights: Mapping[str, Tensor], call: Call, read: Structure, options: Newton
+) -> Result:
     if not call.x.numel() or (call.lengths is not None and not bool(call.lengths.any())):
         return reference.run(cell, weights, call)
     real, device = next(iter(weights.values())).dtype, call.x.device.type
@@ -204,10 +222,9 @@ def _run(cell: Cell, weights: Mapping[str, Tensor], call: Call, options: Newton)
     with torch.autocast(device, enabled=False) if cast else nullcontext():
         with torch.no_grad():
             first_step(cell, weights, x[0], call.state)
-        system = _System(
-            cell, list(weights), structure_of(cell, real), options, x.shape[:2], alive, resets
-        )
-        states = _Solution.apply(system, x, *call.state, *call.start, *weights.values())
+        used = options.used(read, cell.state_sizes)
+        system = System(cell, list(weights), read, used, x.shape[:2], alive, resets)
+        states = _Solution.apply(system, options, x, *call.state, *call.start, *weights.values())
     y = states[0]
     if alive is not None:
         states = tuple(map(_Holding(alive), states, call.state))
@@ -229,157 +246,16 @@ class _Holding:
         return torch.where(self._latest >= 0, held, first)
 
 
-_structures: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, Structure]]
-_structures = weakref.WeakKeyDictionary()
-
-
-def structure_of(cell: Cell, real: torch.dtype) -> Structure:
-    """:func:`elman.compiler.structure.structure`, found out once."""
-    found = _structures.setdefault(cell, {})
-    if real not in found:
-        found[real] = structure(cell, real)
-    return found[real]
-
-
-class _Steps(NamedTuple):
-    """All steps taken side by side, R of T · B, from given states.
-
-    Attributes:
-        before, after: the states that are read (R, n), before each step and after it.
-        states: all states after it, (T, B, size) for each; zeros where no step is taken.
-    """
-
-    before: Tensor
-    after: Tensor
-    states: list[Tensor]
-
-
-@dataclass
-class _System:
-    """The equations of one run, in the order in which its steps are taken.
-
-    Attributes:
-        cell: whose step it is.
-        names: of its weights.
-        structure: of its Jacobians.
-        options: how they are solved.
-        shape: T and B.
-        alive: (T, B), whether a step is taken; None where all are.
-        resets: (T, B), whether the state goes back to its start before the step; or None.
-    """
-
-    cell: Cell
-    names: list[str]
-    structure: Structure
-    options: Newton
-    shape: torch.Size
-    alive: Tensor | None
-    resets: Tensor | None
-
-    def steps(self, s: Tensor, x: Tensor, *tensors: Tensor) -> _Steps:
-        """Take every step, from the states that are read, s (T, B, n), of the steps before."""
-        count, read = len(self.cell.state), self.structure.read
-        weights = dict(zip(self.names, tensors[2 * count :], strict=True))
-        first, start = (
-            torch.cat([given[k] for k in read] or [s[0]], -1)
-            for given in (tensors[:count], tensors[count : 2 * count])
-        )
-        before = previous(s, first, False)
-        if self.alive is not None:
-            before = torch.where(self._begins(s).unsqueeze(-1), first, before)
-        if self.resets is not None:
-            before = torch.where(self.resets.unsqueeze(-1), start, before)
-        before = self._rows(before)
-        sizes = self.cell.state_sizes
-        given = [before.new_zeros(len(before), size) for size in sizes]  # what is not read
-        for k, part in zip(read, before.split([sizes[k] for k in read], -1), strict=False):
-            given[k] = part
-        new = self.cell.bind(weights)(self._rows(x), *given)
-        after = torch.cat([new[k] for k in read] or [before], -1)
-        return _Steps(before, after, [self._spread(rows) for rows in new])
-
-    def read(self, states: Sequence[Tensor]) -> Tensor:
-        """Those of the states that are read, side by side."""
-        kept = [states[k] for k in self.structure.read]
-        return torch.cat(kept, -1) if kept else states[0][..., :0]
-
-    def jacobians(self, steps: _Steps) -> Tensor:
-        """∂s_t/∂s_{t−1} (T, B, k, k, U) as far as it is used; zero where a sequence begins."""
-        width, units = self.structure.width, self.used.units
-        if self.structure.units == units:
-            rows = self._whole_rows(steps, width // units)
-        else:
-            rows = self._kept_rows(steps, width // units)
-        found = self._spread(rows)
-        begins = self._begins(found)
-        if self.resets is not None:
-            begins = begins | self.resets
-        return found.masked_fill_(begins[..., None, None, None], 0)
-
-    @property
-    def used(self) -> Structure:
-        """What is used of the Jacobians."""
-        return self.options.used(self.structure, self.cell.state_sizes)
-
-    def _whole_rows(self, steps: _Steps, k: int) -> Tensor:
-        """One pull for each of the k numbers of a unit: no other unit is in the sum."""
-        units = self.used.units
-        eye = torch.eye(k, dtype=steps.before.dtype, device=steps.before.device)
-        pulled = _pull(steps, eye.repeat_interleave(units, 1))
-        return pulled.unflatten(-1, (k, units)).movedim(0, 1)
-
-    def _kept_rows(self, steps: _Steps, k: int) -> Tensor:
-        """One pull for each number of state, of which what is its unit's is kept."""
-        units = self.used.units
-        eye = torch.eye(k * units, dtype=steps.before.dtype, device=steps.before.device)
-        kept = []
-        for numbers in torch.arange(k * units, device=eye.device).split(AT_ONCE):
-            pulled = _pull(steps, eye[numbers]).unflatten(-1, (k, units))
-            own = (numbers % units).view(-1, 1, 1, 1).expand(*pulled.shape[:3], 1)
-            kept.append(pulled.gather(-1, own).squeeze(-1))
-        return torch.cat(kept).unflatten(0, (k, units)).permute(2, 0, 3, 1)
-
-    def _begins(self, like: Tensor) -> Tensor:
-        """(T, B), whether no step was taken before this one."""
-        alive = like.new_ones(self.shape, dtype=torch.bool) if self.alive is None else self.alive
-        return torch.cat([torch.ones_like(alive[:1]), ~alive[:-1]])
-
-    def _rows(self, values: Tensor) -> Tensor:
-        return values.flatten(0, 1) if self.alive is None else values[self.alive]
-
-    def _spread(self, rows: Tensor) -> Tensor:
-        if self.alive is None:
-            return rows.unflatten(0, self.shape)
-        whole = rows.new_zeros(*self.alive.shape, *rows.shape[1:])
-        return whole.index_put((self.alive,), rows)
-
-
-def _pull(steps: _Steps, cotangents: Tensor) -> Tensor:
-    """(C, R, n): what reaches the states before each step of C cotangents (C, n) after it."""
-    rows = cotangents.unsqueeze(1).expand(-1, *steps.after.shape)
-    found = None
-    if steps.after.requires_grad:
-        (found,) = torch.autograd.grad(
-            steps.after, steps.before, rows, retain_graph=True, allow_unused=True,
-            is_grads_batched=True,
-        )  # fmt: skip
-    return torch.zeros_like(rows) if found is None else found.detach()
-
-
-def _scanned(jacobians: Tensor, residual: Tensor) -> Tensor:
-    """All δ_t = J_t δ_{t−1} + r_t (T, B, n)."""
-    k, units = jacobians.shape[-2:]
-    return matrix_scan(jacobians, residual.unflatten(-1, (k, units))).flatten(-2)
-
-
 class _Solution(torch.autograd.Function):
     """The states after every step, of the input, the first states, the starts and the weights."""
 
     @staticmethod
-    def forward(ctx: Any, system: _System, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        s, states, solved = _solve(system, x, tensors)
-        system.options.solved.append(solved)
-        ctx.system = system
+    def forward(
+        ctx: Any, system: System, options: Newton, x: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        s, states, how = _solve(system, options, x, tensors)
+        options.solved.append(how)
+        ctx.system, ctx.options = system, options
         ctx.save_for_backward(s, x, *tensors)
         return tuple(states)
 
@@ -390,16 +266,16 @@ class _Solution(torch.autograd.Function):
                 "the newton engine gives first derivatives alone: use elman.engine('reference') "
                 "for gradients of gradients."
             )
-        wanted = ctx.needs_input_grad[1:]
-        return (None, *_adjoint(ctx.system, ctx.saved_tensors, gradients, wanted))
+        wanted = ctx.needs_input_grad[2:]
+        found = _adjoint(ctx.system, ctx.options, ctx.saved_tensors, gradients, wanted)
+        return (None, None, *found)
 
 
 def _solve(
-    system: _System, x: Tensor, tensors: Sequence[Tensor]
+    system: System, options: Newton, x: Tensor, tensors: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor], Solved]:
     """The states that are read, all states, and how they were found."""
-    options, real = system.options, x.dtype
-    tolerance = options.tolerance or TOLERANCE[real]
+    tolerance = options.tolerance or TOLERANCE[x.dtype]
     s = x.new_zeros(*system.shape, system.structure.width)
     for iteration in range(min(len(x), options.iterations) + 1):
         with torch.enable_grad():
@@ -416,7 +292,7 @@ def _solve(
         jacobians = system.jacobians(steps)
         if options.damping:
             jacobians *= 1 - options.damping
-        s = s + _scanned(jacobians, residual)
+        s = s + solved(jacobians, residual)
         del steps, jacobians
     raise InputError(_why_not(system, x, tensors, iteration, largest, tolerance * scale))
 
@@ -426,8 +302,9 @@ def _largest(values: Tensor) -> float:
 
 
 def _adjoint(
-    system: _System, saved: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Sequence[bool]
-) -> list[Tensor | None]:
+    system: System, options: Newton, saved: Sequence[Tensor], gradients: Sequence[Tensor],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:  # fmt: skip
     """The gradients of x, first states, starts and weights, of those of all states.
 
     λ_{t−1} = g_{t−1} + J_tᵀ λ_t is linear: with the whole J one scan from the last step to the
@@ -451,13 +328,17 @@ def _adjoint(
 
     cotangents, jacobians = list(gradients), None
     given = system.read(cotangents)
-    tolerance = system.options.tolerance or TOLERANCE[s.dtype]
-    for iteration in range(min(len(s), system.options.iterations) + 1):
+    tolerance = options.tolerance or TOLERANCE[s.dtype]
+    if not all(
+        math.isfinite(_largest(c)) for c in cotangents
+    ):  # passed on, as backpropagation does
+        cotangents = [torch.full_like(c, math.nan) for c in cotangents]
+    for iteration in range(min(len(s), options.iterations) + 1):  # noqa: B007 # said below
         (carried,) = pull(cotangents, [s])
         adjoint = system.read(cotangents)
         residual = given - adjoint + (0 if carried is None else carried)
         largest, scale = _largest(residual), max(_largest(adjoint), _largest(given))
-        if largest <= tolerance * scale:
+        if largest <= tolerance * scale or math.isnan(scale):
             found = iter(pull(cotangents, learned) if learned else ())
             return [next(found) if leaf.requires_grad else None for leaf in leaves]
         if not math.isfinite(largest):
@@ -466,7 +347,7 @@ def _adjoint(
             whole = system.jacobians(steps)
             jacobians = torch.cat([torch.zeros_like(whole[:1]), whole[1:].flip(0)])
             jacobians = jacobians.transpose(2, 3)
-        adjoint = adjoint + _scanned(jacobians, residual.flip(0)).flip(0)
+        adjoint = adjoint + solved(jacobians, residual.flip(0)).flip(0)
         for k, part in zip(system.structure.read, _parts(system, adjoint), strict=True):
             cotangents[k] = part
     _, x, *tensors = saved
@@ -475,12 +356,12 @@ def _adjoint(
     )
 
 
-def _parts(system: _System, s: Tensor) -> Sequence[Tensor]:
+def _parts(system: System, s: Tensor) -> Sequence[Tensor]:
     return s.split([system.cell.state_sizes[k] for k in system.structure.read], -1)
 
 
 def _why_not(
-    system: _System, x: Tensor, tensors: Sequence[Tensor], iterations: int, residual: float,
+    system: System, x: Tensor, tensors: Sequence[Tensor], iterations: int, residual: float,
     tolerance: float, what: str = "",
 ) -> str:  # fmt: skip
     """What to tell of a run that was not solved."""
