@@ -37,8 +37,18 @@ from elman.errors import InputError
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 """The largest residual that is a solution, by type, for states of at most 1, else in proportion."""
 
+GROWTH = 10.0
+"""How much larger the largest residual may become by a correction."""
+
+TRIES = 3
+"""How often a correction is tried: with the Jacobians, with half of them, and without."""
+
 LOOKED_AT = 1_000
 """Of how many steps the Lyapunov exponent is taken for a message."""
+
+
+class NotSolved(InputError):
+    """The iterations have not come to a solution."""
 
 
 class Solved(NamedTuple):
@@ -164,11 +174,17 @@ def _known(cell: Cell, real: torch.dtype) -> _Known:
         reading = Reading(cell, Cell)
         read = structure(cell, real)
 
-        def solved(weights: Mapping[str, Tensor], call: Call) -> Result:
-            return _run(cell, weights, call, read, Newton())
+        def tried(weights: Mapping[str, Tensor], call: Call) -> Result:
+            try:
+                return _run(cell, weights, call, read, Newton())
+            except NotSolved:  # as many iterations as steps suffice where rows are apart
+                y, last, _ = reference.run(cell, weights, call)
+                return Result(y * math.nan, last, (y, *last[1:]))
 
         try:
-            wrong = difference(cell, solved, real)
+            wrong = difference(cell, tried, real)
+        except NotSolved:  # on the way back
+            wrong = "gradient"
         except (Unsupported, InputError):
             wrong = None  # the step itself is wrong: it says so when it runs
         why = wrong and (
@@ -183,7 +199,8 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     """Run ``cell`` over all steps at once.
 
     Raises:
-        InputError: the iterations do not converge, or the cell does not keep to its contract.
+        NotSolved: the iterations do not converge.
+        InputError: the cell does not keep to its contract.
     """
     options, read = _options.get() or Newton(), _known(cell, call.state[0].dtype).structure
     if torch.is_inference_mode_enabled():  # whose tensors no Jacobian can be taken at
@@ -277,24 +294,30 @@ def _solve(
     """The states that are read, all states, and how they were found."""
     tolerance = options.tolerance or TOLERANCE[x.dtype]
     s = x.new_zeros(*system.shape, system.structure.width)
-    for iteration in range(min(len(x), options.iterations) + 1):
+    jacobians, damping, last = None, 0.0, (s, s, math.inf)
+    for iteration in range(min(TRIES * len(x), options.iterations) + 1):
         with torch.enable_grad():
-            s = s.detach().requires_grad_()
-            steps = system.steps(s, x, *tensors)
+            steps = system.steps(s.requires_grad_(), x, *tensors)
         s, states = s.detach(), [state.detach() for state in steps.states]
         residual = system.read(states) - s
         largest, scale = _largest(residual), max(1.0, _largest(s))
         if largest <= tolerance * scale:
             name, kind = type(system.cell).__name__, system.used.kind
             return s, states, Solved(name, len(x), kind, iteration, largest)
-        if not math.isfinite(largest):
+        if not largest <= GROWTH * last[-1] and damping < 1:
+            # Too far, along Jacobians that hold near by: from the same states again, with less.
+            s, residual, _ = last
+            damping = 1.0 if damping > options.damping else (1 + damping) / 2
+        else:
+            last, damping = (s, residual, largest), options.damping
+            jacobians = system.jacobians(steps) if iteration else None
+        if not math.isfinite(last[-1]):
             break
-        jacobians = system.jacobians(steps)
-        if options.damping:
-            jacobians *= 1 - options.damping
-        s = s + solved(jacobians, residual)
-        del steps, jacobians
-    raise InputError(_why_not(system, x, tensors, iteration, largest, tolerance * scale))
+        del steps
+        # The first correction, and the last resort, is a step from the states that are there.
+        move = damping < 1 and jacobians is not None
+        s = s + (solved(jacobians * (1 - damping), residual) if move else residual)
+    raise NotSolved(_why_not(system, x, tensors, iteration, largest, tolerance * scale))
 
 
 def _largest(values: Tensor) -> float:
@@ -351,7 +374,7 @@ def _adjoint(
         for k, part in zip(system.structure.read, _parts(system, adjoint), strict=True):
             cotangents[k] = part
     _, x, *tensors = saved
-    raise InputError(
+    raise NotSolved(
         _why_not(system, x, tensors, iteration, largest, tolerance * scale, "the gradient of ")
     )
 
