@@ -63,7 +63,8 @@ class Clock:
         before, taken = self._taken.get(key, (steps, 0.0))
         if time.perf_counter() + taken * steps / before > self.end:
             return None
-        begin, times = time.perf_counter(), []
+        begin = time.perf_counter()
+        times: list[float] = []
         self._once(call)
         while len(times) < REPEATS and time.perf_counter() < self.end:
             times.append(self._once(call))
@@ -72,15 +73,15 @@ class Clock:
 
     def _once(self, call: Callable[[], Any]) -> float:
         if self.device.type != "cuda":
-            begin = time.perf_counter()
+            now = time.perf_counter()
             call()
-            return time.perf_counter() - begin
+            return time.perf_counter() - now
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         call()
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / 1e3
+        return float(begin.elapsed_time(end)) / 1e3
 
 
 def rows(name: str, steps: int, options: argparse.Namespace, clock: Clock) -> list[dict[str, Any]]:
@@ -108,7 +109,7 @@ def rows(name: str, steps: int, options: argparse.Namespace, clock: Clock) -> li
     cuda = clock.device.type == "cuda"
     loop = [clock.median((name, k), steps, call) for k, call in enumerate(passes("auto"))]
     by = ("torch" if name in ("lstm", "gru", "rnn") else "reference") if cuda else rnn.engine
-    found = []
+    found: list[dict[str, Any]] = []
     for jacobian in (None, "diagonal"):
         if cuda:
             torch.cuda.reset_peak_memory_stats()

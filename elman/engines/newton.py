@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple, Self
 
@@ -223,9 +223,8 @@ def _run(
 ) -> Result:
     if not call.x.numel() or (call.lengths is not None and not bool(call.lengths.any())):
         return reference.run(cell, weights, call)
-    real, device = next(iter(weights.values())).dtype, call.x.device.type
-    cast = under_autocast(call.x.device)
-    if cast:  # the cell computes in its weights' type, as on the native engine
+    real = next(iter(weights.values())).dtype
+    if under_autocast(call.x.device):  # the cell computes in its weights' type
         call = call.cast(real)
     call.check_types(real)
     x = call.x if call.noise is None else torch.cat([call.x, call.noise.to(real)], -1)
@@ -236,7 +235,7 @@ def _run(
             # The boundary between two steps belongs, read backwards, to the earlier one.
             resets = torch.cat([resets[1:], torch.zeros_like(resets[:1])]).flip(0)
         x, alive = x.flip(0), None if alive is None else alive.flip(0)
-    with torch.autocast(device, enabled=False) if cast else nullcontext():
+    with _uncast(x):
         with torch.no_grad():
             first_step(cell, weights, x[0], call.state)
         used = options.used(read, cell.state_sizes)
@@ -249,6 +248,12 @@ def _run(
     if call.reverse:
         y, states = y.flip(0), tuple(s.flip(0) for s in states)
     return Result(y, last, tuple(states) if call.every_state else None)
+
+
+def _uncast(x: Tensor) -> AbstractContextManager[Any]:
+    """A block in which nothing is cast: a solution is to be exact."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if under_autocast(x.device) else nullcontext()
 
 
 class _Holding:
@@ -284,7 +289,9 @@ class _Solution(torch.autograd.Function):
                 "for gradients of gradients."
             )
         wanted = ctx.needs_input_grad[2:]
-        found = _adjoint(ctx.system, ctx.options, ctx.saved_tensors, gradients, wanted)
+        s, x, *tensors = ctx.saved_tensors
+        with _uncast(x):
+            found = _adjoint(ctx.system, ctx.options, (s, x, *tensors), gradients, wanted)
         return (None, None, *found)
 
 
@@ -314,9 +321,10 @@ def _solve(
         if not math.isfinite(last[-1]):
             break
         del steps
-        # The first correction, and the last resort, is a step from the states that are there.
-        move = damping < 1 and jacobians is not None
-        s = s + (solved(jacobians * (1 - damping), residual) if move else residual)
+        if jacobians is None or damping == 1:  # the first correction, and the last resort
+            s = s + residual
+        else:
+            s = s + solved(jacobians * (1 - damping), residual)
     raise NotSolved(_why_not(system, x, tensors, iteration, largest, tolerance * scale))
 
 
@@ -393,12 +401,12 @@ def _why_not(
     bound = system.cell.bind(weights)
     exponent = largest_lyapunov_exponent(bound, x[:LOOKED_AT], tensors[:count])
     if exponent > 0:
-        why = "its steps amplify, so that they cannot be taken side by side"
+        why = "its steps amplify, so they cannot be taken side by side: use elman.engine('auto')"
     else:
-        why = "allow more iterations, damp it, or use more of the Jacobian"
+        why = "allow more iterations, damp it or use more of the Jacobian, or elman.engine('auto')"
     return (
         f"Newton's method has not solved {what}{type(system.cell).__name__} over {len(x):,} steps: "
         f"after {iterations} iterations the largest residual is {residual:.1e}, expected at most "
         f"{tolerance:.1e}, and the largest Lyapunov exponent is {exponent:+.2f} nats a step: "
-        f"{why}; or use elman.engine('auto')."
+        f"{why}."
     )

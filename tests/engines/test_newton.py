@@ -276,8 +276,10 @@ def test_inference_mode_and_autocast(agree):
         assert not y.requires_grad
         with torch.autocast("cpu"):
             low, _ = rnn(x)
+            (found,) = torch.autograd.grad(low.sum(), [rnn.weight_hh_l0])
     assert low.dtype == torch.float32
     agree(low, expected[0], 1e-4)
+    agree(found, torch.autograd.grad(expected[0].sum(), [rnn.weight_hh_l0])[0], 1e-3)
 
 
 def test_a_gradient_that_is_not_finite_is_passed_on():
