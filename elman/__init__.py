@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from elman.cells import Diagonal as Diagonal
     from elman.cells import Linear as Linear
     from elman.engines.choice import engine as engine
+    from elman.engines.newton import Newton as Newton
     from elman.errors import ElmanError as ElmanError
     from elman.errors import EngineWarning as EngineWarning
     from elman.errors import InputError as InputError
@@ -48,6 +49,7 @@ _PUBLIC = {
     "elman": ("cells", "layers", "learning", "lens", "tasks"),
     "elman.cells": ("Affine", "Cell", "Constant", "Diagonal", "Linear"),
     "elman.engines.choice": ("engine",),
+    "elman.engines.newton": ("Newton",),
     "elman.errors": ("ElmanError", "EngineWarning", "InputError"),
     "elman.layers": (
         *("AR", "CRF", "GRU", "LSTM", "NARX", "RNN"),

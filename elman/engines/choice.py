@@ -14,7 +14,7 @@ from torch import Tensor
 from elman.cells.contract import Cell
 from elman.cells.step_checks import under_autocast
 from elman.compiler.modes import constant_while_compiling
-from elman.engines import cuda, native, pytorch, reference, scan
+from elman.engines import cuda, native, newton, pytorch, reference, scan
 from elman.engines.call import Call, Result
 from elman.errors import EngineWarning, InputError, callers_level
 
@@ -24,6 +24,7 @@ ENGINES: dict[str, ModuleType] = {
     "cuda": cuda,
     "torch": pytorch,
     "reference": reference,
+    "newton": newton,  # never chosen automatically
 }
 """By name. Each module has ``unsupported(cell, call)`` and ``run``."""
 

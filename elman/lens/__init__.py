@@ -1,5 +1,6 @@
 """The lens: where a recurrence's gradient goes, and what its gates and states do."""
 
+from elman.engines.exponent import largest_lyapunov_exponent
 from elman.lens.activations import Activity, activity
 from elman.lens.cliff import Descent, descend
 from elman.lens.comparison import Compared, side_by_side
@@ -19,6 +20,7 @@ __all__ = [
     "depth",
     "descend",
     "gradient_flow",
+    "largest_lyapunov_exponent",
     "lyapunov_exponents",
     "product",
     "repeated_products",
