@@ -274,7 +274,7 @@ def test_the_command_line_converses_and_replies(data, tmp_path, capsys, monkeypa
 
 
 def test_the_n_gram_model_beside_it_is_one_of_nltk_s():
-    path = Path(__file__).parents[2] / "benchmarks" / "dialogue_ngram.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "dialogue_ngram.py"
     found = importlib.util.spec_from_file_location("dialogue_ngram", path)
     ngram = importlib.util.module_from_spec(found)
     found.loader.exec_module(ngram)
