@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from elman.data.corpora import CORPORA
 from elman.data.place import Place as Place
 from elman.data.text import STDIN, neither, standard_input
-from elman.data.utf8 import BLOCK, PACKED_ENDINGS
+from elman.data.utf8 import BLOCK, ending_of
 from elman.errors import ElmanError, InputError
 
 Record = TypeVar("Record")
@@ -35,6 +35,10 @@ class File(NamedTuple):
     ending: str
 
 
+def _first(record: Any) -> Any:
+    return record[0]
+
+
 @dataclass(frozen=True)
 class Kind(Generic[Record]):
     """A kind of record, and how its files are read.
@@ -44,12 +48,15 @@ class Kind(Generic[Record]):
         what: what its records are, such as "labelled sentences".
         readers: by the ending of a file, such as ".tsv"; that of standard input is the first.
         gather: from the files that were named to their records; by default one after the other.
+        given: what of a record a model is given, the rest being what it should tell; by default
+            the first field.
     """
 
     name: str
     what: str
     readers: Mapping[str, Reader[Record]]
     gather: Callable[[Kind[Record], Sequence[File]], Iterable[Record]] | None = None
+    given: Callable[[Record], Any] = _first
 
     def read(
         self, names: Sequence[str], part: str = "train", kept: Path | None = None
@@ -83,8 +90,17 @@ class Kind(Generic[Record]):
             raise ElmanError(f"{named} has no {self.what}, expected some: name another file.")
         return found
 
+    def ending(self, path: Path) -> str:
+        """The ending, among those of the kind, that tells how to read a file; or its own.
+
+        That of a packed file is what stands before .gz, .bz2 or .xz; capitals do not matter.
+        """
+        ending = FOLDER if path.is_dir() else ending_of(path)
+        unknown = ending not in self.readers and ending != FOLDER
+        return ANY if unknown and ANY in self.readers else ending
+
     def _files(self, paths: Sequence[Path]) -> list[File]:
-        return [File(path, path.name, self._format(path)) for path in paths]
+        return [File(path, path.name, self.ending(path)) for path in paths]
 
     def _gathered(self, files: Sequence[File]) -> Iterable[Record]:
         return self.gather(self, files) if self.gather else self.each(files)
@@ -134,7 +150,7 @@ class Kind(Generic[Record]):
         path = Path(name)
         if not path.exists():
             raise neither(path)
-        ending = self._format(path)
+        ending = self.ending(path)
         if ending not in self.readers:
             what = "is a folder" if path.is_dir() else f"ends in {ending or 'nothing'}"
             endings = [e for e in self.readers if e != FOLDER]
@@ -145,12 +161,6 @@ class Kind(Generic[Record]):
         if not path.is_dir() and not path.is_file():
             raise ElmanError(f"{name} is not a regular file: save it to one and name that.")
         return File(path, name, ending)
-
-    def _format(self, path: Path) -> str:
-        """The ending, among those of the kind, that tells how to read a file; or its own."""
-        ending = FOLDER if path.is_dir() else _ending(path)
-        unknown = ending not in self.readers and ending != FOLDER
-        return ANY if unknown and ANY in self.readers else ending
 
 
 class DataNames(Protocol):
@@ -237,9 +247,3 @@ def spread(records: Iterable[Record], share: float) -> tuple[list[Record], list[
 
 
 _GOLDEN = (5**0.5 - 1) / 2
-
-
-def _ending(path: Path) -> str:
-    """A file's ending, that of what is packed where it is packed."""
-    packed = path.suffix.lower() in PACKED_ENDINGS
-    return (path.with_suffix("") if packed else path).suffix.lower()

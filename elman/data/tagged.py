@@ -39,6 +39,10 @@ class Tagged(NamedTuple):
     place: Place
     features: tuple[tuple[str, ...], ...] = ()
 
+    def untagged(self) -> Tagged:
+        """The sentence as it is to be tagged."""
+        return self._replace(tags=())
+
 
 def read_columns(
     path: Path, name: str, column: int = -1, features: Sequence[int] = ()

@@ -195,7 +195,7 @@ class Classify(RecordTask):
 
     def inputs_of(self, path: Path) -> list[Any]:
         """The inputs of a file, with labels or without."""
-        return [record.input for record in self.kind.read([str(path)])]
+        return [self.kind.given(record) for record in self.kind.read([str(path)])]
 
     def batches(
         self,

@@ -188,12 +188,6 @@ class Tagger(SentenceTask):
         """Precision, recall and F1 of each label; which label was taken for which."""
         return self.judge.tables(sums)
 
-    def inputs_of(self, path: Path) -> list[Any]:
-        """Sentences of columns or CoNLL-U, whose tags are passed over; of others, texts."""
-        if path.suffix in self.kind.readers and path.suffix != ".txt":
-            return self.kind.read([str(path)])
-        return super().inputs_of(path)
-
     def draw_measures(self, measures: dict[str, Any], path: Path) -> None:
         """Draw which label was taken for which.
 
