@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from elman.data.place import Place as Place
 from elman.data.text import STDIN, neither, standard_input
 from elman.data.utf8 import BLOCK, ending_of
 from elman.errors import ElmanError, InputError
+
+_logger = logging.getLogger("elman")
 
 Record = TypeVar("Record")
 Reader = Callable[[Path, str], Iterable[Record]]
@@ -110,6 +113,11 @@ class Kind(Generic[Record]):
         for file in files:
             yield from self.readers[file.ending](file.path, file.name)
 
+    def key(self, record: Record) -> Hashable:
+        """What records have in common of which one tells what another should: what is given."""
+        given = self.given(record)
+        return hash(given.tobytes()) if hasattr(given, "tobytes") else given
+
     def comes_in_parts(self, names: Sequence[str], part: str) -> bool:
         """Whether one of these is a corpus with a part of its own of that name."""
         return any(self._is_corpus(name) and CORPORA[name].parts.get(part) for name in names)
@@ -175,7 +183,8 @@ class Parts(Generic[Record]):
     """The records of a job's data by part, read when they are first asked for.
 
     What is held out is ``validation_data`` where that is named, else the part that a corpus has for
-    it, else a share of all records, evenly spread: files are often sorted by label.
+    it, else a share of all records, evenly spread: files are often sorted by label. What is given
+    twice, such as a sentence with two translations, is on one side of these with both.
 
     Args:
         kind: of the records.
@@ -224,25 +233,37 @@ class Parts(Generic[Record]):
 
     def _hold_out(self) -> None:
         every = self.kind.read(self.data, "train", self.kept)
-        train, held_out = spread(every, self.settings.validation)
+        train, held_out = spread(every, self.settings.validation, self.kind.key)
         if not train:
             raise ElmanError(
                 f"of {len(every):,} {self.kind.what} none is left to learn from: give more, or "
                 "lower `validation`."
             )
+        if not held_out:
+            _logger.info(
+                "nothing is held out: there are too few different %s for a share of %g.",
+                self.kind.what, self.settings.validation,
+            )  # fmt: skip
         self._read |= {"train": train, "validation": held_out}
 
 
-def spread(records: Iterable[Record], share: float) -> tuple[list[Record], list[Record]]:
+def spread(
+    records: Iterable[Record],
+    share: float,
+    key: Callable[[Record], Hashable] = lambda record: record,
+) -> tuple[list[Record], list[Record]]:
     """All but a share of the records, and that share, evenly spread over them.
 
     Record k is held out where the fractional part of (k + 1) φ, φ the golden ratio, is below the
-    share: so are as many of any run of records, and of every second or third one, too.
+    share: so are as many of any run of records, and of every second or third one, too. Records of
+    the same key go with the first of them.
     """
     kept: list[Record] = []
     held_out: list[Record] = []
+    sides: dict[Hashable, list[Record]] = {}
     for k, record in enumerate(records):
-        (held_out if (k + 1) * _GOLDEN % 1 < share else kept).append(record)
+        side = held_out if (k + 1) * _GOLDEN % 1 < share else kept
+        sides.setdefault(key(record), side).append(record)
     return kept, held_out
 
 

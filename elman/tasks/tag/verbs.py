@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from elman.data.records import Place
 from elman.data.segmentation import words as joined
-from elman.data.tagged import Tagged
+from elman.data.tagged import GIVEN, Tagged
 from elman.data.words import END, split_words
 from elman.errors import InputError, brief
 from elman.training.gradients import moved
@@ -22,7 +21,6 @@ from elman.training.task import Verb
 if TYPE_CHECKING:
     from elman.tasks.tag.task import Tagger
 
-_GIVEN = Place("the sentence", 1)
 # What treebanks part from the word before it: n't, 's, 'll.
 _CLITIC = re.compile(r"(?i)(?<=\w)(n['’]t|['’](?:s|m|d|re|ve|ll))$")
 
@@ -71,10 +69,10 @@ def sentence(job: Tagger, text: str | Tagged, settings: ReadingSettings) -> Tagg
                     "`feature_columns` beside the words; or name a file that has them."
                 )
         words, *features = zip(*rows, strict=True) if rows else [()] * (beside + 1)
-        return Tagged(words, (), _GIVEN, tuple(features))
+        return Tagged(words, (), GIVEN, tuple(features))
     if settings.tokenised or job.settings.segment != "none":
-        return Tagged(tuple(text.split()), (), _GIVEN)
-    return Tagged(tuple(split(text, job.names.seen)), (), _GIVEN)
+        return Tagged(tuple(text.split()), (), GIVEN)
+    return Tagged(tuple(split(text, job.names.seen)), (), GIVEN)
 
 
 def predict(job: Tagger, texts: Iterable[str | Tagged], settings: ReadingSettings) -> Iterator[Any]:

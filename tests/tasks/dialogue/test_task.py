@@ -215,7 +215,10 @@ def test_a_hundred_thousand_words_are_heard_and_measured(data, tmp_path, attenti
         assert 1 < found["perplexity"] < 1000
 
 
-def test_a_training_goes_on_bit_for_bit(data, tmp_path):
+def test_a_training_goes_on_bit_for_bit(tmp_path):
+    path = tmp_path / "talk.txt"
+    path.write_text("\n".join([*LINES, *(f"{line} __eou__ ok ." for line in LINES)]) + "\n")
+    data = [str(path)]
     settings = {**SMALL, "dropout": 0.3, "attention": "general"}
     through = Conversation.train(data, run=tmp_path / "through", **settings)
     Conversation.train(data, run=tmp_path / "cut", **settings, seconds=1e-9)
