@@ -139,10 +139,11 @@ class Classify(RecordTask):
         its, train = self.settings, self.parts["train"]
         given = [record.input for record in train]
         inputs = collected(given, its, vectors)
+        held_out = [*self.parts["validation"], *self.parts["test"]]
         targets: Targets = (
             Quantity.collect(train)
             if its.regression
-            else Classes.collect(train, its.class_weights == "balanced")
+            else Classes.collect(train, its.class_weights == "balanced", held_out)
         )
         self._know(inputs, targets)
         for part in ("train", "validation", "test"):
