@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -26,7 +25,7 @@ from elman.networks.encoder_decoder import EncoderDecoderSettings
 from elman.tasks.dialogue.chat import CHAT, REPLY, distinct
 from elman.tasks.pairs.sequence_to_sequence import Side
 from elman.tasks.records import RecordTask
-from elman.training.measures import Loss, Measure, Sums
+from elman.training.measures import Loss, Measure, Sums, perplexity
 from elman.training.network import NetworkSettings
 from elman.training.settings import DataSettings, TrainingSettings, option
 
@@ -192,8 +191,7 @@ class Conversation(RecordTask):
 
     def measures(self, sums: Sums) -> dict[str, float]:
         """Perplexity of replies: exp of the mean loss of their tokens and ends."""
-        nats = sums["loss"] / sums["count"]
-        return {"perplexity": math.exp(nats) if nats < 700 else math.inf}
+        return {"perplexity": perplexity(sums["loss"] / sums["count"])}
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """Perplexity, and what a sample of the model's own replies is like beside people's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from elman.tasks.lyrics.network import VerseModel
 from elman.tasks.lyrics.prosody import Notation, Prosody, Verse
 from elman.tasks.lyrics.writing import WRITING_VERSE, compose
 from elman.tasks.records import RecordTask
+from elman.training.measures import perplexity
 from elman.training.settings import DataSettings, TrainingSettings, option
 from elman.training.task import Loss, Measure, Recurrence, Signature, Sums
 
@@ -175,8 +175,8 @@ class Lyrics(RecordTask):
     def measures(self, sums: Sums) -> dict[str, float]:
         """Perplexity of all tokens, and of those that are neither marks nor line ends."""
         return {
-            "perplexity": _perplexity(sums["loss"] / sums["count"]),
-            "perplexity_of_words": _perplexity(sums["loss of words"] / max(1, sums["words"])),
+            "perplexity": perplexity(sums["loss"] / sums["count"]),
+            "perplexity_of_words": perplexity(sums["loss of words"] / max(1, sums["words"])),
         }
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
@@ -232,7 +232,3 @@ class Lyrics(RecordTask):
             f"{prosody.vocabulary.kind} tokens, {len(prosody.forms.counts):,} tunes, "
             f"{recurrent.engine} engine"
         )
-
-
-def _perplexity(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf  # beyond, no float64 holds it
