@@ -143,6 +143,20 @@ class Tagger(SentenceTask):
                 f"{self._rewritten:,}", self._scheme, self._scheme,
             )  # fmt: skip
 
+    def usual_output(self) -> str:
+        """What decides on tags where that is not chosen.
+
+        Raises:
+            InputError: it is crf, and classes are to be weighed.
+        """
+        output = super().usual_output()
+        if output == "crf" and self.settings.class_weights != "none":
+            raise InputError(
+                "the tags write spans, of which crf takes care unless another `output` is chosen, "
+                "and `class_weights` are for softmax: choose `output` softmax, or leave them out."
+            )
+        return output
+
     def know(self, names: Names) -> None:
         """Take over what the model knows by name; the tags tell what it is judged by."""
         super().know(names)
@@ -187,6 +201,12 @@ class Tagger(SentenceTask):
     def tables(self, sums: Sums) -> dict[str, Any]:
         """Precision, recall and F1 of each label; which label was taken for which."""
         return self.judge.tables(sums)
+
+    def common(self) -> dict[str, Any]:
+        """The tags, and what is read."""
+        its = self.settings
+        read = {"`segment`": its.segment, "`feature_columns`": its.feature_columns}
+        return {"tags": self.names.tags, **read}
 
     def draw_measures(self, measures: dict[str, Any], path: Path) -> None:
         """Draw which label was taken for which.

@@ -253,9 +253,9 @@ def test_several_runs_answer_and_are_measured_as_their_average(table, tmp_path, 
 
 def test_runs_of_other_labels_do_not_answer_together(table, waves):
     job = Classify.create([table], ClassifySettings(**SMALL))
-    job.companions = [Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))]
-    with pytest.raises(InputError, match="must have learned the same labels"):
-        job.predict(["a lovely film"])
+    other = Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))
+    with pytest.raises(InputError, match="must have the same labels: train them on the same data"):
+        job.companions = [other]
 
 
 @pytest.mark.parametrize(
