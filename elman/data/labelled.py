@@ -291,12 +291,13 @@ def _long_format(
     steps: dict[str, list[tuple[float, list[float]]]] = {}
     first: dict[str, tuple[Place, str | None]] = {}
     id, time = header.index("id"), header.index("time") if "time" in header else None
-    told = header.index(label) if label in header else None
+    at_label = header.index(label) if label in header else None
     for place, row in rows:
-        where, before = first.setdefault(row[id], (place, None if told is None else row[told]))
-        if told is not None and row[told] != before:
+        its = None if at_label is None else row[at_label]
+        where, before = first.setdefault(row[id], (place, its))
+        if its != before:
             raise ElmanError(
-                f"{place}: the {label} of {brief(row[id])} is {brief(row[told])}, expected "
+                f"{place}: the {label} of {brief(row[id])} is {brief(its)}, expected "
                 f"{brief(before)} as on line {where.line:,}."
             )
         step = [_number(row[k], header[k], place) for k in features]

@@ -421,5 +421,5 @@ class Task(ABC):
             raise ElmanError(f"there is nothing to measure {self.name} on: give other data.")
         first = self.headline.of(measures)
         rate = round(found.get("count", 0) / max(seconds, 1e-9))
-        told = {f"{self.unit}_per_second": rate, "part": PARTS[part]}
-        return first | measures | told | self.tables(found)
+        context = {f"{self.unit}_per_second": rate, "part": PARTS[part]}
+        return first | measures | context | self.tables(found)

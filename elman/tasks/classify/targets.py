@@ -130,9 +130,9 @@ class Classes:
         count = len(targets)
         weights = None if self.weights is None else self.weights.to(scores)
         value = cross_entropy(scores, targets, weights, reduction="sum") / count
-        sure, found = scores.detach().softmax(-1).max(-1)
+        confidence, found = scores.detach().softmax(-1).max(-1)
         sums = confusion.confused(targets, found, self.outputs)
-        return Loss(value, count, sums=sums | calibration.binned(sure, found == targets))
+        return Loss(value, count, sums=sums | calibration.binned(confidence, found == targets))
 
     def mixture(self, scores: Sequence[Tensor]) -> Tensor:
         """The logarithm of the mean of their probabilities."""

@@ -251,11 +251,10 @@ class SequenceToSequence(RecordTask):
 
     def tally(self, model: Any, batch: Batch, carry: Any) -> tuple[Sums, Any]:
         """The loss, and how what is written is judged; with companions, of all as an average."""
-        told = [self._expected(each, batch) for each in self.models]
-        target = told[0][1]
-        single = torch.promote_types(told[0][0].dtype, torch.float32)
-        each = torch.stack([logits.log_softmax(-1, dtype=single) for logits, _ in told])
-        expected = each.logsumexp(0) - math.log(len(told))
+        logits, (target, *_) = zip(*(self._expected(m, batch) for m in self.models), strict=True)
+        single = torch.promote_types(logits[0].dtype, torch.float32)
+        each = torch.stack([scores.log_softmax(-1, dtype=single) for scores in logits])
+        expected = each.logsumexp(0) - math.log(len(logits))
         nats = -expected.gather(1, target.unsqueeze(1)).sum()
         found = self.search(batch, self._beam.beam, length_penalty=self._beam.length_penalty)
         written = [self.target.decode(each[0].tokens) for each in found]

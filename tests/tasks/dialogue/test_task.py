@@ -93,11 +93,11 @@ def test_the_state_that_a_chat_carries_is_that_of_all_turns_and_does_not_grow(da
     chat, turns, sizes = Chat(task, ReplyingSettings(seed=1)), [], set()
     for turn in ("hi .", "is it cold ?") * 6:
         turns += [turn, chat.answer(turn)]
-        sizes.add(sum(leaf.numel() for leaf in nested.leaves(chat._heard)))
+        sizes.add(sum(leaf.numel() for leaf in nested.leaves(chat._encoding)))
     ids = torch.tensor([id for turn in turns for id in task.read(turn)])[:, None]
     with torch.no_grad():
         whole = task.model.hear(ids, torch.tensor([len(ids)]))
-    assert torch.equal(whole.recurrent, chat._heard.recurrent)
+    assert torch.equal(whole.recurrent, chat._encoding.recurrent)
     assert len(sizes) == 1
     assert len(chat._said) == 8
 
