@@ -25,13 +25,8 @@ def join(
     Raises:
         InputError: the job cannot do it with others, or one of them is of another job.
     """
-    others = []
-    for path in runs:
-        other = open_run(path, device, cell)
-        if type(other) is not type(job) or not able:
-            raise InputError(
-                f"{path} is a run of {other.name}, which cannot {verb} together with one of "
-                f"{job.name}: name another run of {job.name}, or leave out `with`."
-            )
-        others.append(other)
-    job.companions = others
+    if runs and not able:
+        raise InputError(
+            f"runs of {job.name} cannot {verb} together: leave out `companions`, and {verb} one."
+        )
+    job.companions = [open_run(path, device, cell) for path in runs]

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command line is imported, and after it has ended."""
+"""Ctrl-C while the command line is imported, and after it has ended; SIGTERM while it runs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ def importing() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, which systems end processes by, be told and answered as Ctrl-C is.
+
+    Unless somebody else handles it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _is_command_line() -> bool:

@@ -13,7 +13,7 @@ import typer
 from elman.cli.app import App, Commands, Group, Row
 from elman.cli.commands import panels
 from elman.cli.errors import exit_code
-from elman.cli.interruption import importing
+from elman.cli.interruption import importing, terminable
 from elman.cli.messages import Typed, listening
 from elman.version import __version__
 
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     typed = Typed.of(words, whole)
     try:
         # Not by calling whole, which takes Ctrl-C for an end like any other.
-        with listening(typed), whole.make_context("elman", words) as context:
+        with terminable(), listening(typed), whole.make_context("elman", words) as context:
             context.command.invoke(context)
         sys.stdout.flush()
         return 0

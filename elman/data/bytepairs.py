@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ _LONGEST = 256
 
 
 class BytePairVocabulary(Vocabulary):
-    """The 256 bytes and the pairs merged from them; no text is unknown."""
+    """The 256 bytes and the pairs merged from them, the most frequent first; no text is unknown."""
 
     kind = "bpe"
     unknown_id = None
@@ -48,12 +49,13 @@ class BytePairVocabulary(Vocabulary):
             )
         tokenizer = Tokenizer(models.BPE())
         # After the bytes: each is a letter by then, and a cut within a character does no harm.
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        cut = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.ByteLevel(add_prefix_space=False),
                 pre_tokenizers.Split(Regex(f".{{1,{_LONGEST}}}"), "isolated"),
             ]
         )
+        tokenizer.pre_tokenizer = cut
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=size,
@@ -61,8 +63,15 @@ class BytePairVocabulary(Vocabulary):
             show_progress=False,
             initial_alphabet=sorted(_byte_letters()),
         )
-        tokenizer.train_from_iterator(_pieces(blocks), trainer)
-        return cls(tokenizer)
+        words: Counter[str] = Counter()
+
+        def counted() -> Iterator[str]:
+            for piece in _pieces(blocks):
+                words.update(word for word, _ in cut.pre_tokenize_str(piece))
+                yield piece
+
+        tokenizer.train_from_iterator(counted(), trainer)
+        return cls(_by_frequency(tokenizer, words))
 
     @classmethod
     def _restore(cls, content: Mapping[str, Any]) -> Vocabulary:
@@ -90,6 +99,24 @@ class BytePairVocabulary(Vocabulary):
 
     def _content(self) -> dict[str, Any]:
         return {"tokenizer": json.loads(self._tokenizer.to_str())}
+
+
+def _by_frequency(tokenizer: Tokenizer, words: Counter[str]) -> Tokenizer:
+    """The same with the ids in the order of frequency, as adaptive softmax would have them.
+
+    Args:
+        tokenizer: with the ids in the order in which they were merged.
+        words: how often each is there.
+    """
+    counts: Counter[int] = Counter()
+    for word, count in words.items():
+        for token in tokenizer.model.tokenize(word):
+            counts[token.id] += count
+    content = json.loads(tokenizer.to_str())
+    ids = content["model"]["vocab"]
+    ordered = sorted(ids, key=lambda token: (-counts[ids[token]], ids[token]))
+    content["model"]["vocab"] = {token: id for id, token in enumerate(ordered)}
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def _pieces(blocks: Iterable[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from elman.data import annotated, dialogues, labelled, pairs, poems, tagged
@@ -55,7 +56,7 @@ def tags(column: str | None = None, features: Sequence[str] = ()) -> Kind[Tagged
         ".conll": columns, ".txt": columns, ".tsv": columns, ".iob": columns, ".bio": columns,
         ".conllu": conllu, ".tagged": slashed, ".pos": slashed,
     }  # fmt: skip
-    return Kind("tags", "tagged sentences", readers)
+    return Kind("tags", "tagged sentences", readers, given=Tagged.untagged)
 
 
 def _number(setting: str, column: str, name: str) -> int:
@@ -108,6 +109,7 @@ POEMS: Kind[Poem] = Kind(
     "poems",
     "poems",
     {".txt": poems.read_text, ".jsonl": poems.read_jsonl, ".json": poems.read_json},
+    given=attrgetter("lines"),
 )
 
 ANNOTATIONS: Kind[Annotated] = Kind(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from elman.data.jsonlines import number_or_text, read_values, text_of
 from elman.data.place import Place
-from elman.data.utf8 import PACKED_ENDINGS, read_lines, read_text
+from elman.data.utf8 import ending_of, read_lines, read_text
 from elman.errors import ElmanError, InputError, brief
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def read_folder(path: Path, name: str) -> Iterator[Labelled]:
     empty, others = True, 0
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
-            if not _is_text(file):
+            if ending_of(file) != ".txt":
                 others += 1
                 continue
             place = Place(str(Path(name, file.relative_to(path))), 1)
@@ -291,12 +291,13 @@ def _long_format(
     steps: dict[str, list[tuple[float, list[float]]]] = {}
     first: dict[str, tuple[Place, str | None]] = {}
     id, time = header.index("id"), header.index("time") if "time" in header else None
-    told = header.index(label) if label in header else None
+    at_label = header.index(label) if label in header else None
     for place, row in rows:
-        where, before = first.setdefault(row[id], (place, None if told is None else row[told]))
-        if told is not None and row[told] != before:
+        its = None if at_label is None else row[at_label]
+        where, before = first.setdefault(row[id], (place, its))
+        if its != before:
             raise ElmanError(
-                f"{place}: the {label} of {brief(row[id])} is {brief(row[told])}, expected "
+                f"{place}: the {label} of {brief(row[id])} is {brief(its)}, expected "
                 f"{brief(before)} as on line {where.line:,}."
             )
         step = [_number(row[k], header[k], place) for k in features]
@@ -349,8 +350,3 @@ def _numeric(arrays: dict[str, np.ndarray], key: str, name: str) -> np.ndarray:
         have = "nothing" if array is None else f"an array of {array.dtype}"
         raise ElmanError(f"{name}: received {have} under {key}, expected an array of numbers.")
     return array.astype("float32")
-
-
-def _is_text(file: Path) -> bool:
-    packed = file.suffix.lower() in PACKED_ENDINGS
-    return (file.with_suffix("") if packed else file).suffix.lower() == ".txt"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from elman.data.corpora import CORPORA
 from elman.data.place import Place as Place
 from elman.data.text import STDIN, neither, standard_input
-from elman.data.utf8 import BLOCK, PACKED_ENDINGS
+from elman.data.utf8 import BLOCK, ending_of
 from elman.errors import ElmanError, InputError
+
+_logger = logging.getLogger("elman")
 
 Record = TypeVar("Record")
 Reader = Callable[[Path, str], Iterable[Record]]
@@ -35,6 +38,10 @@ class File(NamedTuple):
     ending: str
 
 
+def _first(record: Any) -> Any:
+    return record[0]
+
+
 @dataclass(frozen=True)
 class Kind(Generic[Record]):
     """A kind of record, and how its files are read.
@@ -44,12 +51,15 @@ class Kind(Generic[Record]):
         what: what its records are, such as "labelled sentences".
         readers: by the ending of a file, such as ".tsv"; that of standard input is the first.
         gather: from the files that were named to their records; by default one after the other.
+        given: what of a record a model is given, the rest being what it should tell; by default
+            the first field.
     """
 
     name: str
     what: str
     readers: Mapping[str, Reader[Record]]
     gather: Callable[[Kind[Record], Sequence[File]], Iterable[Record]] | None = None
+    given: Callable[[Record], Any] = _first
 
     def read(
         self, names: Sequence[str], part: str = "train", kept: Path | None = None
@@ -83,8 +93,17 @@ class Kind(Generic[Record]):
             raise ElmanError(f"{named} has no {self.what}, expected some: name another file.")
         return found
 
+    def ending(self, path: Path) -> str:
+        """The ending, among those of the kind, that tells how to read a file; or its own.
+
+        That of a packed file is what stands before .gz, .bz2 or .xz; capitals do not matter.
+        """
+        ending = FOLDER if path.is_dir() else ending_of(path)
+        unknown = ending not in self.readers and ending != FOLDER
+        return ANY if unknown and ANY in self.readers else ending
+
     def _files(self, paths: Sequence[Path]) -> list[File]:
-        return [File(path, path.name, self._format(path)) for path in paths]
+        return [File(path, path.name, self.ending(path)) for path in paths]
 
     def _gathered(self, files: Sequence[File]) -> Iterable[Record]:
         return self.gather(self, files) if self.gather else self.each(files)
@@ -93,6 +112,11 @@ class Kind(Generic[Record]):
         """The records of files, one after the other."""
         for file in files:
             yield from self.readers[file.ending](file.path, file.name)
+
+    def key(self, record: Record) -> Hashable:
+        """What records have in common of which one tells what another should: what is given."""
+        given = self.given(record)
+        return hash(given.tobytes()) if hasattr(given, "tobytes") else given
 
     def comes_in_parts(self, names: Sequence[str], part: str) -> bool:
         """Whether one of these is a corpus with a part of its own of that name."""
@@ -134,7 +158,7 @@ class Kind(Generic[Record]):
         path = Path(name)
         if not path.exists():
             raise neither(path)
-        ending = self._format(path)
+        ending = self.ending(path)
         if ending not in self.readers:
             what = "is a folder" if path.is_dir() else f"ends in {ending or 'nothing'}"
             endings = [e for e in self.readers if e != FOLDER]
@@ -145,12 +169,6 @@ class Kind(Generic[Record]):
         if not path.is_dir() and not path.is_file():
             raise ElmanError(f"{name} is not a regular file: save it to one and name that.")
         return File(path, name, ending)
-
-    def _format(self, path: Path) -> str:
-        """The ending, among those of the kind, that tells how to read a file; or its own."""
-        ending = FOLDER if path.is_dir() else _ending(path)
-        unknown = ending not in self.readers and ending != FOLDER
-        return ANY if unknown and ANY in self.readers else ending
 
 
 class DataNames(Protocol):
@@ -165,7 +183,8 @@ class Parts(Generic[Record]):
     """The records of a job's data by part, read when they are first asked for.
 
     What is held out is ``validation_data`` where that is named, else the part that a corpus has for
-    it, else a share of all records, evenly spread: files are often sorted by label.
+    it, else a share of all records, evenly spread: files are often sorted by label. What is given
+    twice, such as a sentence with two translations, is on one side of these with both.
 
     Args:
         kind: of the records.
@@ -214,32 +233,38 @@ class Parts(Generic[Record]):
 
     def _hold_out(self) -> None:
         every = self.kind.read(self.data, "train", self.kept)
-        train, held_out = spread(every, self.settings.validation)
+        train, held_out = spread(every, self.settings.validation, self.kind.key)
         if not train:
             raise ElmanError(
                 f"of {len(every):,} {self.kind.what} none is left to learn from: give more, or "
                 "lower `validation`."
             )
+        if not held_out:
+            _logger.info(
+                "nothing is held out: there are too few different %s for a share of %g.",
+                self.kind.what, self.settings.validation,
+            )  # fmt: skip
         self._read |= {"train": train, "validation": held_out}
 
 
-def spread(records: Iterable[Record], share: float) -> tuple[list[Record], list[Record]]:
+def spread(
+    records: Iterable[Record],
+    share: float,
+    key: Callable[[Record], Hashable] = lambda record: record,
+) -> tuple[list[Record], list[Record]]:
     """All but a share of the records, and that share, evenly spread over them.
 
     Record k is held out where the fractional part of (k + 1) φ, φ the golden ratio, is below the
-    share: so are as many of any run of records, and of every second or third one, too.
+    share: so are as many of any run of records, and of every second or third one, too. Records of
+    the same key go with the first of them.
     """
     kept: list[Record] = []
     held_out: list[Record] = []
+    sides: dict[Hashable, list[Record]] = {}
     for k, record in enumerate(records):
-        (held_out if (k + 1) * _GOLDEN % 1 < share else kept).append(record)
+        side = held_out if (k + 1) * _GOLDEN % 1 < share else kept
+        sides.setdefault(key(record), side).append(record)
     return kept, held_out
 
 
 _GOLDEN = (5**0.5 - 1) / 2
-
-
-def _ending(path: Path) -> str:
-    """A file's ending, that of what is packed where it is packed."""
-    packed = path.suffix.lower() in PACKED_ENDINGS
-    return (path.with_suffix("") if packed else path).suffix.lower()

@@ -22,6 +22,9 @@ CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEP
 _SPACES = re.compile(r"[ \t]+")
 _DOCUMENT = "-DOCSTART-"
 
+GIVEN = Place("the sentence", 1)
+"""Where a sentence stands that is to be tagged."""
+
 
 class Tagged(NamedTuple):
     """A sentence and its tags.
@@ -38,6 +41,10 @@ class Tagged(NamedTuple):
     tags: tuple[str, ...]
     place: Place
     features: tuple[tuple[str, ...], ...] = ()
+
+    def untagged(self) -> Tagged:
+        """The sentence as it is to be tagged, wherever it stands."""
+        return self._replace(tags=(), place=GIVEN)
 
 
 def read_columns(

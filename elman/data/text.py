@@ -15,7 +15,7 @@ from typing import IO
 
 from elman.data.corpora import CORPORA, did_you_mean
 from elman.data.normalization import normalized
-from elman.data.utf8 import BLOCK, PACKED_ENDINGS, read_text
+from elman.data.utf8 import BLOCK, ending_of, inner, read_text
 from elman.errors import ElmanError, InputError
 
 STDIN = "-"
@@ -99,7 +99,7 @@ def open_text(data: str | Path) -> TextSource:
 
 def stem(path: Path) -> str:
     """A file's name without its ending: book of book.txt and of book.txt.gz."""
-    return (path.with_suffix("") if path.suffix.lower() in PACKED_ENDINGS else path).stem
+    return inner(path).stem
 
 
 def texts_in(folder: Path) -> list[Path]:
@@ -123,7 +123,7 @@ def texts_in(folder: Path) -> list[Path]:
         files += [path for path in paths if path.is_file()]
     if not files:
         raise ElmanError(f"{folder} is a folder without files, expected one with texts in it.")
-    named = [path for path in files if _ends_as_text(path)]
+    named = [path for path in files if ending_of(path) in _ENDINGS]
     return sorted(named or files)
 
 
@@ -133,13 +133,6 @@ def _refuse(error: OSError) -> None:
         f"the folder {error.filename} could not be read ({error.strerror}); expected one that this "
         "user may open: change that, or name the texts one by one."
     ) from error
-
-
-def _ends_as_text(path: Path) -> bool:
-    name = path.name.lower()
-    for ending in PACKED_ENDINGS:
-        name = name.removesuffix(ending)
-    return name.endswith(_ENDINGS)
 
 
 def _folder(folder: Path) -> TextSource:

@@ -42,6 +42,16 @@ _KNOWN = {
 _PLENTY = 8
 
 
+def inner(path: Path) -> Path:
+    """A path without the ending of what has packed the file: book.txt for book.txt.gz."""
+    return path.with_suffix("") if path.suffix.lower() in PACKED_ENDINGS else path
+
+
+def ending_of(path: Path) -> str:
+    """A file's ending in lower case, that of what is packed where it is packed."""
+    return inner(path).suffix.lower()
+
+
 def read_text(path: Path, block: int = BLOCK, name: str = "", member: str = "") -> Iterator[str]:
     r"""Yield the text of a UTF-8 file in blocks; ``\r\n`` and ``\r`` become ``\n``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from elman.data.normalization import mark_ranges
 
@@ -55,6 +55,28 @@ def split_words(text: str) -> list[str]:
         elif not tokens or tokens[-1] != END:
             tokens.append(END)
     return tokens
+
+
+def split_sentence(text: str, seen: Container[str] | None = None) -> list[str]:
+    """The words and marks of a text, with ``n't``, ``'s`` and the like apart, as treebanks have it.
+
+    Args:
+        text: what is parted.
+        seen: the words of the data that a model has learned from: where these have ``don't``, or
+            have no ``n't``, it stays whole.
+    """
+    found: list[str] = []
+    for word in split_words(text):
+        clitic = _CLITIC.search(word)
+        if clitic and (seen is None or (word not in seen and clitic[0] in seen)):
+            found += [word[: clitic.start()], clitic[0]]
+        elif word != END:
+            found.append(word)
+    return found
+
+
+# What treebanks part from the word before it: n't, 's, 'll.
+_CLITIC = re.compile(r"(?i)(?<=\w)(n['’]t|['’](?:s|m|d|re|ve|ll))$")
 
 
 def words_of(text: str) -> list[str]:

@@ -85,8 +85,8 @@ def _side_by_side(
     return Replies((begin - 1) * batch + row, previous, lengths, target[inside], places[inside])
 
 
-class Heard(NamedTuple):
-    """What was heard so far; the batch is the second last axis of every tensor.
+class Encoding(NamedTuple):
+    """What the encoder knows of the turns so far; the batch is the last axis but one of tensors.
 
     Attributes:
         recurrent: the encoder's state.
@@ -122,21 +122,21 @@ class ConversationNetwork(EncoderDecoder):
     def forward(self, batch: Dialogues) -> Tensor:  # type: ignore[override]
         """The readouts (N, E) of all replies' tokens, group by group, as their targets are."""
         embedded = self._embed(self.source, batch.tokens)
-        heard, states = self.encoder(embedded, lengths=batch.lengths, return_states="all")
+        outputs, states = self.encoder(embedded, lengths=batch.lengths, return_states="all")
         written: list[Tensor] = []
         for group in batch.replies:
             before = nested.map(lambda s, at=group.before: _rows(s, at), states)
             start, _ = self.bridge(before, self.decoder.initial_state(len(group.before)))
             embedded = self._embed(self.target, group.previous)
             written.append(self.decoder(embedded, start, lengths=group.lengths)[0])
-        contexts = self._contexts(written, self._drop(heard), batch)
+        contexts = self._contexts(written, self._drop(outputs), batch)
         return torch.cat([
             self._drop(torch.tanh(self.readout(torch.cat([y, *context], -1))))[within(y, group)]
             for y, context, group in zip(written, contexts, batch.replies, strict=True)
         ])  # fmt: skip
 
     def _contexts(
-        self, written: list[Tensor], heard: Tensor, batch: Dialogues
+        self, written: list[Tensor], outputs: Tensor, batch: Dialogues
     ) -> list[list[Tensor]]:
         """What attention sees for the decoder's outputs (t, R, H) of each group; maybe nothing."""
         if self.attention is None:
@@ -147,7 +147,7 @@ class ConversationNetwork(EncoderDecoder):
         queries = torch.cat([y[within(y, g)] for y, g in zip(written, batch.replies, strict=True)])
         places = torch.cat([group.places for group in batch.replies])
         placed = queries.new_zeros(steps * size, queries.shape[-1]).index_copy(0, places, queries)
-        memory = self.attention.prepare(heard, batch.lengths)
+        memory = self.attention.prepare(outputs, batch.lengths)
         time = torch.arange(steps, device=places.device).view(-1, 1, 1)
         some = max(1, _SCORES // (steps * size))
         seen = torch.cat([
@@ -162,24 +162,24 @@ class ConversationNetwork(EncoderDecoder):
             for y, g, own in zip(written, batch.replies, each, strict=True)
         ]
 
-    def hear(self, tokens: Tensor, lengths: Tensor, heard: Heard | None = None) -> Heard:
+    def hear(self, tokens: Tensor, lengths: Tensor, encoding: Encoding | None = None) -> Encoding:
         """Go on from what was heard with tokens (T, B) of these lengths (B)."""
         y, state = self.encoder(
-            self._embed(self.source, tokens), heard and heard.recurrent, lengths=lengths
+            self._embed(self.source, tokens), encoding and encoding.recurrent, lengths=lengths
         )
         if self.attention is None:
-            return Heard(state, None)
+            return Encoding(state, None)
         memory = self.attention.prepare(self._drop(y), lengths)
-        if heard is not None:
-            assert heard.memory is not None
-            memory = Memory(*map(torch.cat, zip(heard.memory, memory, strict=True)))
-        return Heard(state, memory)
+        if encoding is not None:
+            assert encoding.memory is not None
+            memory = Memory(*map(torch.cat, zip(encoding.memory, memory, strict=True)))
+        return Encoding(state, memory)
 
-    def answer(self, heard: Heard) -> Decoding:
+    def answer(self, encoding: Encoding) -> Decoding:
         """What the decoder of a reply starts from."""
-        batch = nested.leaves(heard.recurrent)[0].shape[-2]
-        start, _ = self.bridge(heard.recurrent, self.decoder.initial_state(batch))
-        return Decoding(start, memory=heard.memory)
+        batch = nested.leaves(encoding.recurrent)[0].shape[-2]
+        start, _ = self.bridge(encoding.recurrent, self.decoder.initial_state(batch))
+        return Decoding(start, memory=encoding.memory)
 
 
 _SCORES = 1 << 24

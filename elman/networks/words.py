@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.data.batches import pad
-from elman.data.lexicon import PAD, Lexicon
+from elman.data.lexicon import PAD, Lexicon, most_frequent
 from elman.data.vectors import Vectors, read_vectors, table
 from elman.data.words import UNKNOWN
 from elman.errors import ElmanError, InputError, brief
@@ -21,6 +23,8 @@ from elman.layers.pooling import Pooling
 from elman.layers.sequences import mask_of
 from elman.training.network import NetworkSettings, make_recurrent
 from elman.training.settings import Settings, option
+
+_logger = logging.getLogger("elman")
 
 SPECIAL = (PAD, UNKNOWN)
 """The names of the first ids of words and of characters."""
@@ -121,7 +125,14 @@ class Words:
         every = list(chain.from_iterable(sentences))
         size = settings.vocabulary_size
         cased = (word.lower() for word in every) if settings.lower else every
-        words = Lexicon.count(cased, SPECIAL, size, settings.min_count)
+        counts = Counter(cased)
+        words = Lexicon(most_frequent(counts, SPECIAL, size, settings.min_count))
+        learned = settings.word_dropout or UNKNOWN in counts or words.unseen(counts)
+        if not learned:
+            _logger.info(
+                "%s is nowhere in what is learned from, so the vector of words never seen stays as "
+                "it was drawn: `word_dropout` 0.1 or `min_count` 2 would teach it.", UNKNOWN,
+            )  # fmt: skip
         if vectors is not None:
             others = (word for word in vectors.words if not settings.lower or word == word.lower())
             words = Lexicon([*words, *words.unseen(others)][:size])

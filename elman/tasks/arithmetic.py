@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from elman.errors import InputError
-from elman.tasks.pairs.alignment import Drawing, drawn
-from elman.tasks.pairs.generated import Generated, GeneratedSettings
+from elman.tasks.pairs.generated import Generated, GeneratedSettings, solving
 from elman.training.settings import option
-from elman.training.task import Verb
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": int.__add__, "-": int.__sub__, "*": int.__mul__,
@@ -32,13 +29,6 @@ class ArithmeticSettings(GeneratedSettings):
             raise InputError(f"`operations` must be some of {known}, received {self.operations!r}.")
 
 
-def _calculate(
-    task: Arithmetic, inputs: Iterable[str], settings: Drawing
-) -> Iterator[dict[str, Any]]:
-    for found in task.best(drawn(task, inputs, settings.plot)):
-        yield {"result": found[0]}
-
-
 class Arithmetic(Generated):
     """Learn to add, subtract or multiply, from numbers written out."""
 
@@ -46,12 +36,7 @@ class Arithmetic(Generated):
     example = "--operations +- --digits 3"
     Settings = ArithmeticSettings
     settings: ArithmeticSettings
-    verbs = (
-        Verb(
-            "calculate", "Work out exercises.", "RUN 12+345", _calculate, "Exercises",
-            each=True, Settings=Drawing,
-        ),
-    )  # fmt: skip
+    verbs = (solving("calculate", "Work out exercises.", "RUN 12+345", "Exercises", "result"),)
 
     def draw(self, random: Random) -> tuple[str, str]:
         """Two numbers of any lengths, and what they make."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from random import Random
-from typing import Any
 
-from elman.tasks.pairs.alignment import Drawing, drawn
-from elman.tasks.pairs.generated import Generated, GeneratedSettings
+from elman.tasks.pairs.generated import Generated, GeneratedSettings, solving
 from elman.training.settings import option
-from elman.training.task import Verb
 
 _MONTHS = [
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
@@ -101,11 +98,6 @@ class DatesSettings(GeneratedSettings):
     language: str = option("en", "In which language dates are written.", choices=tuple(FORMATS))
 
 
-def _convert(task: Dates, inputs: Iterable[str], settings: Drawing) -> Iterator[dict[str, Any]]:
-    for found in task.best(drawn(task, inputs, settings.plot)):
-        yield {"date": found[0]}
-
-
 class Dates(Generated):
     """Learn to write dates, however they are written, as 2021-03-31."""
 
@@ -114,9 +106,9 @@ class Dates(Generated):
     Settings = DatesSettings
     settings: DatesSettings
     verbs = (
-        Verb(
-            "convert", "Write dates as ISO 8601 has them.", "RUN 'the 3rd of May 2021'", _convert,
-            "Dates", each=True, Settings=Drawing,
+        solving(
+            "convert", "Write dates as ISO 8601 has them.", "RUN 'the 3rd of May 2021'", "Dates",
+            "date",
         ),
     )  # fmt: skip
 

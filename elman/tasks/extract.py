@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -13,15 +13,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from elman.data import kinds
 from elman.data.annotated import Annotated
+from elman.data.batches import in_order
 from elman.data.lexicon import Lexicon
 from elman.data.vectors import Vectors
+from elman.data.words import split_sentence
 from elman.decoding.spans import Span, spans, tags
 from elman.errors import ElmanError, brief
 from elman.networks.relations import Pairs, RelationNetwork, every_pair
 from elman.networks.tagger import TaggerBatch, TaggerNetwork, TaggerSettings
 from elman.tasks.scores import counted, scored, spans_of, table
 from elman.tasks.sentences import Names, SentenceTask, given_tags
-from elman.tasks.tag.verbs import split
 from elman.training.gradients import moved
 from elman.training.measures import Sums, sums_of
 from elman.training.settings import DataSettings, Settings, TrainingSettings, option
@@ -111,9 +112,7 @@ class ExtractorNetwork(TaggerNetwork):
 
 def extract(job: Extractor, texts: Iterable[str], settings: Settings) -> Iterator[dict[str, Any]]:
     """Entities and relations of texts; a mapping for each."""
-    given = iter(texts)
-    while some := list(islice(given, job.settings.batch)):
-        yield from job.find(some)
+    return in_order(texts, job.settings.batch, len, job.find)
 
 
 def triples(found: dict[str, Any]) -> str:
@@ -294,9 +293,9 @@ class Extractor(SentenceTask):
     def _facts(self, model: Any, y: Tensor, entities: Sequence[Sequence[Span]]) -> list[list[Fact]]:
         """The relations between entities, of each sentence."""
         pairs = moved(self._pairs(entities), y.device)
-        sure = model.relations(y, pairs).sigmoid().tolist()
+        probable = model.relations(y, pairs).sigmoid().tolist()
         found: list[list[Fact]] = [[] for _ in entities]
-        for (sentence, head, tail), row in zip(every_pair(entities), sure, strict=True):
+        for (sentence, head, tail), row in zip(every_pair(entities), probable, strict=True):
             for label, probability in zip(self.relations, row, strict=True):
                 if probability > _PROBABLE:
                     found[sentence].append(Fact(label, head, tail, probability))
@@ -320,11 +319,11 @@ class Extractor(SentenceTask):
         input = moved(batch.input, model.output.weight.device)
         y, lengths = model.read(input), input.words.lengths
         emissions = model.output(y)
-        paths, sure = model.decode(emissions, lengths), model.marginals(emissions, lengths)
+        paths, marginals = model.decode(emissions, lengths), model.marginals(emissions, lengths)
         entities = [spans(each, _SCHEME) for each in self.named(paths)]
         facts = self._facts(model, y, entities)
         for b, k in enumerate(there):
-            steps = sure[range(len(paths[b])), b, paths[b]].tolist()
+            steps = marginals[range(len(paths[b])), b, paths[b]].tolist()
             found[k]["entities"] = [
                 _marked(texts[k], located[k], span, min(steps[span.begin : span.end]))
                 for span in entities[b]
@@ -342,15 +341,15 @@ class Extractor(SentenceTask):
 def located_tokens(text: str) -> list[tuple[str, int]]:
     """The words and marks of a text, and where each begins."""
     found, at = [], 0
-    for token in split(text):
+    for token in split_sentence(text):
         at = text.index(token, at)
         found.append((token, at))
         at += len(token)
     return found
 
 
-def _marked(text: str, located: list[tuple[str, int]], span: Span, sure: float) -> dict[str, Any]:
+def _marked(text: str, located: list[tuple[str, int]], span: Span, p: float) -> dict[str, Any]:
     last, begin = located[span.end - 1]
     start, end = located[span.begin][1], begin + len(last)
     marked = {"text": text[start:end], "label": span.label, "start": start, "end": end}
-    return marked | {"confidence": round(sure, 4)}
+    return marked | {"confidence": round(p, 4)}

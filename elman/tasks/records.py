@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from elman.data.records import FOLDER, Kind, Parts
+from elman.data.records import ANY, FOLDER, Kind, Parts
 from elman.data.text import STDIN, standard_input
 from elman.errors import InputError
 from elman.tasks.texts import absolute
@@ -78,6 +78,16 @@ class RecordTask(Task):
     def fingerprints(self) -> dict[str, int]:
         """A checksum of every source."""
         return self.parts.fingerprints()
+
+    def inputs_of(self, path: Path) -> list[Any]:
+        """What a file asks: what its records give, where its format is one of records.
+
+        Of .txt, and where the format is of no records, a text a line.
+        """
+        ending = self.kind.ending(path)
+        if ending in self.kind.readers and ending not in (ANY, ".txt"):
+            return [self.kind.given(record) for record in self.kind.read([str(path)])]
+        return super().inputs_of(path)
 
     def order(self, epoch: int | None) -> int | None:
         """The seed of an epoch's order; None to measure."""

@@ -131,8 +131,11 @@ class SentenceTask(RecordTask):
             )
         )
         if its.output is None:
-            alone = spans.guess(self.names.tags) is None
-            self.settings = replace(its, output="softmax" if alone else "crf")
+            self.settings = replace(its, output=self.usual_output())
+
+    def usual_output(self) -> str:
+        """What decides on tags where that is not chosen: crf where they write spans, or softmax."""
+        return "softmax" if spans.guess(self.names.tags) is None else "crf"
 
     def know(self, names: Names) -> None:
         """Take over what the model knows by name."""

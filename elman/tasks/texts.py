@@ -14,7 +14,6 @@ from elman.data.streams import Stream, Tokens, fitting, joined
 from elman.data.text import STDIN, open_text, standard_input
 from elman.data.vocabulary import Vocabulary
 from elman.errors import ElmanError, InputError
-from elman.tasks.language_model.network import LanguageModelSettings
 from elman.training.settings import default_of
 
 # Where the settings are left at their defaults, an epoch has so many updates at least.
@@ -28,7 +27,7 @@ class Texts:
 
     Args:
         data: as :func:`elman.data.text.open_text` takes them.
-        settings: of the model.
+        settings: of the model: those of data, and ``normalize``, ``limit`` and of the vocabulary.
         vocabulary: what encodes them.
         kept: the file that a run has kept of standard input, where that is one of them.
     """
@@ -36,7 +35,7 @@ class Texts:
     def __init__(
         self,
         data: list[str],
-        settings: LanguageModelSettings,
+        settings: Any,
         vocabulary: Vocabulary,
         kept: Path | None = None,
     ):
@@ -93,7 +92,7 @@ class Texts:
             self._streams[processes] = Stream(tokens, its.batch * processes, its.steps)
         return self._streams[processes]
 
-    def fit(self) -> LanguageModelSettings:
+    def fit(self) -> Any:
         """Lower ``batch`` and ``steps`` for short texts, unless they were chosen."""
         s, length = self.settings, sum(len(source.train) for source in self.sources)
         usual = {f.name: default_of(f) for f in fields(s)}
@@ -155,7 +154,7 @@ def prepared(data: list[str], settings: Any) -> tuple[list[str], Any]:
     return absolute(data), replace(settings, validation_data=held_out, test_data=test)
 
 
-def build_vocabulary(data: Sequence[str], settings: LanguageModelSettings) -> Vocabulary:
+def build_vocabulary(data: Sequence[str], settings: Any) -> Vocabulary:
     """The vocabulary of texts."""
     s = settings
     blocks = (block for name in data for block in open_text(name).blocks(s.normalize, s.limit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,14 @@ from torch import Tensor
 
 Sums = dict[str, float]
 """What adds up over batches and processes, by name; ``loss`` and ``count`` are among them."""
+
+
+def perplexity(nats: float) -> float:
+    """exp of a mean loss in nats; infinite where no float64 holds it."""
+    return math.exp(nats) if nats < _LARGEST else math.inf
+
+
+_LARGEST = math.log(sys.float_info.max)
 
 
 class Measure(NamedTuple):

@@ -57,7 +57,6 @@ class Task(ABC):
         data: the names of its sources.
         settings: those that it was made with.
         known: the fingerprints of the data that its run was trained on, where it is from one.
-        companions: jobs of other runs whose models answer with this one's, as an average.
     """
 
     name: ClassVar[str]
@@ -75,7 +74,7 @@ class Task(ABC):
     data: list[str]
     settings: Any
     known: Mapping[str, int] = {}
-    companions: Sequence[Any] = ()
+    _companions: Sequence[Any] = ()
 
     def __init__(self, settings: Any, data: Iterable[str] = ()):
         self.settings, self.data = settings, list(data)
@@ -182,6 +181,10 @@ class Task(ABC):
             raise ElmanError(f"{path} is empty, expected a line for each input.")
         return lines
 
+    def common(self) -> Mapping[str, Any]:
+        """What runs must have in common to answer together, by name; by default nothing."""
+        return {}
+
     def draw_measures(self, measures: dict[str, Any], path: Path) -> None:
         """Draw what :meth:`evaluate` found, such as a confusion matrix.
 
@@ -256,6 +259,32 @@ class Task(ABC):
 
         place = None if run is None else Path(run)
         return train(cls, data, cls.Settings.of(settings), place, report).task  # type: ignore[return-value]
+
+    @property
+    def companions(self) -> Sequence[Any]:
+        """Jobs of other runs whose models answer with this one's, as an average.
+
+        Raises:
+            InputError: when they are set, one is of another job, or differs in :meth:`common`.
+        """
+        return self._companions
+
+    @companions.setter
+    def companions(self, others: Sequence[Any]) -> None:
+        mine = self.common()
+        for other in others:
+            if type(other) is not type(self):
+                raise InputError(
+                    f"runs that answer together are of one job, received {self.name} and "
+                    f"{other.name}: name another run of {self.name}, or leave out `companions`."
+                )
+            theirs = other.common()
+            if differ := [what for what in mine if mine[what] != theirs[what]]:
+                raise InputError(
+                    f"runs that answer together must have the same {' and '.join(differ)}: train "
+                    "them on the same data, with another `seed`, or leave out `companions`."
+                )
+        self._companions = others
 
     def do(self, name: str, inputs: Iterable[Any] = (), **settings: Any) -> Any:
         """What one of the verbs makes: ``tagger.do("predict", ["the old man the boat"])``.
@@ -395,5 +424,5 @@ class Task(ABC):
             raise ElmanError(f"there is nothing to measure {self.name} on: give other data.")
         first = self.headline.of(measures)
         rate = round(found.get("count", 0) / max(seconds, 1e-9))
-        told = {f"{self.unit}_per_second": rate, "part": PARTS[part]}
-        return first | measures | told | self.tables(found)
+        context = {f"{self.unit}_per_second": rate, "part": PARTS[part]}
+        return first | measures | context | self.tables(found)

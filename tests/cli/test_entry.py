@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import typer
 
 from elman.cli import entry, interruption
 from elman.cli import program as the_program
@@ -125,6 +126,15 @@ def test_a_command_that_is_interrupted_as_it_begins(handled, monkeypatch, capsys
     with pytest.raises(SystemExit) as ended:
         entry.main([])
     assert ended.value.code == 130 and capsys.readouterr() == ("", "")
+
+
+def test_a_command_that_is_terminated_says_so(monkeypatch, capsys):
+    app, before = typer.Typer(), signal.getsignal(signal.SIGTERM)
+    app.command()(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(the_program, "_load", lambda name, row: typer.main.get_command(app))
+    assert the_program.run(["cells"]) == 1
+    assert capsys.readouterr() == ("", "elman: interrupted.\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_where_elman_is_a_library_ctrl_c_is_its_users(handled, monkeypatch):

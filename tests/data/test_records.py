@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from elman.data.corpora import CORPORA
 from elman.data.corpus import Corpus
+from elman.data.kinds import PAIRS, labels
 from elman.data.records import FOLDER, Kind, Parts, Place, spread
 from elman.errors import ElmanError, InputError
 
@@ -135,3 +137,36 @@ def test_spreading_keeps_every_record_once(share):
         found = sum(k in some for k in held)
         assert abs(found - share * len(some)) <= 6
     assert spread([], share) == ([], [])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_spreading_keeps_what_is_equal_together(share):
+    records = [(k * k % 101, k) for k in range(500)]  # about half a hundred squares modulo 101
+    kept, held = spread(records, share, key=lambda record: record[0])
+    assert sorted(kept + held, key=lambda record: record[1]) == records and held
+    assert not {square for square, _ in kept} & {square for square, _ in held}
+    first = dict(reversed(records)).items()
+    assert {s for s, _ in held} == {s for s, k in first if (k + 1) * (5**0.5 - 1) / 2 % 1 < share}
+
+
+def test_translations_of_one_sentence_are_held_out_together(write):
+    lines = [f"{k // 3}\t{k}" for k in range(60)]
+    parts = Parts(PAIRS, [write("pairs.tsv", "\n".join(lines) + "\n")], settings())
+    train, held = (parts[name] for name in ("train", "validation"))
+    assert len(train) + len(held) == 60 and held
+    assert not {pair.source for pair in train} & {pair.source for pair in held}
+
+
+def test_sequences_that_are_equal_are_held_out_together(tmp_path):
+    path = tmp_path / "waves.npz"
+    x = np.arange(30).repeat(2).astype(float)[:, None, None] * np.ones((1, 4, 1))
+    np.savez(path, X=x, y=np.arange(60))
+    parts = Parts(labels(), [str(path)], settings())
+    held = [record.input[0, 0] for record in parts["validation"]]
+    assert held and held[::2] == held[1::2]
+
+
+def test_too_little_to_hold_out_is_said(write, caplog):
+    caplog.set_level("INFO", "elman")
+    assert Parts(LINES, [write("a.txt", "1\n" * 20)], settings())["validation"] == []
+    assert "nothing is held out: there are too few different lines for a share" in caplog.text

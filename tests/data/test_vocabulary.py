@@ -61,6 +61,16 @@ def test_bytes_know_every_text(text):
     assert vocabulary.unknown_id is None
 
 
+def test_bpe_counts_ids_from_the_most_frequent_on():
+    blocks = list(open_text("time-machine").blocks())
+    vocabulary = Vocabulary.build(blocks, "bpe", size=500)
+    ids = np.concatenate(list(vocabulary.encode(blocks)))
+    counts = np.bincount(ids, minlength=500)
+    assert (np.diff(counts) <= 0).all() and counts[0] > 100 * counts[-1]
+    again = Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json())))
+    assert again.tokens == vocabulary.tokens
+
+
 @pytest.mark.parametrize("unit", ["a", " ", "7", "!?", "床前明月光疑是地上霜"])
 def test_a_text_without_breaks_takes_no_longer(unit):
     """It was one word, and 100,000 letters took 10 s; of Chinese, a minute."""

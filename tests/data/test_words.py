@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.words import SpacedJoiner, WordJoiner, split_spaces, split_words
+from elman.data.words import (
+    SpacedJoiner,
+    WordJoiner,
+    split_sentence,
+    split_spaces,
+    split_words,
+)
 
 
 def join(tokens, joiner=WordJoiner):
@@ -57,3 +63,9 @@ def test_split_spaces_ends_every_line():
 
 def test_spaced_joiner():
     assert join(["a", ",", "<eos>", "<eos>", "b"], SpacedJoiner) == "a ,\n\nb"
+
+
+def test_words_are_parted_as_the_data_has_them():
+    assert split_sentence("She can't see John's.") == ["She", "ca", "n't", "see", "John", "'s", "."]
+    assert split_sentence("can't", {"n't"}) == ["ca", "n't"]
+    assert split_sentence("can't", {"n't", "can't"}) == split_sentence("can't", {"ca"}) == ["can't"]

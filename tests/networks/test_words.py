@@ -38,6 +38,22 @@ def test_words_are_counted_lowered_and_cut():
     assert names(vocabulary_size=4) == ("the", "The")
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({}, True), ({"min_count": 2}, False), ({"vocabulary_size": 3}, False),
+        ({"word_dropout": 0.1}, False),
+    ],
+)  # fmt: skip
+def test_it_is_said_where_no_word_is_unknown_while_training(caplog, own, said):
+    caplog.set_level("INFO", "elman")
+    Words.collect([["a", "b", "b"]], WordSettings(**own))
+    assert ("<unk> is nowhere in what is learned from" in caplog.text) is said
+    caplog.clear()
+    Words.collect([["a", "a", "<unk>", "<unk>"]], WordSettings(**own))
+    assert not caplog.text
+
+
 def test_what_is_known_comes_back_from_json():
     words = Words.collect(SENTENCES, WordSettings(lower=True))
     again = Words.from_json(words.to_json())

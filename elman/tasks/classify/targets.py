@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -12,9 +14,11 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from elman.data.labelled import Labelled, name_of, number_of
 from elman.data.lexicon import Lexicon
-from elman.errors import ElmanError
+from elman.errors import ElmanError, brief
 from elman.training import calibration, confusion
 from elman.training.measures import Loss, Measure, Sums
+
+_logger = logging.getLogger("elman")
 
 
 class Targets(Protocol):
@@ -72,24 +76,39 @@ class Classes:
         self.outputs = len(labels)
 
     @classmethod
-    def collect(cls, records: Sequence[Labelled], balanced: bool = False) -> Classes:
-        """Collect the labels of records.
+    def collect(
+        cls,
+        records: Sequence[Labelled],
+        balanced: bool = False,
+        held_out: Sequence[Labelled] = (),
+    ) -> Classes:
+        """Collect the labels of records; say which of them none can be learned from.
 
         Args:
             records: to learn from.
             balanced: whether all classes count alike, however rare.
+            held_out: to judge by. What they alone have is a class, too, which is never told.
 
         Raises:
             ElmanError: a label is missing, or all are the same.
         """
-        names, counts = np.unique([name_of(record) for record in records], return_counts=True)
-        if len(names) < 2:
+        counts = Counter(name_of(record) for record in records)
+        if len(counts) < 2:
             raise ElmanError(
-                f"all {len(records):,} sequences are of one class, {names[0]}, expected two or "
-                "more: give some of others."
+                f"all {len(records):,} sequences are of one class, {next(iter(counts))}, expected "
+                "two or more: give some of others."
             )
-        weights = confusion.balanced(counts.tolist()) if balanced else None
-        return cls(Lexicon(names.tolist()), weights)
+        names = sorted({*counts, *(name_of(record) for record in held_out)})
+        if unlearned := [name for name in names if name not in counts]:
+            _logger.warning(
+                "of the %s classes, %s in what the model is judged by alone, such as %s: none of "
+                "it is learned, and all of it counts as wrong.",
+                f"{len(names):,}",
+                "1 is" if len(unlearned) == 1 else f"{len(unlearned):,} are",
+                brief(unlearned[0]),
+            )
+        weights = confusion.balanced([counts[name] for name in names]) if balanced else None
+        return cls(Lexicon(names), weights)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Classes) and self.labels == other.labels
@@ -111,9 +130,9 @@ class Classes:
         count = len(targets)
         weights = None if self.weights is None else self.weights.to(scores)
         value = cross_entropy(scores, targets, weights, reduction="sum") / count
-        sure, found = scores.detach().softmax(-1).max(-1)
+        confidence, found = scores.detach().softmax(-1).max(-1)
         sums = confusion.confused(targets, found, self.outputs)
-        return Loss(value, count, sums=sums | calibration.binned(sure, found == targets))
+        return Loss(value, count, sums=sums | calibration.binned(confidence, found == targets))
 
     def mixture(self, scores: Sequence[Tensor]) -> Tensor:
         """The logarithm of the mean of their probabilities."""

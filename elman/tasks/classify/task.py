@@ -139,10 +139,11 @@ class Classify(RecordTask):
         its, train = self.settings, self.parts["train"]
         given = [record.input for record in train]
         inputs = collected(given, its, vectors)
+        held_out = [*self.parts["validation"], *self.parts["test"]]
         targets: Targets = (
             Quantity.collect(train)
             if its.regression
-            else Classes.collect(train, its.class_weights == "balanced")
+            else Classes.collect(train, its.class_weights == "balanced", held_out)
         )
         self._know(inputs, targets)
         for part in ("train", "validation", "test"):
@@ -195,7 +196,7 @@ class Classify(RecordTask):
 
     def inputs_of(self, path: Path) -> list[Any]:
         """The inputs of a file, with labels or without."""
-        return [record.input for record in self.kind.read([str(path)])]
+        return [self.kind.given(record) for record in self.kind.read([str(path)])]
 
     def batches(
         self,
@@ -215,22 +216,17 @@ class Classify(RecordTask):
         return batched(examples, self.settings.batch, self.collate, order, shard, lengths)
 
     def collate(self, examples: Sequence[Example]) -> Sequences:
-        """Examples side by side, as this model reads them, and as its companions do.
-
-        Raises:
-            InputError: a companion has learned other labels.
-        """
-        if any(other.targets != self.targets for other in self.companions):
-            raise InputError(
-                "runs that answer together must have learned the same labels: train them on the "
-                "same data, or leave out `with`."
-            )
+        """Examples side by side, as this model reads them, and as its companions do."""
         read = [self.inputs.batch([example.steps for example in examples])]
         for other in self.companions:
             most = other.settings.longest
             steps = [other.inputs.steps(example.given)[:most] for example in examples]
             read.append(other.inputs.batch(steps))
         return Sequences(tuple(read), torch.tensor([example.target for example in examples]))
+
+    def common(self) -> dict[str, Any]:
+        """The labels."""
+        return {"labels": self.targets}
 
     # -- learning and measuring ---------------------------------------------------------------
 

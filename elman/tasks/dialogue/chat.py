@@ -18,7 +18,7 @@ from elman.data.place import Place
 from elman.data.words import END, UNKNOWN
 from elman.decoding import beam, draw
 from elman.errors import InputError, brief
-from elman.networks.conversation import Heard
+from elman.networks.conversation import Encoding
 from elman.training.settings import Settings, option
 from elman.training.task import Verb
 
@@ -135,22 +135,22 @@ class Chat:
     def __init__(self, task: Conversation, settings: ReplyingSettings):
         task.model.eval()
         self._task, self._settings = task, settings
-        self._heard: Heard | None = None
+        self._encoding: Encoding | None = None
         self._said: deque[list[int]] = deque(maxlen=_REMEMBERED)
         self._key = 0
 
     def answer(self, turn: str) -> str:
         """The reply to a turn, which is then part of the conversation."""
-        heard = self._hear(turn.strip())
-        (reply,) = _written(self._task, heard, [list(self._said)], [self._key], self._settings)
+        encoding = self._hear(turn.strip())
+        (reply,) = _written(self._task, encoding, [list(self._said)], [self._key], self._settings)
         self._hear(reply)
         self._said.append(self._task.side.encode(reply))
         return reply
 
-    def _hear(self, turn: str) -> Heard:
+    def _hear(self, turn: str) -> Encoding:
         self._key = _key(turn, self._key)
-        self._heard = _heard(self._task, [self._task.read(turn)], self._heard)
-        return self._heard
+        self._encoding = _encode(self._task, [self._task.read(turn)], self._encoding)
+        return self._encoding
 
 
 def replies(
@@ -166,20 +166,20 @@ def replies(
         keys.append(0)
         for turn in each.turns:
             keys[-1] = _key(turn, keys[-1])
-    return _written(task, _heard(task, read), said, keys, settings)
+    return _written(task, _encode(task, read), said, keys, settings)
 
 
 @torch.inference_mode()
-def _heard(task: Conversation, read: list[list[int]], before: Heard | None = None) -> Heard:
+def _encode(task: Conversation, read: list[list[int]], before: Encoding | None = None) -> Encoding:
     tokens, lengths = pad(read)
     device = task.model.output.weight.device
-    heard: Heard = task.model.hear(tokens.to(device), lengths.to(device), before)
-    return heard
+    encoding: Encoding = task.model.hear(tokens.to(device), lengths.to(device), before)
+    return encoding
 
 
 def _written(
     task: Conversation,
-    heard: Heard,
+    encoding: Encoding,
     said: list[list[list[int]]],
     keys: list[int],
     settings: ReplyingSettings,
@@ -188,14 +188,14 @@ def _written(
 
     Args:
         task: the trained model.
-        heard: by B encoders.
+        encoding: by B encoders.
         said: the earlier replies, for each of them.
         keys: numbers that differ where what was heard differs, which draws are fixed by.
         settings: how to reply.
     """
     its, side, device = settings, task.side, task.model.output.weight.device
     with torch.inference_mode():
-        start = task.model.answer(heard)
+        start = task.model.answer(encoding)
     pairs, _ = pad([_pairs(each, side.end) for each in said], -1)
     asked: dict[str, Any] = {
         "step": _Reluctant(task.model, its.repetition_penalty),

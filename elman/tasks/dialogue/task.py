@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,23 +13,21 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from elman.data.batches import NONE, Batches, batched
-from elman.data.dialogues import Dialogue, read_jsonl
+from elman.data.dialogues import Dialogue
 from elman.data.kinds import DIALOGUES
-from elman.data.records import Parts
 from elman.data.shards import Shard
-from elman.data.text import STDIN, standard_input
+from elman.data.text import STDIN
 from elman.data.vocabulary import KINDS, Vocabulary
 from elman.data.words import split_words
-from elman.errors import ElmanError, InputError
+from elman.errors import ElmanError
 from elman.networks.conversation import ConversationNetwork, Dialogues, collate
 from elman.networks.encoder_decoder import EncoderDecoderSettings
 from elman.tasks.dialogue.chat import CHAT, REPLY, distinct
 from elman.tasks.pairs.sequence_to_sequence import Side
-from elman.tasks.texts import absolute
-from elman.training.measures import Loss, Measure, Sums
+from elman.tasks.records import RecordTask
+from elman.training.measures import Loss, Measure, Sums, perplexity
 from elman.training.network import NetworkSettings
 from elman.training.settings import DataSettings, TrainingSettings, option
-from elman.training.task import Task
 
 _logger = logging.getLogger("elman")
 
@@ -65,7 +62,7 @@ class ConversationSettings(TrainingSettings, NetworkSettings, DataSettings):
     )
 
 
-class Conversation(Task):
+class Conversation(RecordTask):
     """Learn to answer, from dialogues: each turn from those before it."""
 
     name = "dialogue"
@@ -74,54 +71,38 @@ class Conversation(Task):
     headline = Measure("perplexity")
     Settings = ConversationSettings
     verbs = (CHAT, REPLY)
+    kind = DIALOGUES
     settings: ConversationSettings
     side: Side
     model: ConversationNetwork
 
-    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Any = None):
-        super().__init__(settings, data)
-        self._kept = kept
+    def __init__(self, settings: Any, data: Iterable[str] = (), kept: Path | None = None):
+        super().__init__(settings, data, kept)
         self._coded: dict[str, list[list[list[int]]]] = {}
 
     # -- data -----------------------------------------------------------------------------------
 
-    @cached_property
-    def parts(self) -> Parts[Dialogue]:
-        """The dialogues of the data by part, read on first use."""
-        return Parts(DIALOGUES, self.data, self.settings, self._kept)
-
-    @classmethod
-    def prepare(cls, data: list[str], settings: Any) -> Self:
-        """Read the dialogues and collect their vocabulary.
+    def collect(self) -> None:
+        """Collect the vocabulary of the dialogues that are learned from.
 
         Raises:
-            ElmanError: the data cannot be used.
+            ElmanError: the dialogues cannot be used.
         """
-        if not data:
-            raise InputError(f"{cls.name} learns from data: name dialogues, or a corpus of them.")
-        settings = replace(
-            settings,
-            validation_data=absolute(settings.validation_data),
-            test_data=absolute(settings.test_data),
-        )
-        task = cls(settings, absolute(data))
-        turns = (turn for dialogue in task.parts["train"] for turn in dialogue.turns)
+        its = self.settings
+        turns = (turn for dialogue in self.parts["train"] for turn in dialogue.turns)
         vocabulary = Vocabulary.build(
             # A token never goes from one turn into the next.
-            ((turn.lower() if settings.lowercase else turn) + "\n" for turn in turns),
-            settings.tokens,
-            size=settings.vocabulary_size,
-            min_count=settings.min_count,
+            ((turn.lower() if its.lowercase else turn) + "\n" for turn in turns),
+            its.tokens,
+            size=its.vocabulary_size,
+            min_count=its.min_count,
         )
-        task.side = Side(vocabulary, settings.lowercase)
-        task.batches("train")  # what is wrong with the data is told before anything is written
-        return task
+        self.side = Side(vocabulary, its.lowercase)
+        self.batches("train")  # what is wrong with the data is told before anything is written
 
     def assets(self) -> dict[str, Any]:
         """The vocabulary, and standard input if it is among the data."""
-        read = STDIN in (*self.data, *self.settings.validation_data, *self.settings.test_data)
-        kept = {STDIN: standard_input()} if read else {}
-        return {"vocabulary": self.side.vocabulary.to_json(), **kept}
+        return {**super().assets(), "vocabulary": self.side.vocabulary.to_json()}
 
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
@@ -129,10 +110,6 @@ class Conversation(Task):
         task = cls(settings, kept=assets.get(STDIN))
         task.side = Side(Vocabulary.from_json(assets["vocabulary"]), settings.lowercase)
         return task
-
-    def fingerprints(self) -> dict[str, int]:
-        """A checksum of every source."""
-        return self.parts.fingerprints()
 
     def coded(self, part: str) -> list[list[list[int]]]:
         """The dialogues of "train", "validation" or "test": the ids of each turn and its end."""
@@ -179,15 +156,14 @@ class Conversation(Task):
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """Other dialogues."""
-        return self._batched(self._code(DIALOGUES.read(data, "test")), None, shard)
+        return self._batched(self._code(self.kind.read(data, "test")), None, shard)
 
     def _batched(self, coded: list[list[list[int]]], epoch: int | None, shard: Shard) -> Batches:
         if not coded:
             return NONE
-        order = None if epoch is None else self.settings.seed * 1_000_003 + epoch
         lengths = [sum(map(len, turns)) for turns in coded]
         beside = partial(collate, end=self.side.end)
-        return batched(coded, self.settings.batch, beside, order, shard, lengths)
+        return batched(coded, self.settings.batch, beside, self.order(epoch), shard, lengths)
 
     # -- learning and measuring -------------------------------------------------------------------
 
@@ -215,13 +191,12 @@ class Conversation(Task):
 
     def measures(self, sums: Sums) -> dict[str, float]:
         """Perplexity of replies: exp of the mean loss of their tokens and ends."""
-        nats = sums["loss"] / sums["count"]
-        return {"perplexity": math.exp(nats) if nats < 700 else math.inf}
+        return {"perplexity": perplexity(sums["loss"] / sums["count"])}
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """Perplexity, and what a sample of the model's own replies is like beside people's."""
         found = super().evaluate(data, **how)
-        given = DIALOGUES.read(data, "test") if data else self.parts[self.judged_part()]
+        given = self.kind.read(data, "test") if data else self.parts[self.judged_part()]
         asked = [each for each in given if len(each.turns) > 1]
         asked = asked[:: max(1, len(asked) // _JUDGED)][:_JUDGED]
         written = self.do("reply", [each.turns[:-1] for each in asked], seed=0)
@@ -240,12 +215,6 @@ class Conversation(Task):
         ]
 
     # -- replying ---------------------------------------------------------------------------------
-
-    def inputs_of(self, path: Path) -> list[Any]:
-        """Dialogues of JSON lines, or a text a line."""
-        if path.suffix == ".jsonl":
-            return [each.turns for each in read_jsonl(path, path.name)]
-        return super().inputs_of(path)
 
     def sample(self) -> str:
         """A conversation: answers to what one speaker says in a dialogue that is held out."""

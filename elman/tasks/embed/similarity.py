@@ -87,7 +87,7 @@ def judge(vectors: Vectors) -> dict[str, Any]:
 
         files = {path.name: path for path in find("word-judgements").paths()}
     except ImportError:
-        _logger.warning("similarities are left out: `pip install 'elman[embed]'` brings gensim.")
+        _logger.warning("similarities are left out: `pip install gensim` to have them.")
         return {}
     except ElmanError as why:
         _logger.warning("similarities are left out: %s", why)

@@ -62,8 +62,8 @@ def evaluate_dynamically(
 
     - ``sgd``: θ ← θ − η g + λ (θ₀ − θ);
     - ``rms``: θ ← θ − η g / (r + ε) + min(1, λ r / mean r) ⊙ (θ₀ − θ), with r the root of the mean
-      square of each weight's gradient over segments of the text that the model was trained on,
-      from its beginning, and ε the mean of r.
+      square of each weight's gradient over segments of the texts that the model was trained on,
+      as many of each from its beginning, and ε the mean of r.
 
     θ₀ are the trained weights, with which every text begins, and which the model has again in the
     end. No token is learned from before it was predicted.
@@ -143,11 +143,13 @@ class _Adapting:
     def _root_mean_squares(self) -> list[Tensor]:
         """The root of the mean square of each weight's gradient over segments of the training."""
         squares = [torch.zeros_like(w) for w in self._weights]
-        (_, tokens), *_ = self._task.texts.parts("train")
-        carry, count = None, 0
-        for window in islice(Evaluation(tokens, rows=1, steps=self._steps), _SEGMENTS):
-            carry, count = detach(self.gradient(window, carry).carry), count + 1
-            for square, weight in zip(squares, self._weights, strict=True):
-                if weight.grad is not None:
-                    square.addcmul_(weight.grad, weight.grad)
+        texts = self._task.texts.parts("train")
+        count, each = 0, -(-_SEGMENTS // len(texts))
+        for _, tokens in texts:
+            carry = None
+            for window in islice(Evaluation(tokens, rows=1, steps=self._steps), each):
+                carry, count = detach(self.gradient(window, carry).carry), count + 1
+                for square, weight in zip(squares, self._weights, strict=True):
+                    if weight.grad is not None:
+                        square.addcmul_(weight.grad, weight.grad)
         return [square.div_(max(1, count)).sqrt_() for square in squares]

@@ -26,6 +26,7 @@ from elman.tasks.language_model.evaluation import nats_of, passages
 from elman.tasks.language_model.generation import WRITING, generate, prompt_ids
 from elman.tasks.language_model.network import LanguageModel, LanguageModelSettings, signature
 from elman.tasks.texts import Texts, build_vocabulary, prepared
+from elman.training.measures import perplexity
 from elman.training.task import PARTS, Loss, Measure, Recurrence, Signature, Sums, Task
 
 # A share of unknown tokens from which on a perplexity says little.
@@ -161,7 +162,7 @@ class LanguageModeling(Task):
 
     def measures(self, sums: Sums) -> dict[str, float]:
         """Perplexity, exp of the mean loss."""
-        return {"perplexity": _perplexity(sums["loss"] / max(1, sums["count"]))}
+        return {"perplexity": perplexity(sums["loss"] / max(1, sums["count"]))}
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
         """Perplexity, nats a token and bits a character, in all and for each text.
@@ -298,14 +299,10 @@ class LanguageModeling(Task):
         return "\n\n".join(written)
 
 
-def _perplexity(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf  # beyond, no float64 holds it
-
-
 def _figures(nats: float, tokens: int, characters: int, unknown: int) -> dict[str, Any]:
     mean = nats / max(1, tokens)
     return {
-        "perplexity": _perplexity(mean),
+        "perplexity": perplexity(mean),
         "nats_per_token": mean,
         "bits_per_character": nats / math.log(2) / max(1, characters),
         "tokens": tokens,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,21 +14,19 @@ from torch import Tensor
 from elman.data.batches import Batches, batched, pad
 from elman.data.forms import Forms
 from elman.data.kinds import POEMS
-from elman.data.poems import Poem
-from elman.data.records import Parts
 from elman.data.shards import Shard
 from elman.data.streams import PADDING
-from elman.data.text import STDIN, standard_input
+from elman.data.text import STDIN
 from elman.data.vocabulary import Vocabulary
-from elman.errors import InputError
 from elman.tasks.language_model.network import LanguageModel, LanguageNetworkSettings, signature
 from elman.tasks.lyrics.judging import judge
 from elman.tasks.lyrics.network import VerseModel
 from elman.tasks.lyrics.prosody import Notation, Prosody, Verse
 from elman.tasks.lyrics.writing import WRITING_VERSE, compose
-from elman.tasks.texts import absolute
+from elman.tasks.records import RecordTask
+from elman.training.measures import perplexity
 from elman.training.settings import DataSettings, TrainingSettings, option
-from elman.training.task import Loss, Measure, Recurrence, Signature, Sums, Task
+from elman.training.task import Loss, Measure, Recurrence, Signature, Sums
 
 
 @dataclass
@@ -61,7 +57,7 @@ class VerseBatch(NamedTuple):
     targets: Tensor
 
 
-class Lyrics(Task):
+class Lyrics(RecordTask):
     """Learn verse by its tunes, and write in their forms."""
 
     name = "lyrics"
@@ -70,73 +66,34 @@ class Lyrics(Task):
     headline = Measure("perplexity")
     Settings = LyricsSettings
     verbs = (WRITING_VERSE,)
+    kind = POEMS
+    prosody: Prosody
     model: LanguageModel
 
-    def __init__(
-        self,
-        settings: LyricsSettings,
-        prosody: Prosody,
-        data: list[str],
-        parts: Parts[Poem] | None = None,
-        kept: Path | None = None,
-    ):
-        super().__init__(settings, data)
-        self.prosody, self._read, self._kept = prosody, parts, kept
-
-    @property
-    def _parts(self) -> Parts[Poem]:
-        if self._read is None:
-            self._read = Parts(POEMS, self.data, self.settings, self._kept)
-        return self._read
-
-    @classmethod
-    def prepare(cls, data: list[str], settings: Any) -> Self:
-        """Read the poems, and collect their tokens, tunes and forms.
-
-        Raises:
-            ElmanError: a source is missing, or is no poems.
-        """
-        if not data:
-            raise InputError(
-                "no poems were given: name a file of them, such as poems.txt, or song-lyrics."
-            )
-        settings = replace(
-            settings,
-            validation_data=absolute(settings.validation_data),
-            test_data=absolute(settings.test_data),
-        )
-        data = absolute(data)
-        parts = Parts(POEMS, data, settings)
-        poems = parts["train"]
+    def collect(self) -> None:
+        """Collect the tokens, tunes and forms of the poems that are learned from."""
+        its, poems = self.settings, self.parts["train"]
         vocabulary = Vocabulary.build(
             (poem.text() for poem in poems),
-            settings.tokens, size=settings.vocabulary_size, min_count=settings.min_count,
+            its.tokens, size=its.vocabulary_size, min_count=its.min_count,
         )  # fmt: skip
         verses = map(Notation(vocabulary).verse, poems)
         forms = Forms.of((verse.tune, verse.form) for verse in verses)
-        return cls(settings, Prosody(vocabulary, forms), data, parts)
+        self.prosody = Prosody(vocabulary, forms)
 
     @classmethod
     def restore(cls, settings: Any, assets: dict[str, Any]) -> Self:
         """The job of an earlier run; its poems are read when they are needed."""
+        task = cls(settings, kept=assets.get(STDIN))
         vocabulary = Vocabulary.from_json(assets["vocabulary"])
-        prosody = Prosody(vocabulary, Forms.from_json(assets["forms"]))
-        return cls(settings, prosody, [], kept=assets.get(STDIN))
+        task.prosody = Prosody(vocabulary, Forms.from_json(assets["forms"]))
+        return task
 
     def assets(self) -> dict[str, Any]:
         """The vocabulary and the forms, and standard input if it is one of the sources."""
-        its, prosody = self.settings, self.prosody
-        read = STDIN in (*self.data, *its.validation_data, *its.test_data)
-        kept = {STDIN: standard_input()} if read else {}
-        return {
-            "vocabulary": prosody.vocabulary.to_json(),
-            "forms": prosody.forms.to_json(),
-            **kept,
-        }
-
-    def fingerprints(self) -> dict[str, int]:
-        """A checksum of every source."""
-        return self._parts.fingerprints()
+        prosody = self.prosody
+        own = {"vocabulary": prosody.vocabulary.to_json(), "forms": prosody.forms.to_json()}
+        return super().assets() | own
 
     def build(self) -> LanguageModel:
         """A language model, which is told the form if ``form`` says so."""
@@ -151,7 +108,7 @@ class Lyrics(Task):
     def verses(self) -> dict[str, list[Verse]]:
         """The poems of each part."""
         names = ("train", "validation", "test")
-        return {name: list(map(self.prosody.verse, self._parts[name])) for name in names}
+        return {name: list(map(self.prosody.verse, self.parts[name])) for name in names}
 
     def batches(
         self,
@@ -168,19 +125,18 @@ class Lyrics(Task):
                 verse._replace(tune="") if without else verse
                 for verse, without in zip(verses, nameless, strict=True)
             ]
-        order = None if epoch is None else self.settings.seed * 1_000_003 + epoch
-        return self._batched(verses, order, shard)
+        return self._batched(verses, self.order(epoch), shard)
 
     def batches_of(self, data: list[str], shard: Shard = Shard()) -> Batches:  # noqa: B008
         """Other poems."""
         return self._batched(self._others(data), None, shard)
 
     def _others(self, data: list[str]) -> list[Verse]:
-        return list(map(self.prosody.verse, POEMS.read(data, "test")))
+        return list(map(self.prosody.verse, self.kind.read(data, "test")))
 
-    def _batched(self, verses: list[Verse], epoch: int | None, shard: Shard) -> Batches:
+    def _batched(self, verses: list[Verse], order: int | None, shard: Shard) -> Batches:
         lengths = [len(verse.body) for verse in verses]
-        return batched(verses, self.settings.batch, self._collate, epoch, shard, lengths)
+        return batched(verses, self.settings.batch, self._collate, order, shard, lengths)
 
     def _collate(self, verses: list[Verse]) -> VerseBatch:
         inputs, targets = [], []
@@ -219,8 +175,8 @@ class Lyrics(Task):
     def measures(self, sums: Sums) -> dict[str, float]:
         """Perplexity of all tokens, and of those that are neither marks nor line ends."""
         return {
-            "perplexity": _perplexity(sums["loss"] / sums["count"]),
-            "perplexity_of_words": _perplexity(sums["loss of words"] / max(1, sums["words"])),
+            "perplexity": perplexity(sums["loss"] / sums["count"]),
+            "perplexity_of_words": perplexity(sums["loss of words"] / max(1, sums["words"])),
         }
 
     def evaluate(self, data: list[str] | None = None, **how: Any) -> dict[str, Any]:
@@ -276,7 +232,3 @@ class Lyrics(Task):
             f"{prosody.vocabulary.kind} tokens, {len(prosody.forms.counts):,} tunes, "
             f"{recurrent.engine} engine"
         )
-
-
-def _perplexity(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf  # beyond, no float64 holds it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
@@ -14,10 +14,12 @@ from elman.data.kinds import PAIRS
 from elman.data.pairs import Pair
 from elman.data.records import Place, spread
 from elman.errors import InputError
+from elman.tasks.pairs.alignment import Drawing, drawn
 from elman.tasks.pairs.sequence_to_sequence import SequenceToSequence, SequenceToSequenceSettings
 from elman.tasks.texts import absolute
 from elman.training.measures import Measure
 from elman.training.settings import option
+from elman.training.verbs import Verb
 
 _TRIES = 100
 
@@ -31,6 +33,23 @@ class GeneratedSettings(SequenceToSequenceSettings):
         20_000, "Different pairs to make, the held out among them.", least=2, below=10**8
     )
     data_seed: int = option(0, "Fixes the pairs, whatever `seed` is.", least=0, below=2**63)
+
+
+def solving(name: str, help: str, example: str, reads: str, result: str) -> Verb:
+    """A verb that writes the likeliest target of each source.
+
+    Args:
+        name, help, example, reads: as :class:`Verb` has them.
+        result: what targets are called in its answers.
+    """
+
+    def run(
+        task: SequenceToSequence, inputs: Iterable[str], settings: Drawing
+    ) -> Iterator[dict[str, Any]]:
+        for (best,) in task.best(drawn(task, inputs, settings.plot)):
+            yield {result: best}
+
+    return Verb(name, help, example, run, reads, each=True, Settings=Drawing)
 
 
 class Generated(SequenceToSequence):

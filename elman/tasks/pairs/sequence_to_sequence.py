@@ -24,7 +24,7 @@ from elman.errors import ElmanError, InputError
 from elman.networks.encoder_decoder import EncoderDecoder, EncoderDecoderSettings
 from elman.tasks.pairs.sides import Batch, Coded, Side
 from elman.tasks.records import RecordTask
-from elman.training.measures import Loss, Sums
+from elman.training.measures import Loss, Sums, perplexity
 from elman.training.settings import DataSettings, Settings, TrainingSettings, option
 
 Written = TypeVar("Written")
@@ -120,10 +120,9 @@ class SequenceToSequence(RecordTask):
         """Perplexity, and the share of targets that are written as they are, token for token."""
         if "written" not in sums:
             return {}
-        nats = sums["loss"] / sums["count"]
         return {
             "exact": sums["exact"] / sums["written"],
-            "perplexity": math.exp(nats) if nats < 700 else math.inf,
+            "perplexity": perplexity(sums["loss"] / sums["count"]),
         }
 
     def limits(self, lengths: Tensor) -> Tensor:
@@ -252,11 +251,10 @@ class SequenceToSequence(RecordTask):
 
     def tally(self, model: Any, batch: Batch, carry: Any) -> tuple[Sums, Any]:
         """The loss, and how what is written is judged; with companions, of all as an average."""
-        told = [self._expected(each, batch) for each in self.models]
-        target = told[0][1]
-        single = torch.promote_types(told[0][0].dtype, torch.float32)
-        each = torch.stack([logits.log_softmax(-1, dtype=single) for logits, _ in told])
-        expected = each.logsumexp(0) - math.log(len(told))
+        logits, (target, *_) = zip(*(self._expected(m, batch) for m in self.models), strict=True)
+        single = torch.promote_types(logits[0].dtype, torch.float32)
+        each = torch.stack([scores.log_softmax(-1, dtype=single) for scores in logits])
+        expected = each.logsumexp(0) - math.log(len(logits))
         nats = -expected.gather(1, target.unsqueeze(1)).sum()
         found = self.search(batch, self._beam.beam, length_penalty=self._beam.length_penalty)
         written = [self.target.decode(each[0].tokens) for each in found]
@@ -271,25 +269,17 @@ class SequenceToSequence(RecordTask):
         finally:
             self._beam = GREEDY
 
+    def common(self) -> dict[str, Any]:
+        """What is read and written: the tokens of both sides, and how texts become these."""
+        its = self.settings
+        tokens = [side.vocabulary.tokens for side in (self.source, self.target)]
+        return {"tokens": tokens, "`lowercase`": its.lowercase, "`reverse`": its.reverse}
+
     # -- writing ----------------------------------------------------------------------------------
 
     @property
     def models(self) -> list[EncoderDecoder]:
-        """The model, and those of the companions, whose probabilities are averaged.
-
-        Raises:
-            InputError: a companion reads or writes other tokens.
-        """
-
-        def read(task: SequenceToSequence) -> Any:
-            its, sides = task.settings, (task.source, task.target)
-            return its.lowercase, its.reverse, [side.vocabulary.tokens for side in sides]
-
-        if any(read(other) != read(self) for other in self.companions):
-            raise InputError(
-                "runs answer together that read and write the same tokens, received one with "
-                "others: train it on the same data, with another `seed`."
-            )
+        """The model, and those of the companions, whose probabilities are averaged."""
         return [self.model, *(other.model.eval() for other in self.companions)]
 
     def asked(self, batch: Batch) -> dict[str, Any]:

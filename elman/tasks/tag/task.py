@@ -143,6 +143,20 @@ class Tagger(SentenceTask):
                 f"{self._rewritten:,}", self._scheme, self._scheme,
             )  # fmt: skip
 
+    def usual_output(self) -> str:
+        """What decides on tags where that is not chosen.
+
+        Raises:
+            InputError: it is crf, and classes are to be weighed.
+        """
+        output = super().usual_output()
+        if output == "crf" and self.settings.class_weights != "none":
+            raise InputError(
+                "the tags write spans, of which crf takes care unless another `output` is chosen, "
+                "and `class_weights` are for softmax: choose `output` softmax, or leave them out."
+            )
+        return output
+
     def know(self, names: Names) -> None:
         """Take over what the model knows by name; the tags tell what it is judged by."""
         super().know(names)
@@ -188,11 +202,11 @@ class Tagger(SentenceTask):
         """Precision, recall and F1 of each label; which label was taken for which."""
         return self.judge.tables(sums)
 
-    def inputs_of(self, path: Path) -> list[Any]:
-        """Sentences of columns or CoNLL-U, whose tags are passed over; of others, texts."""
-        if path.suffix in self.kind.readers and path.suffix != ".txt":
-            return self.kind.read([str(path)])
-        return super().inputs_of(path)
+    def common(self) -> dict[str, Any]:
+        """The tags, and what is read."""
+        its = self.settings
+        read = {"`segment`": its.segment, "`feature_columns`": its.feature_columns}
+        return {"tags": self.names.tags, **read}
 
     def draw_measures(self, measures: dict[str, Any], path: Path) -> None:
         """Draw which label was taken for which.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from elman.data.records import Place
+from elman.data.batches import in_order
 from elman.data.segmentation import words as joined
-from elman.data.tagged import Tagged
-from elman.data.words import END, split_words
+from elman.data.tagged import GIVEN, Tagged
+from elman.data.words import split_sentence
 from elman.errors import InputError, brief
 from elman.training.gradients import moved
 from elman.training.settings import Settings, option
@@ -22,34 +20,12 @@ from elman.training.task import Verb
 if TYPE_CHECKING:
     from elman.tasks.tag.task import Tagger
 
-_GIVEN = Place("the sentence", 1)
-# What treebanks part from the word before it: n't, 's, 'll.
-_CLITIC = re.compile(r"(?i)(?<=\w)(n['’]t|['’](?:s|m|d|re|ve|ll))$")
-
 
 @dataclass
 class ReadingSettings(Settings):
     """How sentences are read that are to be tagged."""
 
     tokenised: bool = option(False, "Spaces, and nothing else, part the words of the sentences.")
-
-
-def split(text: str, seen: Container[str] | None = None) -> list[str]:
-    """The words and marks of a text, with ``n't``, ``'s`` and the like apart, as treebanks have it.
-
-    Args:
-        text: what is parted.
-        seen: the words of the data that a model has learned from: where these have ``don't``, or
-            have no ``n't``, it stays whole.
-    """
-    found: list[str] = []
-    for word in split_words(text):
-        clitic = _CLITIC.search(word)
-        if clitic and (seen is None or (word not in seen and clitic[0] in seen)):
-            found += [word[: clitic.start()], clitic[0]]
-        elif word != END:
-            found.append(word)
-    return found
 
 
 def sentence(job: Tagger, text: str | Tagged, settings: ReadingSettings) -> Tagged:
@@ -71,28 +47,21 @@ def sentence(job: Tagger, text: str | Tagged, settings: ReadingSettings) -> Tagg
                     "`feature_columns` beside the words; or name a file that has them."
                 )
         words, *features = zip(*rows, strict=True) if rows else [()] * (beside + 1)
-        return Tagged(words, (), _GIVEN, tuple(features))
+        return Tagged(words, (), GIVEN, tuple(features))
     if settings.tokenised or job.settings.segment != "none":
-        return Tagged(tuple(text.split()), (), _GIVEN)
-    return Tagged(tuple(split(text, job.names.seen)), (), _GIVEN)
+        return Tagged(tuple(text.split()), (), GIVEN)
+    return Tagged(tuple(split_sentence(text, job.names.seen)), (), GIVEN)
 
 
 def predict(job: Tagger, texts: Iterable[str | Tagged], settings: ReadingSettings) -> Iterator[Any]:
     """Tag sentences; a mapping for each."""
-    for other in job.companions:
-        mine, theirs = (
-            (each.names.tags, each.settings.segment, each.settings.feature_columns)
-            for each in (job, other)
-        )
-        if mine != theirs:
-            raise InputError(
-                "runs that tag together must have the same tags, `segment` and `feature_columns`: "
-                "train them on the same data."
-            )
-    given = iter(texts)
-    while some := [sentence(job, text, settings) for text in islice(given, job.settings.batch)]:
-        for each, (tags, sure) in zip(some, tag(job, some), strict=True):
-            yield _told(job, each, tags, sure)
+
+    def answers(some: list[Tagged]) -> Iterator[dict[str, Any]]:
+        for each, (tags, confidence) in zip(some, tag(job, some), strict=True):
+            yield _answer(job, each, tags, confidence)
+
+    given = (sentence(job, text, settings) for text in texts)
+    return in_order(given, job.settings.batch, lambda each: len(each.tokens), answers)
 
 
 @torch.inference_mode()
@@ -121,23 +90,23 @@ def tag(job: Tagger, sentences: Sequence[Tagged]) -> list[tuple[list[str], list[
         paths = job.model.decode(emissions, lengths)
     names = job.names.tags.names
     for column, (k, path) in enumerate(zip(there, paths, strict=True)):
-        sure = probabilities[range(len(path)), column, path].tolist()
-        found[k] = [names[id] for id in path], [round(p, 4) for p in sure]
+        confidence = probabilities[range(len(path)), column, path].tolist()
+        found[k] = [names[id] for id in path], [round(p, 4) for p in confidence]
     return found
 
 
-def _told(job: Tagger, given: Tagged, tags: list[str], sure: list[float]) -> dict[str, Any]:
+def _answer(job: Tagger, given: Tagged, tags: list[str], confidence: list[float]) -> dict[str, Any]:
     if job.settings.segment == "none":
-        return {"tokens": list(given.tokens), "tags": tags, "confidence": sure}
+        return {"tokens": list(given.tokens), "tags": tags, "confidence": confidence}
     words = joined("".join(given.tokens), tags)
-    probable, at = [], 0
+    of_words, at = [], 0
     for word, _ in words:
-        probable.append(min(sure[at : at + len(word)]))
+        of_words.append(min(confidence[at : at + len(word)]))
         at += len(word)
-    told = {"words": [word for word, _ in words]}
+    answer = {"words": [word for word, _ in words]}
     if job.settings.segment == "joint":
-        told["tags"] = [part for _, part in words]
-    return told | {"confidence": probable}
+        answer["tags"] = [part for _, part in words]
+    return answer | {"confidence": of_words}
 
 
 def shown(found: dict[str, Any]) -> str:

@@ -370,7 +370,8 @@ def _environment():
     return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "TERM": "dumb"}
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman, sent):
     command = [sys.executable, "-m", "elman", "train", "language-model", book, *SMALL]
     command += ["--epochs", "100000", "--run", "long", "--save-every", "0.2"]
     with subprocess.Popen(
@@ -380,7 +381,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(book, elman):
         deadline = time.monotonic() + 60
         while not metrics.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     sentence = _one_sentence(errors)

@@ -93,11 +93,11 @@ def test_the_state_that_a_chat_carries_is_that_of_all_turns_and_does_not_grow(da
     chat, turns, sizes = Chat(task, ReplyingSettings(seed=1)), [], set()
     for turn in ("hi .", "is it cold ?") * 6:
         turns += [turn, chat.answer(turn)]
-        sizes.add(sum(leaf.numel() for leaf in nested.leaves(chat._heard)))
+        sizes.add(sum(leaf.numel() for leaf in nested.leaves(chat._encoding)))
     ids = torch.tensor([id for turn in turns for id in task.read(turn)])[:, None]
     with torch.no_grad():
         whole = task.model.hear(ids, torch.tensor([len(ids)]))
-    assert torch.equal(whole.recurrent, chat._heard.recurrent)
+    assert torch.equal(whole.recurrent, chat._encoding.recurrent)
     assert len(sizes) == 1
     assert len(chat._said) == 8
 
@@ -215,7 +215,10 @@ def test_a_hundred_thousand_words_are_heard_and_measured(data, tmp_path, attenti
         assert 1 < found["perplexity"] < 1000
 
 
-def test_a_training_goes_on_bit_for_bit(data, tmp_path):
+def test_a_training_goes_on_bit_for_bit(tmp_path):
+    path = tmp_path / "talk.txt"
+    path.write_text("\n".join([*LINES, *(f"{line} __eou__ ok ." for line in LINES)]) + "\n")
+    data = [str(path)]
     settings = {**SMALL, "dropout": 0.3, "attention": "general"}
     through = Conversation.train(data, run=tmp_path / "through", **settings)
     Conversation.train(data, run=tmp_path / "cut", **settings, seconds=1e-9)
@@ -274,7 +277,7 @@ def test_the_command_line_converses_and_replies(data, tmp_path, capsys, monkeypa
 
 
 def test_the_n_gram_model_beside_it_is_one_of_nltk_s():
-    path = Path(__file__).parents[2] / "benchmarks" / "dialogue_ngram.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "dialogue_ngram.py"
     found = importlib.util.spec_from_file_location("dialogue_ngram", path)
     ngram = importlib.util.module_from_spec(found)
     found.loader.exec_module(ngram)

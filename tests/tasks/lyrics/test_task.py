@@ -256,7 +256,8 @@ def test_english_counts_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [([], "no poems were given"), (["no.txt"], "no.txt is neither")]
+    ("data", "words"),
+    [([], "no data was given, expected poems"), (["no.txt"], "no.txt is neither")],
 )
 def test_data_that_is_none(data, words):
     with pytest.raises(ElmanError, match=words):

@@ -9,6 +9,7 @@ import torch
 from seqeval.metrics import f1_score
 from sklearn.metrics import accuracy_score, classification_report
 
+from elman import cli
 from elman.data.place import Place
 from elman.data.shards import Shard
 from elman.data.tagged import Tagged
@@ -17,7 +18,7 @@ from elman.errors import ElmanError, InputError
 from elman.tasks import open_run
 from elman.tasks.tag.scores import Segmentation, Sentence
 from elman.tasks.tag.task import Tagger
-from elman.tasks.tag.verbs import shown, split
+from elman.tasks.tag.verbs import shown
 from elman.training.measures import add
 
 TEXTS = [
@@ -32,7 +33,7 @@ PARTS = ["DET NOUN VERB DET NOUN", "DET NOUN AUX PART VERB", "PRON VERB ADJ NOUN
 CHUNKS = ["B-NP I-NP B-VP B-NP I-NP", "B-NP I-NP B-VP I-VP I-VP", "B-NP B-VP B-NP I-NP",
           "B-NP B-VP", "B-NP B-VP"]  # fmt: skip
 SMALL = {
-    "validation": 0.3,
+    "validation": 0.0,
     "embedding": 8,
     "hidden": 6,
     "epochs": 3,
@@ -70,7 +71,7 @@ def runs(data, tmp_path_factory):
     return [folder / str(seed) for seed in range(2)]
 
 
-def told(job, part="validation"):
+def told(job, part="train"):
     """What the data has and what the model finds, a list of tags for each sentence."""
     given, found = [], []
     for batch in job.batches(part):
@@ -151,9 +152,17 @@ def test_several_runs_answer_with_their_mean(runs):
 
 def test_runs_with_other_tags_do_not_answer_together(runs, data):
     one = open_run(runs[0])
-    one.companions = [Tagger.create([data], Tagger.Settings.of(SMALL))]
-    with pytest.raises(InputError, match="must have the same tags"):
-        one.predict(["the dog"])
+    other = Tagger.create([data], Tagger.Settings.of(SMALL, {"feature_columns": ["2"]}))
+    with pytest.raises(InputError, match="must have the same tags and `feature_columns`: train"):
+        one.companions = [other]
+    assert not one.companions
+
+
+def test_taggers_are_not_measured_together(runs, capsys):
+    assert cli.run(["evaluate", str(runs[0]), "--with", str(runs[1])]) == 2
+    assert capsys.readouterr().err == (
+        "elman: runs of tag cannot evaluate together: leave out --with, and evaluate one.\n"
+    )
 
 
 def test_features_are_read_beside_the_words(data, tmp_path):
@@ -233,7 +242,11 @@ def test_a_tag_that_training_has_not_is_told_with_its_place(runs, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class_weights": "balanced"}, "`class_weights` are for `output` softmax, received crf"),
+        ({"class_weights": "balanced"}, "the tags write spans, .* choose `output` softmax"),
+        (
+            {"class_weights": "balanced", "output": "crf"},
+            "`class_weights` are for `output` softmax, received crf",
+        ),
         ({"feature_columns": ["2"], "segment": "words"}, "which `segment` has yet to find"),
         ({"tag_column": "UPOS"}, "`tag_column` is 'UPOS', expected a number"),
         ({"feature_columns": ["7"]}, "`feature_columns` is 7, expected 2 to 3"),
@@ -247,9 +260,3 @@ def test_settings_that_cannot_be_used_are_refused(data, settings, message):
 def test_data_is_asked_for():
     with pytest.raises(InputError, match="no data was given, expected tagged sentences"):
         Tagger.create([], Tagger.Settings())
-
-
-def test_words_are_parted_as_the_data_has_them():
-    assert split("She can't see John's.") == ["She", "ca", "n't", "see", "John", "'s", "."]
-    assert split("can't", {"n't"}) == ["ca", "n't"]
-    assert split("can't", {"n't", "can't"}) == split("can't", {"ca"}) == ["can't"]

@@ -117,6 +117,28 @@ def test_every_text_begins_with_the_trained_weights(task, other, tmp_path):
         assert together[name]["nats_per_token"] == alone["nats_per_token"]
 
 
+def test_gradients_are_known_from_all_texts_that_are_learned_from(tmp_path, other, monkeypatch):
+    texts = []
+    for k, text in enumerate((TEXT, OTHER * 3)):
+        (tmp_path / f"{k}.txt").write_text(text)
+        texts.append(str(tmp_path / f"{k}.txt"))
+    task = LanguageModeling.create(
+        texts, LanguageModelSettings.of({"hidden": 4, "batch": 2, "steps": 7})
+    )
+    monkeypatch.setattr(dynamic_evaluation, "_SEGMENTS", 6)
+    learn, seen = dynamic_evaluation._Adapting.gradient, []
+
+    def gradient(self, window, carry):
+        seen.append((carry is None, window.inputs.flatten()[:6].tolist()))
+        return learn(self, window, carry)
+
+    monkeypatch.setattr(dynamic_evaluation._Adapting, "gradient", gradient)
+    task.evaluate([other], dynamic=True, dynamic_steps=6)
+    first = [ids for begins, ids in seen if begins]
+    assert first[:2] == [task.vocabulary.encode_text(t)[:6].tolist() for t in (TEXT, OTHER)]
+    assert [begins for begins, _ in seen[:7]] == [True, False, False] * 2 + [True]
+
+
 def test_a_rate_of_nearly_nothing_is_no_dynamic_evaluation(task, other):
     still = task.evaluate([other], dynamic=True, dynamic_update="sgd", dynamic_rate=1e-30)
     assert still["nats_per_token"] == pytest.approx(task.evaluate([other])["nats_per_token"])

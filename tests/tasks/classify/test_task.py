@@ -209,6 +209,22 @@ def test_classes_may_count_alike(tmp_path):
         ClassifySettings(class_weights="balanced", regression=True)
 
 
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_class_that_is_held_out_alone_counts_as_wrong(tmp_path, caplog, weights):
+    (tmp_path / "train.tsv").write_text("text\tlabel\nfine\tgood\ndull\tbad\n")
+    (tmp_path / "test.tsv").write_text("text\tlabel\nfine\tgood\nso so\tmixed\n")
+    own = {"test_data": [str(tmp_path / "test.tsv")], "validation": 0.0, "epochs": 20, "hidden": 4}
+    own |= {"run": tmp_path / "run", "class_weights": weights, "learning_rate": 0.05}
+    job = Classify.train([str(tmp_path / "train.tsv")], **own)
+    assert "of the 3 classes, 1 is in what the model is judged by alone, such as 'mixed'" in (
+        caplog.text
+    )
+    found = open_run(tmp_path / "run").evaluate()
+    assert found == job.evaluate() | {"sequences_per_second": found["sequences_per_second"]}
+    assert found["accuracy"] == 0.5 and math.isfinite(found["loss"])
+    assert found["labels"]["mixed"]["recall"] == 0
+
+
 def test_several_runs_answer_and_are_measured_as_their_average(table, tmp_path, capsys):
     """Also where they read the same texts differently."""
     jobs = [
@@ -237,9 +253,9 @@ def test_several_runs_answer_and_are_measured_as_their_average(table, tmp_path, 
 
 def test_runs_of_other_labels_do_not_answer_together(table, waves):
     job = Classify.create([table], ClassifySettings(**SMALL))
-    job.companions = [Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))]
-    with pytest.raises(InputError, match="must have learned the same labels"):
-        job.predict(["a lovely film"])
+    other = Classify.create([str(waves / "waves.npz")], ClassifySettings(**SMALL))
+    with pytest.raises(InputError, match="must have the same labels: train them on the same data"):
+        job.companions = [other]
 
 
 @pytest.mark.parametrize(
@@ -262,8 +278,9 @@ def test_what_cannot_be_learned_from_is_said_with_its_line(tmp_path, content, me
 def test_a_label_that_was_not_learned_is_refused(table, tmp_path):
     held = tmp_path / "held.tsv"
     held.write_text("text\tlabel\nfine\tgood\nwell\tmiddling\n")
+    job = Classify.create([table], ClassifySettings(**SMALL))
     with pytest.raises(ElmanError, match=r"held\.tsv, line 3: the label is 'middling'"):
-        Classify.create([table], ClassifySettings(validation_data=[str(held)], **SMALL))
+        job.evaluate([str(held)])
 
 
 def test_long_inputs_are_cut_with_a_word(tmp_path, caplog):
