@@ -39,8 +39,11 @@ class Attention(nn.Module):
 
     - ``additive``: score = v · tanh(W q + U m + b) (Bahdanau et al., 2015). The ``concat`` of
       Luong et al. (2015), v · tanh(W [q; m]), is the same function.
-    - ``dot``: score = q · m (Luong et al., 2015).
-    - ``general``: score = q · W m (Luong et al., 2015).
+    - ``dot``: score = q · m / √Q (Luong et al., 2015; divided as by Vaswani et al., 2017).
+    - ``general``: score = q · W m / √Q (the same).
+
+    Without the division a product of hundreds of units is so large that the softmax takes one place
+    after few updates, has no gradient there, and never learns to look elsewhere.
 
     The sum is over the places within each sequence alone, whatever stands past its end. A memory of
     length 0 gives a context and weights of zeros::
@@ -139,6 +142,7 @@ class Attention(nn.Module):
             scores = self.score(torch.tanh(q.unsqueeze(1) + memory.keys)).squeeze(-1)  # (T, S, B)
             scores = scores.permute(2, 0, 1)
         else:
+            q = q * self.query_size**-0.5
             scores = torch.bmm(q.transpose(0, 1), memory.keys.permute(1, 2, 0))
         weights = masked_softmax(scores, memory.mask.permute(1, 2, 0))  # (B, T, S)
         context = torch.bmm(weights, memory.values.transpose(0, 1))

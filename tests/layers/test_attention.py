@@ -23,9 +23,9 @@ def inputs() -> tuple[Tensor, Tensor]:
 def score(attention: Attention, q: Tensor, m: Tensor) -> Tensor:
     """The score of one query and one place, by the definition."""
     if attention.kind == "dot":
-        return q @ m
+        return q @ m / SIZE**0.5
     if attention.kind == "general":
-        return q @ attention.key.weight @ m
+        return q @ attention.key.weight @ m / SIZE**0.5
     hidden = attention.query.weight @ q + attention.query.bias + attention.key.weight @ m
     return attention.score.weight[0] @ hidden.tanh()
 
@@ -72,6 +72,12 @@ def test_what_stands_in_the_padding_reaches_nothing(kind, gradients):
         found.append([*out, *wanted])
     for clean, dirty in zip(*found, strict=True):
         assert torch.equal(clean, dirty)
+
+
+def test_a_wide_product_leaves_a_gradient_to_every_place():
+    attention = Attention(1024, 1024, "dot")
+    weights = attention(torch.randn(T, B, 1024), attention.prepare(torch.randn(S, B, 1024)))[1]
+    assert 0.001 < weights.min() < weights.max() < 0.99
 
 
 def test_an_empty_memory_gives_zeros():

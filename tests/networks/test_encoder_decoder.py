@@ -98,7 +98,7 @@ def test_it_computes_its_equations(attention, input_feeding):
         if attention == "additive":
             scores = look.score(torch.tanh(look.query(q) + look.key(m)))[:, 0]
         else:
-            scores = look.key(m) @ q
+            scores = look.key(m) @ q / len(q) ** 0.5
         return scores.softmax(0) @ m
 
     r, found = torch.zeros(5).double(), []
