@@ -85,12 +85,23 @@ def results(run: Callable[..., Any], weights: dict[str, Tensor], call: Call) -> 
     return {n: t.detach().double().cpu() for n, t in found.items()}
 
 
-def right(name: str, units: int, batch: int, steps: int, operand: str, drawn: bool = True, reverse: bool = False) -> None:
+def right(
+    name: str,
+    units: int,
+    batch: int,
+    steps: int,
+    operand: str,
+    drawn: bool = True,
+    reverse: bool = False,
+) -> None:
     real = torch.float64 if operand == "float64" else torch.float32
     draw = torch.Generator().manual_seed(units * 1000 + batch)
     some = partial(torch.randn, generator=draw, dtype=torch.float64)
     cell = cell_of(name, 13, units).double()
-    weights = {n: some(*s) * (0.5 if len(s) < 2 else s[-1] ** -0.5) for n, s in cell.weight_shapes().items()}
+    weights = {
+        n: some(*s) * (0.5 if len(s) < 2 else s[-1] ** -0.5)
+        for n, s in cell.weight_shapes().items()
+    }
     buffers = dict(cell.named_buffers())
     lengths = resets = None
     if drawn:
@@ -106,7 +117,9 @@ def right(name: str, units: int, batch: int, steps: int, operand: str, drawn: bo
             t = t.detach().to(device, real if t.is_floating_point() else None, copy=True)
             return t.requires_grad_(wanted and t.is_floating_point())
 
-        given = {n: moved(w) for n, w in weights.items()} | {n: moved(b, False) for n, b in buffers.items()}
+        given = {n: moved(w) for n, w in weights.items()} | {
+            n: moved(b, False) for n, b in buffers.items()
+        }
         return given, Call(
             moved(x), tuple(map(moved, states)), tuple(map(moved, starts)), reverse,
             None if lengths is None else lengths.to(device), None if resets is None else resets.to(device),
@@ -142,7 +155,9 @@ def rights() -> Iterator[Callable[[], None]]:
     yield partial(right, "gru-reset-before", 64, 70, 8, "tf32")
     yield partial(right, "lstm-layer-norm", 200, 20, 9, "float64")
     for k, name in enumerate(CELLS):
-        yield partial(right, name, 16 + 7 * k % 60, 3 + 5 * k % 40, 6 + k % 5, "float64", k % 3 > 0, k % 2 > 0)
+        yield partial(
+            right, name, 16 + 7 * k % 60, 3 + 5 * k % 40, 6 + k % 5, "float64", k % 3 > 0, k % 2 > 0
+        )
     for name in ("gru", "mlstm", "lstm-projected", "lstm-peephole", "rhn", "lru"):
         yield partial(right, name, 96, 40, 10, "bf16")
         yield partial(right, name, 96, 100, 5, "float32")
@@ -188,7 +203,15 @@ def cudnn(kind: str, units: int, batch: int, steps: int, real: torch.dtype) -> N
     network.flatten_parameters()
     x = torch.randn(steps, batch, units, device="cuda", dtype=real, requires_grad=True)
     forward, train = both_ways(network, x)
-    say(peer=f"cuDNN {kind}", units=units, batch=batch, steps=steps, real=str(real)[6:], forward=forward, train=train)
+    say(
+        peer=f"cuDNN {kind}",
+        units=units,
+        batch=batch,
+        steps=steps,
+        real=str(real)[6:],
+        forward=forward,
+        train=train,
+    )
 
 
 @contextmanager
@@ -218,7 +241,9 @@ def ours(name: str, units: int, batch: int, steps: int, operand: str, engine: st
     with rounded(operand), elman.engine(engine), warnings.catch_warnings(), kernels_timed() as each:
         warnings.simplefilter("ignore")
         forward, train = both_ways(network, x)
-    loops = {n: round(statistics.median(a.elapsed_time(b) for a, b in v[1:]), 3) for n, v in each.items()}
+    loops = {
+        n: round(statistics.median(a.elapsed_time(b) for a, b in v[1:]), 3) for n, v in each.items()
+    }
     floor = _floor(cell, units, batch, steps, operand)
     say(ours=name, engine=engine, units=units, batch=batch, steps=steps, operand=operand, forward=forward,
         train=train, kernels=loops, floor_forward=floor)  # fmt: skip
@@ -228,7 +253,12 @@ def _floor(cell: Cell, units: int, batch: int, steps: int, operand: str) -> floa
     """Milliseconds that the map of the input takes at the rate of products, and moving its rows."""
     rates = {"bf16": 790e12, "fp16": 790e12, "tf32": 400e12, "float32": 60e12, "float64": 60e12}
     numbers = sum(w.numel() for w in cell.parameters())
-    moved = 4 * steps * batch * (2 * sum(s[0] for n, s in cell.weight_shapes().items() if n == "weight_ih") + 2 * units)
+    moved = (
+        4
+        * steps
+        * batch
+        * (2 * sum(s[0] for n, s in cell.weight_shapes().items() if n == "weight_ih") + 2 * units)
+    )
     return round(1e3 * (2 * steps * batch * numbers / rates[operand] + moved / 3.0e12), 3)
 
 
@@ -287,7 +317,12 @@ def divisions() -> Iterator[Callable[[], None]]:
     usual = kernels.divide
 
     def forced(
-        rows: int, parts: int, name: str, shape: tuple[int, int, int], operand: str, sharing: str = "meeting"
+        rows: int,
+        parts: int,
+        name: str,
+        shape: tuple[int, int, int],
+        operand: str,
+        sharing: str = "meeting",
     ) -> None:
         kernels.divide = lambda *_: Division(rows, parts, sharing)
         try:

@@ -119,8 +119,8 @@ def _rounded() -> str:
         kind = torch.get_autocast_dtype("cuda")
         return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "float32")
     # PyTorch has a switch for recurrent networks of its own, which is on unless somebody turns it.
-    chosen = torch.backends.cudnn.rnn.fp32_precision
-    return "float32" if chosen == "ieee" else "tf32"
+    switch: Any = torch.backends.cudnn.rnn
+    return "float32" if switch.fp32_precision == "ieee" else "tf32"
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def exact(device: str) -> Iterator[None]:
     if device != "cuda":
         yield
         return
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.rnn
+    switches: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.rnn
     before = [switch.fp32_precision for switch in switches]
     for switch in switches:
         switch.fp32_precision = "ieee"

@@ -11,6 +11,7 @@ from elman.compiler import cuda as _target  # noqa: F401 - which provides itself
 from elman.engines import native
 from elman.engines.call import Call, Result
 
+
 def unsupported(cell: Cell, call: Call) -> str | None:
     """Why this engine cannot take this call, or None where it can."""
     if call.x.device.type != "cuda":

@@ -7,7 +7,7 @@ value is read and written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -150,7 +150,9 @@ class _Writer:
             down, across, deep = self.division.warps(self._columns(product))
             wide = -(-self._columns(product) // 8)
             size = deep * self.division.rows * (wide * 8 + 2) * self.real_size
-            sums.append(f"  real* const sums{k} = reinterpret_cast<real*>(shared + {self._room(size)});")
+            sums.append(
+                f"  real* const sums{k} = reinterpret_cast<real*>(shared + {self._room(size)});"
+            )
         yield from sums
         if self.division.sharing == "cluster":
             for source in placed.sources:
@@ -383,7 +385,9 @@ class _Writer:
     # -- reading ---------------------------------------------------------------------------------
 
     def _stage_of(self, n: int) -> int:
-        return next(k for k, s in enumerate(self.placed.stages) if any(m == n for m, _ in s.functions))
+        return next(
+            k for k, s in enumerate(self.placed.stages) if any(m == n for m, _ in s.functions)
+        )
 
     def _is_static(self, buffer: Buffer) -> bool:
         """Whether nobody writes a buffer while the kernel runs."""
@@ -492,7 +496,12 @@ class _Writer:
         return buffer.series and self.name != "forward"
 
     def _is_private(self, buffer: Buffer) -> bool:
-        return not self._is_series(buffer) and buffer.kind in ("product", "temporary", "local", "saved")
+        return not self._is_series(buffer) and buffer.kind in (
+            "product",
+            "temporary",
+            "local",
+            "saved",
+        )
 
     def _history(self, after: Buffer) -> str:
         slots = self.arg(f"slots {after.index}")
@@ -501,7 +510,9 @@ class _Writer:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def _store(self, buffer: Buffer, units: Units, value: str, accumulate: bool, row_alive: str) -> Iterator[str]:
+    def _store(
+        self, buffer: Buffer, units: Units, value: str, accumulate: bool, row_alive: str
+    ) -> Iterator[str]:
         """Write a value of the e-th element to where it is wanted, in code for rows of all kinds.
 
         ``row_alive`` says whether the row has not ended.
@@ -625,8 +636,13 @@ class _Writer:
             yield call(f"      {name}_row", [m.name for m in (*row.common, *row.outputs)], ";")
         if results:
             given = [*units.inputs, *units.common]
-            yield call(f"      {name}_units<real>", [*(m.name for m in given), *results.values()], ";")
-        written = [*(m for _, m, _ in function.stores), *(m.args[0] for _, m in function.reductions)]
+            yield call(
+                f"      {name}_units<real>", [*(m.name for m in given), *results.values()], ";"
+            )
+        written = [
+            *(m for _, m, _ in function.stores),
+            *(m.args[0] for _, m in function.reductions),
+        ]
         assert not set(written) & set(row.outputs), "what is written has a value for each unit"
         yield "      }"
         for slot, node, accumulate in function.stores:
@@ -659,7 +675,7 @@ class _Writer:
             buffer = self.resolved(buffer)
             index = self.placed.reduced[buffer, offset]
             yield "  {"
-            yield f"    const int row = threadIdx.x % ROWS, slice = threadIdx.x / ROWS;"
+            yield "    const int row = threadIdx.x % ROWS, slice = threadIdx.x / ROWS;"
             yield f"    real total = {_start(node)};"
             yield "#pragma unroll 8"
             yield f"    for (int p = slice; p < PARTS; p += {slices}) if (slice < {slices}) total = {node.op}(total, load_fresh({gathered} + ({r} * PARTS + p) * ROWS + row));"
@@ -671,7 +687,11 @@ class _Writer:
             yield "    }"
             yield "    block_barrier();"
             yield "  }"
-            wanted = self._is_series(buffer) or buffer.kind in ("after", "sum") or buffer in self.placed.sources
+            wanted = (
+                self._is_series(buffer)
+                or buffer.kind in ("after", "sum")
+                or buffer in self.placed.sources
+            )
             if wanted or self.placed.read.get(buffer) or self.placed.kept.get(buffer):
                 yield from self._each(1)
                 yield from self._inside(

@@ -144,7 +144,9 @@ class Kernel:
         zeros = own.size
         for name in emitted.arguments:
             if name.startswith("space "):
-                width = next(b.width for b in (*self.buffers, *placed.states) if name == f"space {b.name}")
+                width = next(
+                    b.width for b in (*self.buffers, *placed.states) if name == f"space {b.name}"
+                )
                 own.add(name, 2 * shape.batch * width * self.real.itemsize)
         for k, bytes_ in emitted.packed.items():
             own.add(f"packed {k}", bytes_ * grid)
@@ -152,7 +154,9 @@ class Kernel:
         memory[:zeros].zero_()
         alive.append(memory)
         given |= {name: memory.data_ptr() + at for name, at in own.places.items()}
-        parameters = struct.pack(f"{len(emitted.arguments)}q", *(given[n] for n in emitted.arguments))
+        parameters = struct.pack(
+            f"{len(emitted.arguments)}q", *(given[n] for n in emitted.arguments)
+        )
         with profiled("elman::steps"):
             function.launch(
                 grid, division.threads, emitted.shared, parameters, stream=device.stream(),
@@ -184,9 +188,7 @@ class _Room:
         self.size += -(-size // ALIGNED) * ALIGNED
 
 
-def divide(
-    placed: Placement, batch: int, device: Device, operand: str, real_size: int
-) -> Division:
+def divide(placed: Placement, batch: int, device: Device, operand: str, real_size: int) -> Division:
     """How to divide the work on a batch, so that a step takes little time.
 
     A step's time is mostly that of a meeting and of reading the sources, which each block does for
@@ -201,12 +203,14 @@ def divide(
             division = Division(rows, parts, "cluster")
             if (
                 parts <= device.cluster
-                and (groups * parts <= many or rows == 64 and groups * parts <= 4 * many)
+                and (groups * parts <= many or (rows == 64 and groups * parts <= 4 * many))
                 and placed.clusters(division, deep)
                 and _shared(placed, division, operand, real_size) <= CLUSTER_LIMIT
             ):
                 return division
-    widest = max([s.width for s in placed.states] + [m.units for s in placed.stages for m in s.products])
+    widest = max(
+        [s.width for s in placed.states] + [m.units for s in placed.stages for m in s.products]
+    )
     division = Division(16, 1)
     for rows in (16, 32, 64):
         groups = -(-batch // rows)

@@ -205,11 +205,7 @@ def place(
             placed.reduced[program.resolve(buffer), offset] = len(placed.reduced)
     written = {program.resolve(b) for b in _written(program)}
     # What is carried is written for the next step when this one ends.
-    placed.filled = [
-        s
-        for s in placed.sources
-        if s not in written and not placed.carried(s)
-    ]
+    placed.filled = [s for s in placed.sources if s not in written and not placed.carried(s)]
     reads, writes = _all_reads(placed), _all_writes(placed)
     after = {b.index: units for b, units in writes.items() if b.kind == "after"}
     for buffer in placed.states:
@@ -243,7 +239,8 @@ def _multiplied(program: Program, product: Buffer) -> Multiplied:
 
 def _written(program: Program) -> Iterator[Buffer]:
     for function in program.functions:
-        yield from (function.slots[slot][0] for slot, *_ in (*function.stores, *function.reductions))
+        yield from (function.slots[slot][0] for slot, _, _ in function.stores)
+        yield from (function.slots[slot][0] for slot, _ in function.reductions)
     yield from program.products
 
 
@@ -306,9 +303,8 @@ def _find_meetings(placed: Placement, tagged: bool) -> None:
     for _ in range(2):
         for source in placed.filled:
             dirty[source] = {(source.width, 0)}
-        for buffer, units in placed.kept.items():
-            if placed.carried(buffer):
-                dirty.setdefault(buffer, set()).update(units)
+        for state in placed.states:
+            dirty.setdefault(state, set()).update(placed.kept[state])
         for stage in placed.stages:
             for product in stage.products if not tagged else ():
                 assert product.buffer.product is not None

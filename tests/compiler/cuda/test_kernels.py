@@ -11,7 +11,7 @@ import torch
 from elman.cells.registry import CELLS, make
 from elman.compiler import targets
 from elman.compiler.cpu.products import column_sums
-from elman.compiler.cuda import kernels, target
+from elman.compiler.cuda import kernels
 from elman.compiler.cuda.kernels import Kernel
 from elman.compiler.cuda.placement import Division
 from elman.engines import check, native
@@ -80,7 +80,9 @@ def test_every_cell_is_as_its_step_says(shim, name):
 
 @pytest.mark.parametrize("operand", ["float32", "tf32", "bf16", "fp16"])
 def test_blocks_of_a_cluster_read_each_others_memory(shim, operand, monkeypatch):
-    if operand != "float32":  # what is rounded is told apart from a fault, which is of the numbers' size
+    if (
+        operand != "float32"
+    ):  # what is rounded is told apart from a fault, which is of the numbers' size
         monkeypatch.setitem(check.TOLERANCE, torch.float32, 3e-2)
         monkeypatch.setitem(check.ROUNDING, torch.float32, 1e-2)
     cell = make("lstm", 3, 32)
