@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_engine.py [--seconds 240] [--only right,speed,long,stream,division]
 
-Prints a line of JSON for each figure, the least first that matters: whether outputs, last states and
+Prints a line of JSON for each figure, first whether outputs, last states and
 all gradients are those of the reference engine in float64 on the CPU, for drawn shapes, lengths and
 resets; then times, medians by the device's own events, in milliseconds. The map of the input is
 counted on both sides.
@@ -78,10 +78,10 @@ def results(run: Callable[..., Any], weights: dict[str, Tensor], call: Call) -> 
     named |= {f"start {k}": s for k, s in enumerate(call.start) if s.requires_grad}
     outputs = (y, *last)
     slopes = [torch.linspace(-1, 1, t.numel(), dtype=torch.float64).view(t.shape) for t in outputs]
-    total = sum((t.double() * s.to(t.device)).sum() for t, s in zip(outputs, slopes))
+    total = sum((t.double() * s.to(t.device)).sum() for t, s in zip(outputs, slopes, strict=True))
     gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     found = {"y": y, **{f"last {k}": s for k, s in enumerate(last)}}
-    found |= {f"gradient of {n}": g for n, g in zip(named, gradients) if g is not None}
+    found |= {f"gradient of {n}": g for n, g in zip(named, gradients, strict=True) if g is not None}
     return {n: t.detach().double().cpu() for n, t in found.items()}
 
 
@@ -122,7 +122,8 @@ def right(
         }
         return given, Call(
             moved(x), tuple(map(moved, states)), tuple(map(moved, starts)), reverse,
-            None if lengths is None else lengths.to(device), None if resets is None else resets.to(device),
+            None if lengths is None else lengths.to(device),
+            None if resets is None else resets.to(device),
             noise=None if noise is None else moved(noise, False),
         )  # fmt: skip
 
@@ -138,8 +139,8 @@ def right(
         again = results(partial(cuda.run, cell), *on("cuda", real))
     errors = {n: ((found[n] - e).norm() / (e.norm() + 1e-12)).item() for n, e in expected.items()}
     worst = max(errors, key=lambda n: errors[n] if errors[n] == errors[n] else 1e9)
-    say(right=name, units=units, batch=batch, steps=steps, operand=operand, drawn=drawn, reverse=reverse,
-        ok=errors[worst] < LIMITS[operand], error=errors[worst], of=worst,
+    say(right=name, units=units, batch=batch, steps=steps, operand=operand, drawn=drawn,
+        reverse=reverse, ok=errors[worst] < LIMITS[operand], error=errors[worst], of=worst,
         repeatable=all(torch.equal(found[n], again[n]) for n in found))  # fmt: skip
 
 
@@ -245,8 +246,8 @@ def ours(name: str, units: int, batch: int, steps: int, operand: str, engine: st
         n: round(statistics.median(a.elapsed_time(b) for a, b in v[1:]), 3) for n, v in each.items()
     }
     floor = _floor(cell, units, batch, steps, operand)
-    say(ours=name, engine=engine, units=units, batch=batch, steps=steps, operand=operand, forward=forward,
-        train=train, kernels=loops, floor_forward=floor)  # fmt: skip
+    say(ours=name, engine=engine, units=units, batch=batch, steps=steps, operand=operand,
+        forward=forward, train=train, kernels=loops, floor_forward=floor)  # fmt: skip
 
 
 def _floor(cell: Cell, units: int, batch: int, steps: int, operand: str) -> float:

@@ -268,7 +268,8 @@ def main_job(engine: str = "auto", **changed: Any) -> None:
                 rates.append(tokens / (time.perf_counter() - begin))
             best, losses = max(rates), [line["loss"] for line in trainer.run.metrics()]
             emit(
-                "main job", side="elman", limit=limit, tokens_per_second=round(best), engine=engine, **changed,
+                "main job", side="elman", limit=limit, tokens_per_second=round(best), engine=engine,
+                **changed,
                 graphs=len(trainer.graphs._recorded), why=trainer.graphs.why,
                 rates=[round(r) for r in rates], ms_a_step=round(1120e3 / best, 3), losses=losses,
             )  # fmt: skip

@@ -24,7 +24,8 @@ def product(
 ) -> Tensor:
     """a b (+ bias), for a (I, K) and b (K, J) with any strides; added to ``out`` where it is given.
 
-    Nothing is rounded to an ``operand``. Every element is summed in the order of k, whatever the other rows and the number of threads.
+    Nothing is rounded to an ``operand``. Every element is summed in the order of k, whatever the
+    other rows and the number of threads.
     """
     if a.shape[1] != b.shape[0] or (bias is not None and bias.shape != b.shape[1:]):
         raise ValueError(f"no product of {a.shape}, {b.shape} and bias {bias}")

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from elman.compiler.cuda.emit import ALIGNED, OPERANDS, Emitted, emit
+from elman.compiler.cuda.emit import ALIGNED, Emitted, emit
 from elman.compiler.cuda.placement import Division, Placement, place
+from elman.compiler.cuda.values import OPERANDS
 from elman.compiler.ir import Buffer
 from elman.compiler.kernel import Shape, State, Where
 from elman.compiler.memory import plain, pointer, resolved
@@ -192,8 +193,8 @@ def divide(placed: Placement, batch: int, device: Device, operand: str, real_siz
     """How to divide the work on a batch, so that a step takes little time.
 
     A step's time is mostly that of a meeting and of reading the sources, which each block does for
-    its rows. So the blocks are a cluster where its shared memory holds the matrices: their meetings
-    take a quarter of the time. Otherwise rows come in small groups, as long as each group has blocks
+    its rows. So the blocks are a cluster where its shared memory holds the matrices, because their
+    meetings take less time. Otherwise rows come in small groups, as long as each group has blocks
     enough to hold its matrices.
     """
     many, (_, deep, _) = device.multiprocessors, OPERANDS[operand]

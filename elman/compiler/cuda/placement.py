@@ -109,8 +109,8 @@ class Placement:
         sources: what products read, each through memory that all blocks of a group see.
         filled: those of the sources that no function of the step writes: they are copied first.
         states: the buffers of the values before the step of states that the step changes.
-        kept: of what is read, how it is divided where a thread reads what it has written itself, and
-            may keep it; of states, where it writes what it will read in the next step.
+        kept: of what is read, how it is divided where a thread reads what it has written itself,
+            and may keep it; of states, where it writes what it will read in the next step.
         read: of what is read, how it is divided otherwise: it lies in memory.
         reduced: what reductions fill, a buffer and an offset, with the number of each.
     """
@@ -200,7 +200,7 @@ def place(
         if source not in placed.sources:
             placed.sources.append(source)
     for stage in placed.stages:
-        for function, slot, node in stage.reductions:
+        for function, slot, _ in stage.reductions:
             buffer, offset = function.slots[slot]
             placed.reduced[program.resolve(buffer), offset] = len(placed.reduced)
     written = {program.resolve(b) for b in _written(program)}
@@ -229,7 +229,8 @@ def _multiplied(program: Program, product: Buffer) -> Multiplied:
         if function.slots[slot][0] is product
     ]
     widths = {(function.width, width) for function, _, _, width in reads}
-    is_source = any(program.resolve(p.product.source) is product for p in program.products)  # type: ignore[union-attr]
+    sources = [p.product.source for p in program.products if p.product is not None]
+    is_source = any(program.resolve(source) is product for source in sources)
     if len(widths) == 1 and not is_source and product not in program.alias:
         ((function_width, width),) = widths
         if width == function_width:
