@@ -112,7 +112,7 @@ class Values:
 
     def inside(self, body: Iterator[str]) -> Iterator[str]:
         """Code for a thread's rows and units, and what its warp writes together after it."""
-        self._posts: list[str] = []
+        self._posts = []
         lines = list(body)
         for k, _ in enumerate(self._posts):
             yield f"    real posted{k} = 0;"
@@ -171,11 +171,9 @@ class Values:
 
     @cached_property
     def _written(self) -> set[Buffer]:
-        stores = {
-            self.resolved(f.slots[s][0])
-            for f in self.placed.program.functions
-            for s, *_ in (*f.stores, *f.reductions)
-        }
+        functions = self.placed.program.functions
+        stores = {self.resolved(f.slots[s][0]) for f in functions for s, _, _ in f.stores}
+        stores |= {self.resolved(f.slots[s][0]) for f in functions for s, _ in f.reductions}
         return stores | {self.resolved(p) for p in self.placed.program.products}
 
     def ahead(self) -> Iterator[tuple[int, Function, Node]]:
