@@ -49,7 +49,8 @@ class engine:
     Args:
         name: ``"native"`` (any cell, compiled for this processor), ``"cuda"`` (any cell, compiled
             for the GPU that it lies on), ``"scan"`` (all steps at once, for cells whose memory is
-            a linear recurrence), ``"torch"`` (PyTorch's fused kernels, for its own LSTM, GRU and
+            a linear recurrence), ``"newton"`` (Newton's method for all steps at once, never
+            chosen by itself), ``"torch"`` (PyTorch's fused kernels, for its own LSTM, GRU and
             RNN), ``"reference"`` (the eager loop, the definition), or ``"auto"`` (the fastest
             that can).
 
