@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from elman.compiler.cuda.emit import ALIGNED, Emitted, emit
 from elman.compiler.cuda.placement import Division, Placement, place
 from elman.compiler.cuda.values import OPERANDS
-from elman.compiler.ir import Buffer
+from elman.compiler.ir import Buffer, Product
 from elman.compiler.kernel import Shape, State, Where
 from elman.compiler.memory import plain, pointer, resolved
 from elman.compiler.modes import profiled
@@ -47,8 +47,24 @@ class Device(Protocol):
     def load(self, source: str, name: str, real: torch.dtype) -> Function:
         """The kernel of that name."""
 
+    def current(self) -> AbstractContextManager[Any]:
+        """A block in which it is the one that launches are for."""
+
     def stream(self) -> int:
         """The stream to run it on."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a program runs on batches of one size."""
+
+    division: Division
+    emitted: Emitted
+    function: Function
+    products: Sequence[Product]
+    groups: int
+    grid: int
+    room: _Room
 
 
 class Kernel:
@@ -58,24 +74,9 @@ class Kernel:
         self, name: str, program: Program, real: torch.dtype, device: Callable[[Tensor], Device]
     ):
         self.name, self.program, self.real, self._device = name, program, real, device
-        self.backward = name == "backward"
-        self._built: dict[Any, tuple[Emitted, Function]] = {}
-        self._placed: dict[Any, Placement] = {}
-
-    @property
-    def buffers(self) -> Sequence[Buffer]:
-        """Those that a run asks the places of."""
-        return self._buffers
-
-    @functools.cached_property
-    def _buffers(self) -> list[Buffer]:
-        return self.program.buffers
-
-    def _place(self, widths: tuple[int, ...], *, tagged: bool) -> Placement:
-        key = widths, tagged
-        if key not in self._placed:
-            self._placed[key] = place(self.program, widths, self.backward, tagged=tagged)
-        return self._placed[key]
+        self.buffers = program.buffers
+        self._functions: dict[Any, tuple[Emitted, Function]] = {}
+        self._ways: dict[Any, _Way] = {}
 
     def run(
         self,
@@ -87,82 +88,89 @@ class Kernel:
     ) -> None:
         """Run the program over all steps, in one launch."""
         carried = [s for s in states if not s.past]
-        past = [s for s in states if s.past]
         like = carried[0].first
         device = self._device(like)
-        widths = tuple(s.first.shape[-1] for s in carried)
-        placed = self._place(widths, tagged=False)
-        operand = shape.operand or str(self.real).removeprefix("torch.")
-        division = divide(placed, shape.batch, device, operand, self.real.itemsize)
-        placed = self._place(widths, tagged=division.sharing == "tag")
+        with device.current():
+            way = self._way(tuple(s.first.shape[-1] for s in carried), shape, device)
+            memory = torch.empty(way.room.size, dtype=torch.uint8, device=like.device)
+            memory[: way.room.zeros].zero_()
+            resets = None if shape.resets is None else plain(shape.resets.to(torch.bool))
+            lengths = None if shape.lengths is None else plain(shape.lengths.to(torch.int64))
+            tensors = [where(buffer) for buffer in self.buffers]
+            matrices = [resolved(weights[product.weight]) for product in way.products]
+            given = dict.fromkeys(way.emitted.arguments, 0)
+            given |= {
+                "steps": shape.steps, "batch": shape.batch, "reverse": shape.reverse,
+                "groups": way.groups, "resets": pointer(resets), "lengths": pointer(lengths),
+            }  # fmt: skip
+            for buffer, tensor in zip(self.buffers, tensors, strict=True):
+                if isinstance(tensor, Tensor):
+                    step, row = (0, 0, *tensor.stride())[-3:-1]
+                    given[f"data {buffer.name}"] = tensor.data_ptr()
+                    given[f"step {buffer.name}"], given[f"row {buffer.name}"] = step, row
+            for k, (product, matrix) in enumerate(zip(way.products, matrices, strict=True)):
+                down, across = matrix.stride()
+                turned = (across, down) if product.transposed else (down, across)
+                given[f"matrix {k}"] = matrix.data_ptr()
+                given[f"down {k}"], given[f"across {k}"] = turned
+            for k, state in enumerate(carried):
+                given |= _of_state(f"{k}", state)
+            for k, state in enumerate(s for s in states if s.past):
+                given |= _of_state(f"past {k}", state)
+            begin = memory.data_ptr()
+            given |= {name: begin + at for name, at in way.room.places.items()}
+            numbers = [given[name] for name in way.emitted.arguments]
+            with profiled("elman::steps"):
+                way.function.launch(
+                    way.grid, way.division.threads, way.emitted.shared,
+                    struct.pack(f"{len(numbers)}q", *numbers), stream=device.stream(),
+                    cluster=way.division.parts if way.division.sharing == "cluster" else 1,
+                )  # fmt: skip
+
+    def _way(self, widths: tuple[int, ...], shape: Shape, device: Device) -> _Way:
+        """How to run on a batch of that size, which is worked out once."""
+        key = divide, widths, shape.batch, shape.operand, device
+        if key not in self._ways:
+            self._ways[key] = self._found(widths, shape, device)
+        return self._ways[key]
+
+    def _found(self, widths: tuple[int, ...], shape: Shape, device: Device) -> _Way:
+        operand, size = shape.operand or str(self.real)[len("torch.") :], self.real.itemsize
+        backward = self.name == "backward"
+        placed = place(self.program, widths, backward)
+        division = divide(placed, shape.batch, device, operand, size)
+        if division.sharing == "tag":
+            placed = place(self.program, widths, backward, tagged=True)
         key = widths, division, operand, device
-        if key not in self._built:
-            emitted = emit(self.name, placed, division, operand, self.real.itemsize)
-            self._built[key] = emitted, device.load(emitted.source, self.name, self.real)
-        emitted, function = self._built[key]
+        if key not in self._functions:
+            emitted = emit(self.name, placed, division, operand, size)
+            self._functions[key] = emitted, device.load(emitted.source, self.name, self.real)
+        emitted, function = self._functions[key]
         groups = -(-shape.batch // division.rows)
         resident = groups
         if division.sharing != "cluster":  # all blocks have to be there at once
             resident = min(groups, max(1, device.multiprocessors // division.parts))
-        grid = resident * division.parts
-        given: dict[str, int] = {
-            "steps": shape.steps, "batch": shape.batch, "reverse": shape.reverse, "groups": groups,
-        }  # fmt: skip
-        resets = None if shape.resets is None else plain(shape.resets.to(torch.bool))
-        lengths = None if shape.lengths is None else plain(shape.lengths.to(torch.int64))
-        alive: list[Any] = [resets, lengths]
-        given["resets"], given["lengths"] = pointer(resets), pointer(lengths)
-        for k, target in enumerate(m.buffer for stage in placed.stages for m in stage.products):
-            assert target.product is not None
-            weight = resolved(weights[target.product.weight])
-            alive.append(weight)
-            down, across = weight.stride()
-            if target.product.transposed:
-                down, across = across, down
-            given[f"matrix {k}"] = weight.data_ptr()
-            given[f"down {k}"], given[f"across {k}"] = down, across
-        for buffer in self.buffers:
-            tensor = where(buffer)
-            if isinstance(tensor, Tensor):
-                alive.append(tensor)
-                given[f"data {buffer.name}"] = tensor.data_ptr()
-                step, row = (0, 0, *tensor.stride())[-3:-1]
-                given[f"step {buffer.name}"], given[f"row {buffer.name}"] = step, row
-        for k, state in enumerate(carried):
-            given |= _of_state(f"{k}", state)
-        for k, state in enumerate(past):
-            given |= _of_state(f"past {k}", state)
-        own = _Room()
-        own.add("flags", 4 * groups * division.parts)
-        _, deep, size = OPERANDS[operand]
+        products = [m.buffer.product for stage in placed.stages for m in stage.products]
+        room = _Room()
+        _, deep, bytes_ = OPERANDS[operand]
         rows = groups * division.rows
+        room.add("flags", 4 * groups * division.parts)
         for source in placed.sources if division.sharing != "cluster" else ():
             depth = -(-source.width // deep) * deep
             tags = 2 if division.sharing == "tag" else 1
-            own.add(f"exchange {source.name}", 2 * rows * depth * size * tags)
-        most = max(len(s.reductions) for s in placed.stages)
-        own.add("gathered", 2 * rows * most * division.parts * self.real.itemsize)
-        zeros = own.size
-        for name in emitted.arguments:
-            if name.startswith("space "):
-                width = next(
-                    b.width for b in (*self.buffers, *placed.states) if name == f"space {b.name}"
-                )
-                own.add(name, 2 * shape.batch * width * self.real.itemsize)
-        for k, bytes_ in emitted.packed.items():
-            own.add(f"packed {k}", bytes_ * grid)
-        memory = torch.empty(own.size, dtype=torch.uint8, device=like.device)
-        memory[:zeros].zero_()
-        alive.append(memory)
-        given |= {name: memory.data_ptr() + at for name, at in own.places.items()}
-        parameters = struct.pack(
-            f"{len(emitted.arguments)}q", *(given[n] for n in emitted.arguments)
-        )
-        with profiled("elman::steps"):
-            function.launch(
-                grid, division.threads, emitted.shared, parameters, stream=device.stream(),
-                cluster=division.parts if division.sharing == "cluster" else 1,
-            )  # fmt: skip
+            room.add(f"exchange {source.name}", 2 * rows * depth * bytes_ * tags)
+        room.zeros = room.size
+        most = max(len(stage.reductions) for stage in placed.stages)
+        room.add("gathered", 2 * rows * most * division.parts * size)
+        for buffer in (*self.buffers, *placed.states):
+            if f"space {buffer.name}" in emitted.arguments:
+                room.add(f"space {buffer.name}", 2 * shape.batch * buffer.width * size)
+        for k, packed in emitted.packed.items():
+            room.add(f"packed {k}", packed * resident * division.parts)
+        return _Way(
+            division, emitted, function, [p for p in products if p is not None], groups,
+            resident * division.parts, room,
+        )  # fmt: skip
 
 
 def _of_state(name: str, state: State) -> dict[str, int]:
@@ -181,7 +189,7 @@ class _Room:
     """Places in memory that is taken at once."""
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size = self.zeros = 0  # bytes, and how many of them begin as zeros
         self.places: dict[str, int] = {}
 
     def add(self, name: str, size: int) -> None:

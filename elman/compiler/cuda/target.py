@@ -34,6 +34,10 @@ class GPU:
         built = build.compile(source, self.architecture, [f"-DELMAN_REAL={REALS[real]}"])
         return Module(built.cubin).function(name)
 
+    def current(self) -> torch.cuda.device:
+        """A block in which it is the one that launches are for."""
+        return torch.cuda.device(self.index)
+
     def stream(self) -> int:
         """The stream that PyTorch's operations are in."""
         stream: int = torch.cuda.current_stream(self.index).cuda_stream

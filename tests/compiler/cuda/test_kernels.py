@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import pytest
 import torch
 
+import elman
 from elman.cells.registry import CELLS, make
 from elman.compiler import targets
 from elman.compiler.cpu.products import column_sums
-from elman.compiler.cuda import kernels
+from elman.compiler.cuda import emit, kernels
 from elman.compiler.cuda.kernels import Kernel
 from elman.compiler.cuda.placement import Division
 from elman.engines import check, native
@@ -34,6 +35,9 @@ class Machine:
     def load(self, source, name, real):
         module = self.shim.Module(source, [f"-DELMAN_REAL={REALS[real]}"], seed=self.seed)
         return module.function(name)
+
+    def current(self):
+        return nullcontext()
 
     def stream(self):
         return 0
@@ -78,23 +82,69 @@ def test_every_cell_is_as_its_step_says(shim, name):
     assert difference(cell, Machine(shim)) is None
 
 
-@pytest.mark.parametrize("operand", ["float32", "tf32", "bf16", "fp16"])
-def test_blocks_of_a_cluster_read_each_others_memory(shim, operand, monkeypatch):
-    if (
-        operand != "float32"
-    ):  # what is rounded is told apart from a fault, which is of the numbers' size
-        monkeypatch.setitem(check.TOLERANCE, torch.float32, 3e-2)
-        monkeypatch.setitem(check.ROUNDING, torch.float32, 1e-2)
-    cell = make("lstm", 3, 32)
+ROUNDED = ["float32", "tf32", "bf16", "fp16"]
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """What is rounded is told apart from a fault, which is of the numbers' size."""
+    monkeypatch.setitem(check.TOLERANCE, torch.float32, 3e-2)
+    monkeypatch.setitem(check.ROUNDING, torch.float32, 1e-2)
+
+
+@pytest.mark.parametrize("operand", ROUNDED)
+def test_blocks_of_a_cluster_read_each_others_memory(shim, operand, lenient):
     with divided(16, 2, "cluster"):
-        assert difference(cell, Machine(shim, cluster=2), operand) is None
+        assert difference(make("lstm", 3, 32), Machine(shim, cluster=2), operand) is None
 
 
-@pytest.mark.parametrize("operand", ["float32", "tf32", "bf16", "fp16"])
-def test_words_with_tags_need_no_meeting(shim, operand, monkeypatch):
-    if operand != "float32":
-        monkeypatch.setitem(check.TOLERANCE, torch.float32, 3e-2)
-        monkeypatch.setitem(check.ROUNDING, torch.float32, 1e-2)
-    cell = make("lstm", 3, 32)
+@pytest.mark.parametrize("operand", ROUNDED)
+def test_words_with_tags_need_no_meeting(shim, operand, lenient):
     with divided(16, 4, "tag"):
-        assert difference(cell, Machine(shim), operand) is None
+        assert difference(make("lstm", 3, 32), Machine(shim), operand) is None
+
+
+@pytest.mark.parametrize("operand", ROUNDED)
+def test_products_are_rounded_to_what_was_asked(shim, operand, lenient):
+    with divided(32, 3):
+        assert difference(make("gru", 3, 13), Machine(shim), operand) is None
+
+
+def grown(network, x, **given):
+    """What a network gives, and every gradient."""
+    x = x.clone().requires_grad_()
+    y, state = network(x, **given)
+    states = state if isinstance(state, tuple) else (state,)
+    total = sum((t * torch.linspace(-1, 1, t.numel()).view(t.shape)).sum() for t in (y, *states))
+    return [y, *states, *torch.autograd.grad(total, [x, *network.parameters()])]
+
+
+@pytest.mark.parametrize(
+    ("division", "cluster"),
+    [
+        ((16, 3, "meeting"), 1), ((32, 2, "meeting"), 1), ((16, 3, "tag"), 1), ((64, 4, "tag"), 1),
+        ((16, 2, "cluster"), 2), ((32, 4, "cluster"), 4),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["lstm-peephole", "gru-reset-before"])
+def test_rows_come_in_groups_and_groups_in_turn(shim, name, division, cluster):
+    """More rows than the blocks that are there at once hold; lengths, resets, both directions."""
+    torch.manual_seed(1)
+    network = elman.Recurrent(make(name, 3, 16), bidirectional=True)
+    steps, batch = 5, 71
+    x, lengths = torch.randn(steps, batch, 3), torch.randint(1, steps + 1, (batch,))
+    resets = (torch.rand(steps, batch) < 0.3) & (torch.arange(steps)[:, None] < lengths)
+    given = {"lengths": lengths, "resets": resets}
+    with elman.engine("reference"):
+        expected = grown(network, x, **given)
+    machine = Machine(shim, multiprocessors=2 * division[1], cluster=cluster)
+    with targets.replaced("cpu", machine.target("float32")), divided(*division):
+        found = grown(network, x, **given)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_matrices_that_fit_into_no_shared_memory_are_read_from_memory(shim, monkeypatch):
+    monkeypatch.setattr(emit, "SHARED", 0)
+    with divided(16, 2):
+        assert difference(make("lstm", 3, 11).double(), Machine(shim)) is None
