@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-# Imported for the kernel of the scan that it provides.
-import elman.compiler.cpu  # noqa: F401
+# Imported for the kernels of the scan that they provide.
+import elman.compiler.cpu
+import elman.compiler.cuda  # noqa: F401
 from elman.cells.contract import Cell
 from elman.cells.delay import shifted
 from elman.cells.linear import LinearRecurrence

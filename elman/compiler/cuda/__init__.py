@@ -1,5 +1,5 @@
 """Kernels for NVIDIA's GPUs: built by NVRTC, launched by the driver."""
 
-from elman.compiler.cuda import target
+from elman.compiler.cuda import scan, target
 
-__all__ = ["target"]
+__all__ = ["scan", "target"]

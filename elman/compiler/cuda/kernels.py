@@ -36,6 +36,9 @@ class Function(Protocol):
     ) -> None:
         """Run it, all blocks at once, or all of a cluster."""
 
+    def blocks_per_multiprocessor(self, block: int, shared_bytes: int) -> int:
+        """How many blocks a multiprocessor holds at a time."""
+
 
 class Device(Protocol):
     """What runs kernels: a GPU, or what stands for one in a test."""

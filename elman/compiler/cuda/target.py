@@ -49,15 +49,17 @@ def _gpu(index: int) -> GPU:
     return GPU(index)
 
 
-def _gpu_of(tensor: Tensor) -> GPU:
+def gpu_of(tensor: Tensor) -> GPU:
+    """The GPU that a tensor lies on."""
     return _gpu(tensor.device.index)
 
 
 def _build(programs: Mapping[str, Program], real: torch.dtype) -> dict[str, Kernel]:
-    return {name: Kernel(name, program, real, _gpu_of) for name, program in programs.items()}
+    return {name: Kernel(name, program, real, gpu_of) for name, program in programs.items()}
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """Why there can be no kernels here; None where they can be."""
     if not torch.cuda.is_available():
         return "PyTorch finds no GPU"
     if torch.version.hip is not None:
@@ -116,5 +118,5 @@ def _affine_backward(
 
 
 affine.provide("cuda", _affine, _affine_backward)
-CUDA = targets.Target("cuda", tuple(REALS), _build, product, _column_sums, _missing)
+CUDA = targets.Target("cuda", tuple(REALS), _build, product, _column_sums, missing)
 targets.provide("cuda", CUDA)
