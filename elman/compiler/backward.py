@@ -46,10 +46,14 @@ def run_backward(
     parameters, states, starts = all_plain(parameters), all_plain(states), all_plain(starts)
     added, last = gradients[:count], gradients[count : 2 * count]
     carried, past, first_gradients, start_gradients = [], [], [], []
+    nothing: dict[torch.Size, Tensor] = {}  # zeros, which are read alone
     for k, state in enumerate(states):
-        first = torch.zeros_like(state) if last[k] is None else plain(last[k])  # type: ignore[arg-type]
+        if last[k] is None and state.shape not in nothing:
+            nothing[state.shape] = torch.zeros_like(state)
+        first = nothing[state.shape] if last[k] is None else plain(last[k])  # type: ignore[arg-type]
         first_gradients.append(torch.empty_like(state))
-        start_gradients.append(torch.zeros_like(state))
+        # Where nothing goes back to a start, nothing is added up there.
+        start_gradients.append(torch.zeros_like(state) if starts else torch.empty_like(state))
         carried.append(
             State(
                 first,

@@ -234,7 +234,9 @@ class Recurrent(nn.Module):
         if torch.compiler.is_compiling():
             like = next(self.parameters())
             native.know_all([*self._cells, *self._noiseless], like.dtype, like.device.type)
-        start = self._start(batch.size)
+        # Where nothing goes back to its start, there is no need of one.
+        anew = state is None or batch.resets is not None
+        start = self._start(batch.size) if anew else self._before(state, batch)
         before = start if state is None else self._before(state, batch)
         check_types(self._like(), batch.x, () if state is None else before)
         if self._runs_in_one_call(batch, every):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import InputError
+from elman.learning import fused
 from elman.learning.decay import decaying
 
 
@@ -64,6 +65,8 @@ def _waits(gradient: Tensor) -> bool:
 
 def _clip_unread(gradients: list[Tensor], threshold: float | None) -> Tensor:
     """Clip without reading the norm: in double precision, where no square is out of range."""
+    if fused.fits(gradients) and (kernels := fused.kernels(gradients[0].device)):
+        return kernels.clip(gradients, threshold)
     each = torch._foreach_norm(gradients, 2, dtype=torch.float64)
     norm = torch.linalg.vector_norm(torch.stack([n.to(each[0].device) for n in each]))
     if threshold is not None:

@@ -8,12 +8,13 @@ from torch import nn, optim
 
 from elman.errors import InputError
 from elman.learning.decay import decaying
+from elman.learning.fused import NAdam
 
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
-    "nadam": optim.NAdam,
+    "nadam": NAdam,
     "radam": optim.RAdam,
     "adamax": optim.Adamax,
     "rmsprop": optim.RMSprop,

@@ -215,8 +215,9 @@ class Graphs:
 
 
 def _copy(into: Any, given: Any) -> None:
-    for held, new in zip(nested.leaves(into), nested.leaves(given), strict=True):
-        held.copy_(new)
+    held, new = nested.leaves(into), nested.leaves(given)
+    if held:
+        torch._foreach_copy_(held, new)
 
 
 def _shapes(value: Any) -> Any:

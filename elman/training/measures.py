@@ -67,7 +67,8 @@ class Loss(NamedTuple):
     @property
     def objective(self) -> Tensor:
         """What is learned from: the loss with its penalty."""
-        return self.value + self.penalty
+        known = isinstance(self.penalty, float) and not self.penalty
+        return self.value if known else self.value + self.penalty
 
 
 def sums_of(loss: Loss) -> Sums:
