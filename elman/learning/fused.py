@@ -2,8 +2,8 @@
 
 PyTorch's own take a hundred, most of them for a number of each parameter, as long as its updates
 are counted on the device. Here the squares of all gradients are summed in double precision in the
-first kernel and the gradients scaled in the second; the third counts the update and the fourth takes
-it. The kernels are compared with PyTorch's numbers before their first use; where there are none, or
+first kernel and the gradients scaled in the second; the third counts the update and the fourth
+takes it. The kernels are compared with PyTorch's numbers before their first use; where there are none, or
 they do not fit, PyTorch's run.
 """
 

@@ -77,13 +77,13 @@ def test_a_device_has_the_target_that_was_provided_last():
     with targets.replaced("cpu", other):
         assert targets.find("cpu") is other
         with pytest.raises(RuntimeError), targets.replaced("meta", other):
-            assert targets.devices() == ("cpu", "meta")
+            assert targets.devices() == ("cpu", "cuda", "meta")
             raise RuntimeError
     assert targets.find("cpu") is CPU and targets.find("meta") is None
 
 
 def test_devices_without_a_target_are_said():
-    with pytest.raises(elman.InputError, match="tensors on cpu, not on meta: move"):
+    with pytest.raises(elman.InputError, match="tensors on cpu and cuda, not on meta: move"):
         targets.of(torch.device("meta"))
 
 
@@ -201,20 +201,16 @@ def test_the_cuda_engine_runs_nothing_of_the_cpu(network, x):
 
 
 def test_products_are_rounded_as_pytorch_is_told():
-    assert operand(torch.float32, "cpu") == operand(torch.float32, "cuda") == "float32"
+    assert operand(torch.float32, "cpu") == "float32"
+    assert operand(torch.float32, "cuda") == "tf32"  # as PyTorch's RNNs
     for kind, name in ((torch.bfloat16, "bf16"), (torch.float16, "fp16")):
         with cuda_autocast(kind):
             assert operand(torch.float32, "cuda") == name
             assert operand(torch.float64, "cuda") == "float64"
             assert operand(torch.float32, "cpu") == "float32"
-    torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        assert operand(torch.float32, "cuda") == "tf32"
-        with exact("cuda"):
-            assert operand(torch.float32, "cuda") == "float32"
-        assert torch.backends.cuda.matmul.allow_tf32
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = False
+    with exact("cuda"):
+        assert operand(torch.float32, "cuda") == "float32"
+    assert torch.backends.cudnn.rnn.fp32_precision == "tf32"
 
 
 class cuda_autocast:

@@ -24,10 +24,11 @@ MOST_WARPS = 16
 WARPS = 8
 """Of a block where channels are many, so that a multiprocessor holds a few blocks."""
 
-_FIELDS = (
-    "steps batch units backwards chunks groups resets lengths a a_step a_row b b_step b_row start "
-    "c last again states first to_a to_again flags board"
-).split()
+_FIELDS = [
+    "steps", "batch", "units", "backwards", "chunks", "groups", "resets", "lengths", "a",
+    "a_step", "a_row", "b", "b_step", "b_row", "start", "c", "last", "again", "states", "first",
+    "to_a", "to_again", "flags", "board",
+]  # fmt: skip
 
 _SOURCE = """\
 #include "scan.cuh"
@@ -194,7 +195,9 @@ def _takes(c: Tensor) -> bool:
     return c.device.type == "cuda" and c.dtype in REALS and _is_there()
 
 
-def kernel(device: Callable[[Tensor], Device], takes: Callable[[Tensor], bool]) -> recurrence.Kernel:
+def kernel(
+    device: Callable[[Tensor], Device], takes: Callable[[Tensor], bool]
+) -> recurrence.Kernel:
     """The scan on a device, of what it takes."""
     scanner = Scanner(device)
     return recurrence.Kernel(takes, scanner.forward, scanner.backward)
