@@ -39,9 +39,11 @@ class _Graph(NamedTuple):
     """x and the state before it."""
     out: Tensor
     """y and the new state, one after the other."""
-    places: list[tuple[torch.Size, tuple[int, ...], int]]
-    """Shape, strides and offset of each in ``out``."""
+    sizes: list[int]
+    shapes: list[torch.Size]
+    """Of each in ``out``."""
     structure: Any
+    """How the state is nested; None for a tuple of tensors, as most are."""
 
 
 class _Steps:
@@ -71,12 +73,13 @@ def step(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any] | None
     """A step by a graph, or one that a graph can be made of; None where there is to be none."""
     if state is None or not _is_for(network, x):
         return None
-    if network not in _steps:
-        _steps[network] = _Steps(network)
-    steps = _steps[network]
+    try:
+        steps = _steps[network]
+    except KeyError:
+        steps = _steps[network] = _Steps(network)
     if steps.left <= 0:
         return None
-    given = nested.leaves(state)
+    given = _parts(state)
     key = _key(network, x, state, given)
     with steps.lock:
         if not steps.hold(network):
@@ -97,27 +100,42 @@ def step(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any] | None
         torch._foreach_copy_(graph.read, [x, *given])
         graph.replay()
         out = graph.out.clone()
-    y, *new = (out.as_strided(*place) for place in graph.places)
+    y, *new = (
+        part.view(shape) for part, shape in zip(out.split(graph.sizes), graph.shapes, strict=True)
+    )
+    if graph.structure is None:
+        return y, tuple(new)
     parts = iter(new)
     return y, nested.map(lambda _: next(parts), graph.structure)
+
+
+def _parts(state: Any) -> list[Tensor]:
+    """The tensors of a state, of most states by the shortest way."""
+    if type(state) is tuple and all(type(part) is Tensor for part in state):
+        return list(state)
+    return nested.leaves(state)
 
 
 def _is_for(network: Recurrent, x: Any) -> bool:
     """Whether a graph can hold what a step of this network computes."""
     if not isinstance(x, Tensor) or x.device.type not in _DEVICES or torch.is_grad_enabled():
         return False
-    noisy = network.dropout or network.weight_drop or any(c.noise_size for c in network._cells)
     return not (
         is_traced((x,))
         or network.bidirectional
         or choice.forced() not in _ENGINES
         # What acts while training acts in forward, and not in a step.
-        or (network.training and noisy)
+        or (network.training and _is_noisy(network))
         # What computes weights from others gives them another place at each step.
         or network._modules
         or network._forward_pre_hooks
         or (x.is_cuda and torch.cuda.is_current_stream_capturing())
     )
+
+
+def _is_noisy(network: Recurrent) -> bool:
+    noise = any(cell.noise_size for cell in network._cells)
+    return bool(network.dropout or network.weight_drop or noise)
 
 
 def _run(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -152,12 +170,10 @@ def _recorded(steps: _Steps, network: Recurrent, x: Tensor, state: Any) -> _Grap
             )
             return None
     out, new, parts = made
-    places, offset = [], 0
-    for part in parts:
-        places.append((part.shape, torch.empty(part.shape, device="meta").stride(), offset))
-        offset += part.numel()
-    structure = nested.map(lambda _: torch.empty(0), new)
-    return _Graph(replay, [held, *nested.leaves(own)], out, places, structure)
+    flat = type(new) is tuple and all(isinstance(part, Tensor) for part in new)
+    structure = None if flat else nested.map(lambda _: torch.empty(0), new)
+    sizes, shapes = [part.numel() for part in parts], [part.shape for part in parts]
+    return _Graph(replay, [held, *nested.leaves(own)], out, sizes, shapes, structure)
 
 
 def _captured(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
