@@ -184,18 +184,57 @@ def timed(work: Callable[[], Any], most: int = 9, seconds: float = 1.0) -> float
     return round(statistics.median(found), 3)
 
 
-def both_ways(network: Any, x: Tensor) -> tuple[float, float]:
+def graphed(work: Callable[[], Any]) -> Callable[[], None]:
+    """``work`` as a CUDA graph, which does it again in the same memory."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def ways(network: Any, x: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Forward, and forward and backward, whose gradients are new ones each time."""
+
     def forward() -> None:
         with torch.no_grad():
             network(x)
 
     def train() -> None:
+        network.zero_grad()
+        x.grad = None
         y, _ = network(x)
         y.backward(slope)
 
     with torch.no_grad():
         slope = torch.randn_like(network(x)[0])
+    return forward, train
+
+
+def both_ways(network: Any, x: Tensor) -> tuple[float, float]:
+    forward, train = ways(network, x)
     return timed(forward), timed(train)
+
+
+def both_graphed(network: Any, x: Tensor) -> dict[str, Any]:
+    """As :func:`both_ways`, each in a CUDA graph; why there is none, where it cannot be recorded."""
+    found: dict[str, Any] = {}
+    for name, work in zip(("graph_forward", "graph_train"), ways(network, x), strict=True):
+        try:
+            replay = graphed(work)
+            found[name] = timed(replay)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            found[name] = f"none: {type(error).__name__}: {error}"[:200]
+    network.zero_grad()
+    x.grad = None
+    return found
 
 
 def cudnn(kind: str, units: int, batch: int, steps: int, real: torch.dtype) -> None:
@@ -204,15 +243,8 @@ def cudnn(kind: str, units: int, batch: int, steps: int, real: torch.dtype) -> N
     network.flatten_parameters()
     x = torch.randn(steps, batch, units, device="cuda", dtype=real, requires_grad=True)
     forward, train = both_ways(network, x)
-    say(
-        peer=f"cuDNN {kind}",
-        units=units,
-        batch=batch,
-        steps=steps,
-        real=str(real)[6:],
-        forward=forward,
-        train=train,
-    )
+    say(peer=f"cuDNN {kind}", units=units, batch=batch, steps=steps, real=str(real)[6:],
+        forward=forward, train=train, **both_graphed(network, x))  # fmt: skip
 
 
 @contextmanager
@@ -239,15 +271,18 @@ def ours(name: str, units: int, batch: int, steps: int, operand: str, engine: st
     cell = cell_of(name, units, units)
     network = elman.Recurrent(cell).cuda()
     x = torch.randn(steps, batch, units, device="cuda", requires_grad=True)
-    with rounded(operand), elman.engine(engine), warnings.catch_warnings(), kernels_timed() as each:
+    with rounded(operand), elman.engine(engine), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        forward, train = both_ways(network, x)
+        with kernels_timed() as each:
+            forward, train = both_ways(network, x)
+        # A loop in Python is recorded for minutes.
+        graphs = both_graphed(network, x) if engine != "reference" else {}
     loops = {
         n: round(statistics.median(a.elapsed_time(b) for a, b in v[1:]), 3) for n, v in each.items()
     }
     floor = _floor(cell, units, batch, steps, operand)
     say(ours=name, engine=engine, units=units, batch=batch, steps=steps, operand=operand,
-        forward=forward, train=train, kernels=loops, floor_forward=floor)  # fmt: skip
+        forward=forward, train=train, **graphs, kernels=loops, floor_forward=floor)  # fmt: skip
 
 
 def _floor(cell: Cell, units: int, batch: int, steps: int, operand: str) -> float:
@@ -266,25 +301,27 @@ def _floor(cell: Cell, units: int, batch: int, steps: int, operand: str) -> floa
 def speeds() -> Iterator[Callable[[], None]]:
     shape = 768, 16, 1024
     yield partial(cudnn, "LSTM", *shape, torch.float16)
-    yield partial(ours, "own", *shape, "bf16")
+    for name in ("own", "lstm-peephole"):
+        yield partial(ours, name, *shape, "bf16")
     yield partial(cudnn, "LSTM", 256, 32, 35, torch.float32)
     yield partial(ours, "lstm", 256, 32, 35, "tf32")
-    yield partial(ours, "lstm", 256, 32, 35, "bf16")
-    yield partial(cudnn, "LSTM", 512, 16, 1024, torch.float16)
-    yield partial(ours, "lstm", 512, 16, 1024, "bf16")
-    for name in ("gru-reset-before", "lstm-layer-norm", "lstm-peephole", "gru", "rnn"):
+    for name in ("gru-reset-before", "lstm-layer-norm"):
         yield partial(ours, name, *shape, "bf16")
-    for operand in ("fp16", "tf32", "float32"):
-        yield partial(ours, "lstm", *shape, operand)
-    yield partial(cudnn, "LSTM", 1024, 128, 128, torch.float16)
-    yield partial(ours, "lstm", 1024, 128, 128, "bf16")
-    yield partial(cudnn, "LSTM", 512, 512, 64, torch.float16)
-    yield partial(ours, "lstm", 512, 512, 64, "bf16")
-    for real in (torch.bfloat16, torch.float32):
-        yield partial(cudnn, "LSTM", *shape, real)
+    yield partial(cudnn, "LSTM", 1024, 128, 128, torch.float32)
+    yield partial(ours, "lstm", 1024, 128, 128, "tf32")
+    yield partial(cudnn, "LSTM", 512, 512, 64, torch.float32)
+    yield partial(ours, "lstm", 512, 512, 64, "tf32")
+    yield partial(ours, "lstm", *shape, "tf32")
+    yield partial(cudnn, "LSTM", *shape, torch.float32)
+    yield partial(cudnn, "LSTM", *shape, torch.bfloat16)
+    yield partial(ours, "lstm", *shape, "float32")
+    yield partial(ours, "lstm", *shape, "fp16")
+    yield partial(ours, "gru", *shape, "bf16")
     yield partial(cudnn, "GRU", *shape, torch.float16)
-    yield partial(ours, "gru-reset-before", 768, 16, 128, "float32", "reference")
+    yield partial(cudnn, "LSTM", 512, 16, 1024, torch.float16)
+    yield partial(ours, "lstm", 512, 16, 1024, "fp16")
     yield partial(ours, "lstm-layer-norm", 768, 16, 128, "float32", "reference")
+    yield partial(ours, "gru-reset-before", 768, 16, 128, "float32", "reference")
 
 
 def longs() -> Iterator[Callable[[], None]]:
@@ -293,20 +330,64 @@ def longs() -> Iterator[Callable[[], None]]:
             yield partial(ours, name, 256, 8, 16_384, "float32", engine)
 
 
+STREAMED = 20  # steps that follow each other without a wait, as a server's do
+
+
 def streaming(units: int, sessions: int) -> None:
-    """One step of two layers for many sessions, as a server takes it."""
+    """A step of two layers for many sessions, as a server takes it: milliseconds, host included."""
     x = torch.randn(1, sessions, units, device="cuda")
     peer = nn.LSTM(units, units, 2).cuda()
     network = elman.LSTM(units, units, 2).cuda()
-    with torch.no_grad(), rounded("tf32"):
-        _, state = peer(x)
-        theirs = timed(lambda: peer(x, state), 30)
-        found = {}
-        for engine in ("cuda", "torch"):
+    network.load_state_dict(peer.state_dict())
+
+    def each(step: Callable[[Any], Any], state: Any) -> float:
+        held = [state]
+
+        def work() -> None:
+            for _ in range(STREAMED):
+                held[0] = step(held[0])
+
+        return round(timed(work, 15, 2.0) / STREAMED, 4)
+
+    with torch.no_grad(), rounded("tf32"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = True
+        _, first = peer(x)
+        found: dict[str, Any] = {"torch_nn": each(lambda s: peer(x, s)[1], first)}
+        held = tuple(s.clone() for s in first)
+        made: list[Any] = []
+
+        def keep() -> None:
+            y, after = peer(x, held)
+            for into, new in zip(held, after, strict=True):
+                into.copy_(new)
+            made[:] = [y]
+
+        replay = graphed(keep)
+
+        def replayed(_: Any) -> Any:
+            replay()
+            return made[0].clone()
+
+        found["torch_nn_graph"] = each(replayed, None)
+        expected = peer(x, first)
+        for engine in ("torch", "cuda", "auto"):
             with elman.engine(engine):
-                _, own = network(x)
-                found[engine] = timed(lambda own=own: network(x, own), 30)
-    say(streaming=sessions, units=units, torch_nn=theirs, **found)
+                for _ in range(3):  # eager, recorded, replayed
+                    y, after = network.step(x[0], first)
+                found[engine] = each(lambda s: network.step(x[0], s)[1], first)
+                found[f"{engine}_forward"] = each(lambda s: network(x, s)[1], first)
+                pairs = ((y, expected[0][0]), *zip(after, expected[1]))
+                found[f"{engine}_error"] = max((a - b).abs().max().item() for a, b in pairs)
+        graphs = [g for g in replay_steps(network) if g is not None]
+    say(streaming=sessions, units=units, graphs=len(graphs), **found)
+
+
+def replay_steps(network: Any) -> list[Any]:
+    from elman.layers import replay
+
+    steps = replay._steps.get(network)
+    return [] if steps is None else list(steps.seen.values())
 
 
 def streams() -> Iterator[Callable[[], None]]:
@@ -317,14 +398,8 @@ def divisions() -> Iterator[Callable[[], None]]:
     """Ways to divide the work, to see which is best."""
     usual = kernels.divide
 
-    def forced(
-        rows: int,
-        parts: int,
-        name: str,
-        shape: tuple[int, int, int],
-        operand: str,
-        sharing: str = "meeting",
-    ) -> None:
+    def forced(rows: int, parts: int, sharing: str, name: str, shape: tuple[int, int, int],
+               operand: str) -> None:  # fmt: skip
         kernels.divide = lambda *_: Division(rows, parts, sharing)
         try:
             say(division=[rows, parts, sharing])
@@ -332,13 +407,12 @@ def divisions() -> Iterator[Callable[[], None]]:
         finally:
             kernels.divide = usual
 
-    for parts in (16, 8):
-        yield partial(forced, 16, parts, "lstm", (256, 32, 35), "tf32", "cluster")
-    yield partial(forced, 16, 64, "lstm", (256, 32, 35), "tf32")
-    for parts in (64, 48, 96):
-        yield partial(forced, 16, parts, "lstm", (768, 16, 1024), "bf16")
-    for parts in (48, 32):
-        yield partial(forced, 16, parts, "lstm-layer-norm", (768, 16, 1024), "bf16")
+    small, usual_shape = (256, 32, 35), (768, 16, 1024)
+    for way in ((16, 16, "cluster"), (16, 8, "cluster"), (16, 32, "tag"), (16, 64, "tag")):
+        yield partial(forced, *way, "lstm", small, "tf32")
+    for way in ((16, 64, "tag"), (16, 96, "tag"), (16, 64, "meeting")):
+        yield partial(forced, *way, "lstm", usual_shape, "bf16")
+    yield partial(forced, 16, 48, "tag", "lstm-layer-norm", usual_shape, "bf16")
 
 
 PARTS = {"right": rights, "speed": speeds, "long": longs, "stream": streams, "division": divisions}

@@ -1,4 +1,4 @@
-"""One step at a time: cell by cell, or all layers in one call of the native engine."""
+"""One step at a time: cell by cell, or all layers at once, in one call or one replay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from elman.compiler.targets import BuildError
 from elman.engines import choice, native
 from elman.engines.call import first_step
 from elman.errors import InputError
-from elman.layers import links, weights
+from elman.layers import links, replay, weights
 from elman.layers.dropout import between_layers
 from elman.layers.recording import recording
 from elman.layers.sequences import Sequences, check_resets, check_row, check_types
@@ -38,9 +38,10 @@ def step(network: Recurrent, x: Tensor, state: Any, resets: Tensor | None) -> tu
         weights.compute(network)
     if resets is not None:
         state = _restarted(network, x, state, resets)
-    made = _in_one_call(network, x, state)
-    if made is not None:
-        return made
+    for way in (replay.step, _in_one_call):
+        made = way(network, x, state)
+        if made is not None:
+            return made
     if is_recorded():
         with recording(network._noiseless, network._like()):
             return _by_cells(network, x, state)

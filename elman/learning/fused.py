@@ -1,9 +1,9 @@
 """Clipping and NAdam on a GPU: four kernels over all parameters at once.
 
 PyTorch's own take a hundred, most of them for a number of each parameter, as long as its updates
-are counted on the device. Here the squares of all gradients are summed in double precision in the
-first kernel and the gradients scaled in the second; the third counts the update and the fourth
-takes it. The kernels are compared with PyTorch's numbers before their first use; where there are none, or
+are counted on the device. Here the first kernel sums the squares of all gradients in double
+precision and the second scales the gradients; the third counts the update and the fourth takes it.
+The kernels are compared with PyTorch's numbers before their first use; where there are none, or
 they do not fit, PyTorch's run.
 """
 
@@ -80,7 +80,7 @@ class Kernels:
         """Take an update; a row has p, its gradient, m, v, Π μ, the count and the decay."""
         (beta1, beta2), eps, momentum_decay = how
         factors = rows[0][0].new_empty(3 * len(rows))
-        on_device = isinstance(rate, Tensor)
+        known, place = (0.0, pointer(rate)) if isinstance(rate, Tensor) else (rate, 0)
         for k, some in enumerate(_chunks(rows)):
             table: list[Any] = []
             for *tensors, decay in some:
@@ -88,8 +88,7 @@ class Kernels:
             table += [0] * (8 * MOST - len(table))
             given = struct.pack(
                 "7qd" * MOST + "3q5d", *table, len(some), factors.data_ptr() + 12 * k * MOST,
-                pointer(rate) if on_device else 0, 0.0 if on_device else rate,
-                beta1, beta2, eps, momentum_decay,
+                place, known, beta1, beta2, eps, momentum_decay,
             )  # fmt: skip
             self._launch("count", 1, given)
             self._launch("nadam", self.grid, given)
