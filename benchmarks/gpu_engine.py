@@ -222,7 +222,7 @@ def both_ways(network: Any, x: Tensor) -> tuple[float, float]:
 
 
 def both_graphed(network: Any, x: Tensor) -> dict[str, Any]:
-    """As :func:`both_ways`, each in a CUDA graph; why there is none, where it cannot be recorded."""
+    """As :func:`both_ways`, each in a CUDA graph, or why there is none."""
     found: dict[str, Any] = {}
     for name, work in zip(("graph_forward", "graph_train"), ways(network, x), strict=True):
         try:
@@ -351,7 +351,6 @@ def streaming(units: int, sessions: int) -> None:
 
     with torch.no_grad(), rounded("tf32"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.backends.cudnn.allow_tf32 = True
         _, first = peer(x)
         found: dict[str, Any] = {"torch_nn": each(lambda s: peer(x, s)[1], first)}
         held = tuple(s.clone() for s in first)
@@ -377,7 +376,7 @@ def streaming(units: int, sessions: int) -> None:
                     y, after = network.step(x[0], first)
                 found[engine] = each(lambda s: network.step(x[0], s)[1], first)
                 found[f"{engine}_forward"] = each(lambda s: network(x, s)[1], first)
-                pairs = ((y, expected[0][0]), *zip(after, expected[1]))
+                pairs = ((y, expected[0][0]), *zip(after, expected[1], strict=True))
                 found[f"{engine}_error"] = max((a - b).abs().max().item() for a, b in pairs)
         graphs = [g for g in replay_steps(network) if g is not None]
     say(streaming=sessions, units=units, graphs=len(graphs), **found)
@@ -421,23 +420,28 @@ PARTS = {"right": rights, "speed": speeds, "long": longs, "stream": streams, "di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=240)
-    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument(
+        "--only", default=",".join(PARTS), help="parts, as speed,right:20 (seconds)"
+    )
     options = parser.parse_args()
-    until = time.monotonic() + options.seconds
+    end = time.monotonic() + options.seconds
     say(device=torch.cuda.get_device_name(), torch=torch.__version__, date=str(date.today()))
     torch.manual_seed(0)
-    for name in options.only.split(","):
+    for part in options.only.split(","):
+        name, _, most = part.partition(":")
+        until = min(end, time.monotonic() + float(most or options.seconds))
         for work in PARTS[name]():
             if time.monotonic() > until:
                 say(left=name)
                 break
             try:
                 work()
+            except torch.AcceleratorError as error:  # nothing works after it
+                say(part=name, failed=str(getattr(work, "args", "")), why=str(error)[:600])
+                sys.exit(1)
             except Exception as error:
                 said = str(getattr(work, "args", ""))
                 say(part=name, failed=said, why=f"{type(error).__name__}: {error}"[:600])
-                if isinstance(error, torch.AcceleratorError):  # nothing works after it
-                    sys.exit(1)
 
 
 if __name__ == "__main__":
