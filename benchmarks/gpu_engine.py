@@ -407,11 +407,11 @@ def divisions() -> Iterator[Callable[[], None]]:
             kernels.divide = usual
 
     small, usual_shape = (256, 32, 35), (768, 16, 1024)
-    for way in ((16, 16, "cluster"), (16, 8, "cluster"), (16, 32, "tag"), (16, 64, "tag")):
+    for way in ((16, 16, "cluster"), (16, 8, "cluster"), (16, 32, "meeting"), (16, 64, "meeting")):
         yield partial(forced, *way, "lstm", small, "tf32")
-    for way in ((16, 64, "tag"), (16, 96, "tag"), (16, 64, "meeting")):
+    for way in ((16, 48, "meeting"), (16, 96, "meeting"), (16, 64, "meeting")):
         yield partial(forced, *way, "lstm", usual_shape, "bf16")
-    yield partial(forced, 16, 48, "tag", "lstm-layer-norm", usual_shape, "bf16")
+    yield partial(forced, 16, 48, "meeting", "lstm-layer-norm", usual_shape, "bf16")
 
 
 PARTS = {"right": rights, "speed": speeds, "long": longs, "stream": streams, "division": divisions}

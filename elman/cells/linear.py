@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn, sigmoid, tanh
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import linear, logsigmoid
 
 from elman.cells.contract import Cell
 from elman.cells.delay import shifted
@@ -213,7 +213,7 @@ class LRU(LinearRecurrence):
     state = ("h", "c")
     complex = True
     decay = Diagonal("nu theta gamma", decay=False)
-    drive = Linear("re im", of="x")
+    drive = Linear(of="x", to="c")
     read = Linear(of="c")
     direct = Linear(of="x")
 
@@ -252,10 +252,14 @@ class LRU(LinearRecurrence):
         decay.copy_(torch.cat([nu, theta, gamma]))
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        d, b = self.decay, self.drive(x)
+        d = self.decay
         size, angle, gamma = torch.exp(-torch.exp(d.nu)), torch.exp(d.theta), torch.exp(d.gamma)
         a = torch.cat([size * torch.cos(angle), size * torch.sin(angle)], -1)
-        return a, torch.cat([gamma * b.re, gamma * b.im], -1)
+        gamma = torch.cat([gamma, gamma], -1)
+        if x.dim() < 3:
+            return a, gamma * self.drive(x)
+        # Of a sequence (γ B) x, which is the same, does not go through all of it once more.
+        return a, linear(x, gamma.unsqueeze(-1) * self.weight_drive, None)
 
     def output(self, c: Tensor, x: Tensor) -> Tensor:
         return self.read(c) + self.direct(x)

@@ -59,7 +59,6 @@ class _Writer(Values):
             f"#define PARTS {division.parts}",
             f"#define THREADS {division.threads}",
             f"#define CLUSTER {int(division.sharing == 'cluster')}",
-            f"#define TAGGED {int(division.sharing == 'tag')}",
             f"#define OPERAND {operand}",
             '#include "loop.cuh"',
             "namespace elman {",
@@ -201,7 +200,7 @@ class _Writer(Values):
                 number_ = self.numbers[product]
                 assert product.buffer.product is not None
                 source = self.resolved(product.buffer.product.source)
-                given = f"packed{number_}, sums{number_}, unsigned(step + 1)"
+                given = f"packed{number_}, sums{number_}"
                 yield f"  P{number_}::run({self.exchange(source, 'step')}, {given});"
             if stage.products:
                 yield "  block_barrier();"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -142,8 +142,6 @@ class Kernel:
         backward = self.name == "backward"
         placed = place(self.program, widths, backward)
         division = divide(placed, shape.batch, device, operand, size)
-        if division.sharing == "tag":
-            placed = place(self.program, widths, backward, tagged=True)
         key = widths, division, operand, device
         if key not in self._functions:
             emitted = emit(self.name, placed, division, operand, size)
@@ -160,8 +158,7 @@ class Kernel:
         room.add("flags", 4 * groups * division.parts)
         for source in placed.sources if division.sharing != "cluster" else ():
             depth = -(-source.width // deep) * deep
-            tags = 2 if division.sharing == "tag" else 1
-            room.add(f"exchange {source.name}", 2 * rows * depth * bytes_ * tags)
+            room.add(f"exchange {source.name}", 2 * rows * depth * bytes_)
         room.zeros = room.size
         most = max(len(stage.reductions) for stage in placed.stages)
         room.add("gathered", 2 * rows * most * division.parts * size)
@@ -228,27 +225,15 @@ def divide(placed: Placement, batch: int, device: Device, operand: str, real_siz
         groups = -(-batch // rows)
         for most in (min(many // groups, MOST_PARTS), many // groups):
             units = -(-widest // max(1, most))
-            units += units % 2 if widest > 2 else 0  # whole words
             division = Division(rows, -(-widest // units))
             fits = _shared(placed, division, operand, real_size) <= SHARED_LIMIT
             if fits and groups * division.parts <= many:
-                return _tagged(placed, division, operand)
-    return _tagged(placed, division, operand)
-
-
-def _tagged(placed: Placement, division: Division, operand: str) -> Division:
-    """The division with tags, if they are possible and what is read with them is not too much."""
-    _, deep, size = OPERANDS[operand]
-    read = sum(2 * division.rows * s.width * size for s in placed.sources)
-    if read <= TAGGED_LIMIT and placed.tags(division, deep, size):
-        return replace(division, sharing="tag")
+                return division
     return division
 
 
 MOST_PARTS = 64
 """Blocks of a group beyond which their meetings cost more than their work saves."""
-TAGGED_LIMIT = 112 * 1024
-"""Bytes a step of words with tags beyond which reading them costs more than a meeting."""
 SHARED_LIMIT = 200 * 1024
 CLUSTER_LIMIT = 215 * 1024
 

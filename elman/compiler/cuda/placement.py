@@ -29,8 +29,7 @@ class Division:
         rows: of the batch, that a group of blocks has: a multiple of 16.
         parts: the blocks of a group.
         sharing: how blocks hand each other what products read: in the shared memory of a
-            ``cluster``; as words with a ``tag``, which say by themselves that they are there; or by
-            ``meeting``, after all have told that theirs is.
+            ``cluster``, or by ``meeting``, through memory that all see.
         threads: of a block.
     """
 
@@ -152,31 +151,13 @@ class Placement:
                 return False
         return True
 
-    def tags(self, division: Division, depth: int, size: int) -> bool:
-        """Whether what products read can come as words with tags: each is written by neighbours."""
-        per = max(1, 4 // size)
-        for source in self.sources:
-            every, end = self.written(source), 0
-            for width, offset in every:
-                if offset != end or offset % per or division.units(width) % per:
-                    return False
-                end += width
-            if end != source.width or source.width % depth:
-                return False
-        return size <= 4
-
     def carried(self, buffer: Buffer) -> bool:
         """Whether a buffer is the value before the step of a state that the step changes."""
         return buffer.kind == ("cotangent" if self.backward else "state")
 
 
-def place(
-    program: Program, states: Sequence[int], backward: bool, *, tagged: bool = False
-) -> Placement:
-    """Divide among blocks the work of a program with states of these widths.
-
-    What products read needs no meeting where it is ``tagged``.
-    """
+def place(program: Program, states: Sequence[int], backward: bool) -> Placement:
+    """Divide among blocks the work of a program with states of these widths."""
     placed = Placement(program, backward)
     there = {b.index: b for b in program.buffers if placed.carried(b)}
     kind = "cotangent" if backward else "state"
@@ -217,7 +198,7 @@ def place(
             added = buffer.kind == "sum" or buffer not in writes
             placed.kept[buffer] = set() if added else units & writes[buffer]
             placed.read[buffer] = units - placed.kept[buffer]
-    _find_meetings(placed, tagged)
+    _find_meetings(placed)
     return placed
 
 
@@ -291,7 +272,7 @@ def _all_writes(placed: Placement) -> dict[Buffer, set[Units]]:
     return found
 
 
-def _find_meetings(placed: Placement, tagged: bool) -> None:
+def _find_meetings(placed: Placement) -> None:
     """Where blocks meet: twice round, for what a step reads that the one before it wrote."""
     dirty: dict[Buffer, set[Units]] = {}
     everyone: Units = (-1, 0)
@@ -307,7 +288,7 @@ def _find_meetings(placed: Placement, tagged: bool) -> None:
         for state in placed.states:
             dirty.setdefault(state, set()).update(placed.kept[state])
         for stage in placed.stages:
-            for product in stage.products if not tagged else ():
+            for product in stage.products:
                 assert product.buffer.product is not None
                 source = placed.program.resolve(product.buffer.product.source)
                 stage.meets |= not seen(source, everyone)

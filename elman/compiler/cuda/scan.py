@@ -24,17 +24,17 @@ MOST_WARPS = 16
 WARPS = 8
 """Of a block where channels are many, so that a multiprocessor holds a few blocks."""
 
-_FIELDS = [
-    "steps", "batch", "units", "backwards", "chunks", "groups", "resets", "lengths", "a",
-    "a_step", "a_row", "b", "b_step", "b_row", "start", "c", "last", "again", "states", "first",
-    "to_a", "to_again", "flags", "board",
-]  # fmt: skip
+_FIELDS = (
+    "steps", "batch", "units", "backwards", "chunks", "groups", "resets", "lengths", "a", "a_step",
+    "a_row", "b", "b_step", "b_row", "start", "c", "last", "again", "states", "first", "to_a",
+    "to_again", "flags", "board",
+)  # fmt: skip
 
 _SOURCE = """\
 #include "scan.cuh"
 namespace elman {{
 extern "C" __global__ void __launch_bounds__({}) scan_time(Scan s) {{
-  scan<{}, {}>(s);
+  scan<{}, {}, {}, {}>(s);
 }}
 }}
 """
@@ -103,9 +103,9 @@ class Scanner:
         parts = 2 if course.complex else 1
         channels = batch * width // parts
         groups = -(-channels // LANES)
-        of_thread = 64 // c.itemsize  # STEPS
-        warps = _warps(-(-steps // of_thread), groups, device.multiprocessors)
-        chunks = -(-steps // (of_thread * warps))
+        of_warp = _steps(c.dtype, course.complex, fixed)
+        warps = _warps(-(-steps // of_warp), groups, device.multiprocessors)
+        chunks = -(-steps // (of_warp * warps))
         a = plain(a.reshape(-1)) if fixed else _rows(a, c)
         b = None if b is None else _rows(b, c)
         again = None if again is None else plain(again)
@@ -147,14 +147,20 @@ class Scanner:
     ) -> Function:
         key = device, real, complex, fixed, backward
         if key not in self._loaded:
-            self._loaded[key] = device.load(source(complex, fixed, backward), "scan_time", real)
+            text = source(real, complex, fixed, backward)
+            self._loaded[key] = device.load(text, "scan_time", real)
         return self._loaded[key]
 
 
-def source(complex: bool, fixed: bool, backward: bool) -> str:
+def source(real: torch.dtype, complex: bool, fixed: bool, backward: bool) -> str:
     """The kernel, ``scan_time``: of complex numbers, with one a for all steps, of the gradient."""
-    flags = f"{fixed:d}, {backward:d}"
-    return _SOURCE.format(LANES * MOST_WARPS, "Complex" if complex else "real", flags)
+    number, steps = "Complex" if complex else "real", _steps(real, complex, fixed)
+    return _SOURCE.format(LANES * MOST_WARPS, number, steps, f"{fixed:d}", f"{backward:d}")
+
+
+def _steps(real: torch.dtype, complex: bool, fixed: bool) -> int:
+    """How many steps of a channel a thread has in its registers."""
+    return (32 if complex and not fixed else 64) // real.itemsize
 
 
 def _warps(parts: int, groups: int, multiprocessors: int) -> int:

@@ -55,7 +55,6 @@ class Values:
         self.state_of = {b.index: b for b in self.placed.states}
         self._by_buffer = {m.buffer: m for m in self.products}
         self._waiting: list[tuple[int, str]] = []
-        self._posts: list[str] = []
 
     # -- what the kernel is given ------------------------------------------------------------------
 
@@ -92,7 +91,7 @@ class Values:
     def meets_first(self) -> int:
         """The stage before or after which blocks first meet in a step; none: past the last."""
         for k, stage in enumerate(self.placed.stages):
-            if stage.meets or (stage.products and self.division.sharing == "tag"):
+            if stage.meets:
                 return k
             if stage.reductions:
                 return k + 1
@@ -111,16 +110,10 @@ class Values:
         yield "    (void)b; (void)unit; (void)inside;"
 
     def inside(self, body: Iterator[str]) -> Iterator[str]:
-        """Code for a thread's rows and units, and what its warp writes together after it."""
-        self._posts = []
-        lines = list(body)
-        for k, _ in enumerate(self._posts):
-            yield f"    real posted{k} = 0;"
+        """Code for a thread's rows and units."""
         yield "    if (inside) {"
-        yield from lines
+        yield from body
         yield "    }"
-        if self._posts:
-            yield from (f"    {post}" for post in self._posts)
 
     # -- memory ------------------------------------------------------------------------------------
 
@@ -133,9 +126,7 @@ class Values:
             at = f"shared + {self.exchanges[source]}"
             return f"(reinterpret_cast<Storage*>({at}) + (({parity}) * {size}))"
         size = -(-source.width // deep) * deep
-        if self.division.sharing == "tag":
-            size = size * OPERANDS[self.operand][2] // 4
-        base = self.pointer(f"exchange {source.name}", "Source")
+        base = self.pointer(f"exchange {source.name}", "Storage")
         return f"({base} + ((({parity}) * groups + group) * {size}L) * ROWS)"
 
     def own_depth(self, source: Buffer) -> int:
@@ -248,13 +239,7 @@ class Values:
 
     def exchanged(self, source: Buffer, units: Units, value: str, step: str) -> Iterator[str]:
         """Write a value, if products of that step read it, to where they do."""
-        if source in self.placed.sources and self.division.sharing == "tag":
-            name = f"posted{len(self._posts)}"
-            where = self.exchange(source, step)
-            place = f"{where}, row, {units[1]} + unit"
-            self._posts.append(f"post_element({place}, {name}, unsigned({step} + 1), owned);")
-            yield f"      {name} = {value};"
-        elif source in self.placed.sources:
+        if source in self.placed.sources:
             unit = f"{units[1]} + unit"
             if self.division.sharing == "cluster":
                 own = self.division.units(units[0])

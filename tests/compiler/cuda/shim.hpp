@@ -380,24 +380,6 @@ inline unsigned observe(const unsigned* flag) {
   return *static_cast<const volatile unsigned*>(flag);
 }
 inline void fence() {}
-inline void post(uint2* at, unsigned value, unsigned tag) {
-  shim::grid->idle = 0;
-  *at = {value, tag};
-}
-inline uint4 observe(const uint4* at) {
-  ++shim::grid->idle;
-  shim::grid->ready.push_back(shim::grid->current);
-  shim::pause();
-  return *at;
-}
-inline bool all_lanes(bool x, SHIM_LINE) {
-  return shim::together<bool>(x, "all_lanes", line, [](const bool* in, bool* out) {
-    bool every = true;
-    for (int k = 0; k < shim::LANES; ++k) every &= in[k];
-    for (int k = 0; k < shim::LANES; ++k) out[k] = every;
-  });
-}
-
 template <class T>
 T load_fresh(const T* at) {
   return *at;

@@ -99,12 +99,6 @@ def test_blocks_of_a_cluster_read_each_others_memory(shim, operand, lenient):
 
 
 @pytest.mark.parametrize("operand", ROUNDED)
-def test_words_with_tags_need_no_meeting(shim, operand, lenient):
-    with divided(16, 4, "tag"):
-        assert difference(make("lstm", 3, 32), Machine(shim), operand) is None
-
-
-@pytest.mark.parametrize("operand", ROUNDED)
 def test_products_are_rounded_to_what_was_asked(shim, operand, lenient):
     with divided(32, 3):
         assert difference(make("gru", 3, 13), Machine(shim), operand) is None
@@ -122,7 +116,7 @@ def grown(network, x, **given):
 @pytest.mark.parametrize(
     ("division", "cluster"),
     [
-        ((16, 3, "meeting"), 1), ((32, 2, "meeting"), 1), ((16, 3, "tag"), 1), ((64, 4, "tag"), 1),
+        ((16, 3, "meeting"), 1), ((32, 2, "meeting"), 1), ((64, 4, "meeting"), 1),
         ((16, 2, "cluster"), 2), ((32, 4, "cluster"), 4),
     ],
     ids=str,

@@ -42,22 +42,6 @@ ELMAN_INLINE unsigned observe(const unsigned* flag) {
 }
 ELMAN_INLINE void fence() { __threadfence(); }
 
-// What carries its own flag: eight bytes that are written and read as one, a value and its tag. Who
-// reads the tag that was posted has the value, too, whatever else has been seen. A loop that waits for
-// a tag calls observe.
-ELMAN_INLINE void post(uint2* at, unsigned value, unsigned tag) {
-  const unsigned long long both = (unsigned long long)tag << 32 | value;
-  asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(at), "l"(both) : "memory");
-}
-// Two of them: value, tag, value, tag.
-ELMAN_INLINE uint4 observe(const uint4* at) {
-  unsigned long long x, y;
-  asm volatile("ld.relaxed.gpu.v2.u64 {%0, %1}, [%2];" : "=l"(x), "=l"(y) : "l"(at) : "memory");
-  return {unsigned(x), unsigned(x >> 32), unsigned(y), unsigned(y >> 32)};
-}
-// Whether it is so for all lanes of a warp, which call it together.
-ELMAN_INLINE bool all_lanes(bool x) { return __all_sync(0xffffffffu, x); }
-
 // What other blocks have written while the kernel runs: from the L2 cache, never from a stale L1.
 ELMAN_INLINE float load_fresh(const float* at) {
   float x;

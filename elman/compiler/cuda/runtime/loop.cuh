@@ -63,9 +63,6 @@ struct Fragments {
   using A = uint4;
   using B = uint2;
   static constexpr int kColumns = 32;  // B's of a tile of 8 columns
-  static constexpr int kWords = 128;   // of four bytes, in a tile of rows
-
-  static __device__ int first_word(int lane) { return lane * 4; }
 
   // Where element (row, k) of a tile of rows lies.
   static __device__ int at(int row, int k) {
@@ -105,9 +102,6 @@ struct Scalars {
   using B = T;
   static constexpr int kColumns = 8;
   static constexpr int kElements = 1;
-  static constexpr int kWords = 16;
-
-  static __device__ int first_word(int lane) { return (lane >> 3) * 4; }
 
   static __device__ int at(int row, int k) { return row; }
   static __device__ A load(const T* tile, int lane, unsigned rank) {
@@ -143,25 +137,6 @@ using Storage = F::Storage;
 __device__ inline long exchanged(int row, int k) {
   return (long(k / F::kDepth) * (ROWS / 16) + row / 16) * F::kTile + F::at(row % 16, k % F::kDepth);
 }
-
-#if TAGGED
-// Sources lie as words with tags, which say of which step they are: who has read them need not have
-// waited for a meeting.
-using Source = uint2;
-
-// Write an element that a thread has, or the two neighbours that make a word, each of another thread.
-// All threads of a warp call it together.
-__device__ inline void post_element(Source* source, int row, int k, real value, unsigned tag, bool inside) {
-  constexpr int per = sizeof(Storage) == 2 ? 2 : 1;
-  unsigned word = 0;
-  const Storage rounded = OPERAND::round(value);
-  memcpy(&word, &rounded, sizeof rounded);
-  if (per == 2) word |= shuffle_xor(word, 1) << 16;
-  if (inside && k % per == 0) post(source + exchanged(row, k) / per, word, tag);
-}
-#else
-using Source = Storage;
-#endif
 
 // DEPTH by COLUMNS of a matrix, for warps of which WM divide the rows, WN the columns, WK the depth.
 // Of each WIDTH of the source, blocks have written UNITS in turn.
@@ -215,7 +190,7 @@ struct Product {
   static __device__ unsigned rank(int k) { return k * F::kDepth % WIDTH / UNITS; }
 
   // The sums of each part of the depth, to be added up by whoever reads them.
-  static __device__ void run(const Source* source, const F::B* packed, real* sums, unsigned tag = 0) {
+  static __device__ void run(const Storage* source, const F::B* packed, real* sums) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int wk = warp % WK, wn = warp / WK % WN, wm = warp / (WK * WN);
     real c[M][N][4];
@@ -229,37 +204,6 @@ struct Product {
 #pragma unroll
     for (int first = 0; first < kEach; first += kAhead) {
       typename F::A a[kAhead][M];
-#if TAGGED
-      uint4 read[kAhead][M][2];
-      unsigned missing = 0;  // the same in all lanes
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i)
-#pragma unroll
-        for (int m = 0; m < M; ++m)
-          if (first + i < kEach && (first + i) * WK + wk < kDeep && wm * M + m < kHigh) missing |= 1u << (i * M + m);
-      do {
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i)
-#pragma unroll
-          for (int m = 0; m < M; ++m)
-            if (missing >> (i * M + m) & 1) {
-              const long tile = ((first + i) * WK + wk) * long(kHigh) + wm * M + m;
-              const auto* at = reinterpret_cast<const uint4*>(source + tile * F::kWords + F::first_word(lane));
-              read[i][m][0] = observe(at);
-              read[i][m][1] = observe(at + 1);
-            }
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i)
-#pragma unroll
-          for (int m = 0; m < M; ++m)
-            if (missing >> (i * M + m) & 1) {
-              const uint4 x = read[i][m][0], y = read[i][m][1];
-              if (all_lanes(x.y == tag && x.w == tag && y.y == tag && y.w == tag)) missing &= ~(1u << (i * M + m));
-              const unsigned words[4] = {x.x, x.z, y.x, y.z};
-              memcpy(&a[i][m], words, sizeof words);
-            }
-      } while (missing);
-#else
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const int k = (first + i) * WK + wk;
@@ -269,7 +213,6 @@ struct Product {
             if (wm * M + m < kHigh)
               a[i][m] = F::load(source + (place(k) * kHigh + wm * M + m) * F::kTile, lane, rank(k));
       }
-#endif
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const int k = (first + i) * WK + wk;

@@ -1,4 +1,4 @@
-// A linear recurrence over time, c_t = a_t ⊙ c_{t−1} + b_t, and its gradient, which reads and writes
+// A linear recurrence over time, c_t = a_t ⊙ c_{t−1} + b_t, and its gradient, which read and write
 // every number once.
 //
 // Units of all rows are channels. A tile is 32 of them, a lane each, over a chunk of time, of which each
@@ -17,7 +17,7 @@ namespace elman {
 struct Scan {
   long steps, batch, units;
   long backwards;               // from the last step to the first
-  long chunks, groups;          // of time, and of 32 channels
+  long chunks, groups;          // of time, warps · STEPS long, and of 32 channels
   const unsigned char* resets;  // (T, B): the state before this step is its start; or null
   const long* lengths;          // (B) or null
   const real* a;                // or (width), of all steps and rows
@@ -37,7 +37,6 @@ struct Scan {
   real* board;
 };
 
-constexpr int STEPS = 64 / sizeof(real);
 constexpr unsigned TOLD = 1, KNOWN = 2;  // a chunk's A and S are told; c after it is known
 
 struct Complex {
@@ -96,7 +95,7 @@ struct Steps {
 
 // The gradient, g = ∂L/∂c_t, is what comes from c_t itself and what the next step carries: to b_t goes
 // g, to a_t goes g ⊙ c̄_{t−1}, and to c_{t−1} goes ā_t ⊙ g.
-template <class X, bool kFixed, bool kBackward>
+template <class X, int STEPS, bool kFixed, bool kBackward>
 ELMAN_INLINE void scan(const Scan& s) {
   constexpr int FIELDS = Steps<X>::FIELDS;
   const auto streaming = [](const real* at) { return load_streaming(at); };
@@ -116,34 +115,46 @@ ELMAN_INLINE void scan(const Scan& s) {
     const long row = there ? channel / s.units : 0, unit = there ? channel % s.units : 0;
     const long at = row * width + unit, begin = (chunk * warps + warp) * STEPS;
     const long length = s.lengths ? s.lengths[row] : s.steps;
-    const auto inside = [&](int i) { return there && begin + i < s.steps; };
-    const auto time = [&](int i) { return s.backwards ? s.steps - 1 - begin - i : begin + i; };
+    const long ahead = s.backwards ? -1 : 1, t = s.backwards ? s.steps - 1 - begin : begin;
 
-    // What the steps are.
-    X a[kFixed ? 1 : STEPS], b[STEPS];
-    unsigned ended = 0, restarted = 0;
-    if constexpr (kFixed) a[0] = read<X>(s.a + unit, s.units, streaming);
-#pragma unroll
-    for (int i = 0; i < STEPS; ++i) {
-      const long t = time(i);
-      const bool alive = inside(i) && t < length;
-      if constexpr (!kFixed)
-        a[i] = alive ? read<X>(s.a + t * s.a_step + row * s.a_row + unit, s.units, streaming) : X{};
-      const bool given = kBackward ? inside(i) && s.b : alive;
-      b[i] = given ? read<X>(s.b + t * s.b_step + row * s.b_row + unit, s.units, streaming) : X{};
-      ended |= unsigned(!alive) << i;
-      if (s.resets && alive) restarted |= unsigned(s.resets[t * s.batch + row] != 0) << i;
-    }
-    const auto factor = [&](int i) { return kBackward ? conjugate(a[kFixed ? 0 : i]) : a[kFixed ? 0 : i]; };
+    // Which of the steps there are, in the batch, in the sequence, and after a reset: a bit each.
     const auto is = [](unsigned mask, int i) { return mask >> i & 1; };
+    const auto first_of = [](long n) { return (1u << (n < 0 ? 0 : n > STEPS ? STEPS : n)) - 1; };
+    const unsigned within = there ? first_of(s.steps - begin) : 0;
+    const unsigned alive =
+        within & (s.backwards ? ~first_of(s.steps - length - begin) : first_of(length - begin));
+    unsigned restarted = 0;
+    if (s.resets) {
+      const unsigned char* reset = s.resets + t * s.batch + row;
+#pragma unroll
+      for (int i = 0; i < STEPS; ++i, reset += ahead * s.batch)
+        if (is(alive, i)) restarted |= unsigned(*reset != 0) << i;
+    }
+
+    // What they are.
+    X a[kFixed ? 1 : STEPS], b[STEPS];
+    if constexpr (kFixed) {
+      a[0] = read<X>(s.a + unit, s.units, streaming);
+    } else {
+      const real* from = s.a + t * s.a_step + row * s.a_row + unit;
+#pragma unroll
+      for (int i = 0; i < STEPS; ++i, from += ahead * s.a_step)
+        a[i] = is(alive, i) ? read<X>(from, s.units, streaming) : X{};
+    }
+    const unsigned given = kBackward ? s.b ? within : 0 : alive;
+    const real* from = s.b + t * s.b_step + row * s.b_row + unit;
+#pragma unroll
+    for (int i = 0; i < STEPS; ++i, from += ahead * s.b_step)
+      b[i] = is(given, i) ? read<X>(from, s.units, streaming) : X{};
+    const auto factor = [&](int i) { return kBackward ? conjugate(a[kFixed ? 0 : i]) : a[kFixed ? 0 : i]; };
     X again{};
     if (s.resets && there) again = read<X>(s.again + at, s.units, streaming);
     const auto next = [&](int i, X c) {
       if constexpr (kBackward) {
         const X g = c + b[i];
-        return is(ended, i) ? g : is(restarted, i) ? X{} : fused(factor(i), g, X{});
+        return !is(alive, i) ? g : is(restarted, i) ? X{} : fused(factor(i), g, X{});
       } else {
-        return is(ended, i) ? c : fused(factor(i), is(restarted, i) ? again : c, b[i]);
+        return !is(alive, i) ? c : fused(factor(i), is(restarted, i) ? again : c, b[i]);
       }
     };
 
@@ -152,7 +163,7 @@ ELMAN_INLINE void scan(const Scan& s) {
 #pragma unroll
     for (int i = 0; i < STEPS; ++i) {
       mine.sum = next(i, mine.sum);
-      if (!is(ended, i)) mine.product = fused(factor(i), mine.product, X{});
+      if (is(alive, i)) mine.product = fused(factor(i), mine.product, X{});
     }
     mine.restarted = restarted != 0;
     block_barrier();  // those who still read the last tile's
@@ -206,31 +217,29 @@ ELMAN_INLINE void scan(const Scan& s) {
     // Step by step from there.
     for (int k = 0; k < warp; ++k) c = Steps<X>::get(place(own, k), 32, shared)(c);
     X to_a{}, to_again{};
+    const long step = ahead * s.batch * width;
+    long here = t * s.batch * width + at;
 #pragma unroll
-    for (int i = 0; i < STEPS; ++i) {
-      const long here = time(i) * s.batch * width + at;
-      const bool last = begin + i == s.steps - 1, dead = is(ended, i), reset = is(restarted, i);
+    for (int i = 0; i < STEPS; ++i, here += step) {
+      const bool last = begin + i == s.steps - 1;
       if constexpr (kBackward) {
-        const X g = c + b[i];
-        if (inside(i)) write(s.c + here, s.units, dead ? X{} : g);
-        if (s.to_a && inside(i)) {
-          X past{};
-          if (!dead && !reset) {
-            const long before = (s.backwards ? -1 : 1) * s.batch * width;
-            past = read<X>(last ? s.first + at : s.states + here + before, s.units, streaming);
-          }
-          if (reset) past = again;
+        const X g = is(alive, i) ? c + b[i] : X{};
+        if (is(within, i)) write(s.c + here, s.units, g);
+        if (s.to_a && is(within, i)) {
+          X past = again;
+          if (is(alive & ~restarted, i))
+            past = read<X>(last ? s.first + at : s.states + here + step, s.units, streaming);
           if constexpr (kFixed) {
-            if (!dead) to_a = fused(conjugate(past), g, to_a);
+            if (is(alive, i)) to_a = fused(conjugate(past), g, to_a);
           } else {
-            write(s.to_a + here, s.units, dead ? X{} : fused(conjugate(past), g, X{}));
+            write(s.to_a + here, s.units, is(alive, i) ? fused(conjugate(past), g, X{}) : X{});
           }
         }
-        if (reset) to_again = fused(factor(i), g, to_again);
+        if (is(restarted, i)) to_again = fused(factor(i), g, to_again);
         c = next(i, c);
       } else {
         c = next(i, c);
-        if (inside(i)) write(s.c + here, s.units, c);
+        if (is(within, i)) write(s.c + here, s.units, c);
       }
       if (there && last) write(s.last + at, s.units, c);
     }
