@@ -250,6 +250,7 @@ def fused_job() -> None:
 
 def main_job(engine: str = "auto", **changed: Any) -> None:
     """Tokens a second of whole epochs of elman's loop."""
+    from elman.learning import fused
     from elman.tasks.language_model.task import LanguageModeling
     from elman.training.interrupt import Interrupt
     from elman.training.start import start
@@ -271,6 +272,7 @@ def main_job(engine: str = "auto", **changed: Any) -> None:
                 "main job", side="elman", limit=limit, tokens_per_second=round(best), engine=engine,
                 **changed,
                 graphs=len(trainer.graphs._recorded), why=trainer.graphs.why,
+                own_update=CUDA and fused.kernels(trainer.fabric.device) is not None,
                 rates=[round(r) for r in rates], ms_a_step=round(1120e3 / best, 3), losses=losses,
             )  # fmt: skip
             label = f"elman {engine} {changed or ''} {limit:,}"

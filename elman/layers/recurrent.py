@@ -288,8 +288,8 @@ class Recurrent(nn.Module):
         """One step of a stream, in constant memory: the same numbers as :meth:`forward`.
 
         Zoneout, recurrent dropout and weight drop act as in evaluation. Where no gradient is
-        wanted, all layers run in one call of the native engine, which reads the weights where
-        they lie.
+        wanted, all layers run in one call of the native engine, or on a GPU in one CUDA graph from
+        the second step of the same shapes on; the weights are read where they lie.
 
         Args:
             x: (B, M), or (M) for one stream.

@@ -91,7 +91,8 @@ def step(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any] | None
                     return None
                 check_row(x, network.input_size)
                 found = _run(network, x, state)  # which checks the state
-                steps.where = _addresses(network)  # cuDNN moves them where it wants them
+                if steps.where != _addresses(network):  # cuDNN moves them where it wants them
+                    steps.begin(network)
                 steps.seen[key] = None
                 return found
             graph = steps.seen[key] = _recorded(steps, network, x, state)
@@ -126,6 +127,8 @@ def _is_for(network: Recurrent, x: Any) -> bool:
         or choice.forced() not in _ENGINES
         # What acts while training acts in forward, and not in a step.
         or (network.training and _is_noisy(network))
+        # Weights that were cast once are not cast again where they change.
+        or torch.is_autocast_enabled(x.device.type)
         # What computes weights from others gives them another place at each step.
         or network._modules
         or network._forward_pre_hooks
@@ -186,7 +189,6 @@ def _captured(device: torch.device, work: Callable[[], None]) -> Callable[[], No
 
 def _key(network: Recurrent, x: Tensor, state: Any, given: list[Tensor]) -> Any:
     """What a graph is for: shapes and types, and whatever else its operations depend on."""
-    kind = x.device.type
     return (
         (x.shape, x.dtype, x.device),
         type(state),
@@ -194,7 +196,6 @@ def _key(network: Recurrent, x: Tensor, state: Any, given: list[Tensor]) -> Any:
         network.batch_first,
         *((s.shape, s.dtype, s.device) for s in given),
         choice.forced(),
-        torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind),
         torch.backends.cuda.matmul.fp32_precision,
         torch.backends.cudnn.allow_tf32,
         # Two streams run at once, and would write to the same memory.

@@ -123,6 +123,29 @@ def test_weights_that_change_are_read_and_those_that_move_are_recorded_anew(repl
         assert replays.count("recorded") == 2
 
 
+def test_a_first_step_that_moves_the_weights_leaves_no_graph_behind(replays, monkeypatch):
+    """As cuDNN's first call does, after a graph of other shapes was recorded."""
+    network = CELLS["lstm"]()
+    run, moved = replay._run, []
+    one, two = torch.randn(1, 5), torch.randn(2, 5)
+
+    def moves(network, x, state):
+        found = run(network, x, state)
+        if len(x) == 2 and not moved:
+            moved.append(network.weight_hh_l0.data)  # which stays, so that nobody else lies there
+            network.weight_hh_l0.data = 2 * moved[0]
+        return found
+
+    monkeypatch.setattr(replay, "_run", moves)
+    with torch.no_grad():
+        for x in (one, one, two, one, one, one):
+            state = nested.map(torch.ones_like, network.initial_state(len(x)))
+            found = network.step(x, state)
+            if x is one:
+                same(found, by_cells(network, x, state))
+    assert replays.count("recorded") == 2
+
+
 def test_an_option_that_changes_is_recorded_anew(replays):
     network = elman.RNN(5, 7, nonlinearity="tanh")
     with torch.no_grad():
@@ -149,7 +172,8 @@ def test_inference_mode_and_its_end(replays):
 
 
 @pytest.mark.parametrize(
-    "how", ["gradient", "training", "reference", "parametrized", "bidirectional", "no state"]
+    "how",
+    ["gradient", "training", "reference", "parametrized", "bidirectional", "no state", "autocast"],
 )
 def test_what_is_not_recorded(replays, how):
     network = elman.LSTM(5, 7, 2, dropout=0.5 if how == "training" else 0.0)
@@ -163,7 +187,10 @@ def test_what_is_not_recorded(replays, how):
     state = None if how == "no state" else network.initial_state(2)
     with torch.set_grad_enabled(how == "gradient"):
         for _ in range(3):
-            if how == "reference":
+            if how == "autocast":
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    network.step(torch.randn(2, 5), state)
+            elif how == "reference":
                 with elman.engine("reference"):
                     network.step(torch.randn(2, 5), state)
             else:
