@@ -259,7 +259,8 @@ class LRU(LinearRecurrence):
         if x.dim() < 3:
             return a, gamma * self.drive(x)
         # Of a sequence (γ B) x, which is the same, does not go through all of it once more.
-        return a, linear(x, gamma.unsqueeze(-1) * self.weight_drive, None)
+        weight: Tensor = self.weight_drive  # type: ignore[assignment]
+        return a, linear(x, gamma.unsqueeze(-1) * weight, None)
 
     def output(self, c: Tensor, x: Tensor) -> Tensor:
         return self.read(c) + self.direct(x)

@@ -108,7 +108,7 @@ def usual(cell: Cell, real: torch.dtype, device: str) -> str:
         return name
     if scan.knows(cell):
         return "scan"
-    if device != "cpu" and pytorch.knows(cell):
+    if device != "cpu" and pytorch.knows(cell) and (device != "cuda" or real != torch.float32):
         return "torch"
     if native.knows(cell, real, device):
         return "cuda" if device == "cuda" else "native"
@@ -149,7 +149,9 @@ def _preferred(cell: Cell, call: Call) -> list[str]:
         return [*scans, "native", "torch", "reference"]
     # PyTorch's kernels are what usually runs its own cells on other devices.
     own = ["torch"] if pytorch.unsupported(cell, call) is None else []
-    return [*scans, *own, "cuda" if call.x.is_cuda else "native", "reference"]
+    compiled = "cuda" if call.x.is_cuda else "native"
+    both = [*own, compiled] if pytorch.is_faster(call.x) else [compiled, *own]
+    return [*scans, *both, "reference"]
 
 
 @constant_while_compiling

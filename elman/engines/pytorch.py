@@ -66,8 +66,23 @@ def run(cell: Cell, weights: Mapping[str, Tensor], call: Call) -> Result:
     return Result(y, last, (torch.where(inside, y, call.state[0] if call.reverse else last[0]),))
 
 
+def is_faster(x: Tensor) -> bool:
+    """Whether PyTorch's kernels run its own cells on x (T, B, M) faster than compiled ones do.
+
+    cuDNN takes a sequence in one kernel in float16 alone. Of float32 and bfloat16 it begins every
+    step anew, which takes two to four times as long as the engine ``cuda`` on up to 64 rows, and
+    is not known to be slower on more, or on few steps (benchmarks/gpu.md).
+    """
+    if not x.is_cuda or x.dtype != torch.float32:
+        return True
+    if torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.float16:
+        return True
+    steps, batch = x.shape[:2]
+    return steps < 32 or batch > 64
+
+
 def takes_stack(cells: Sequence[Cell], x: Tensor) -> bool:
-    """Whether one call of PyTorch's kernels runs these cells faster, as layers of one network."""
+    """Whether one call of PyTorch's kernels runs these cells, as layers of one network."""
     first = cells[0]
     return (
         x.device.type in _STACKING

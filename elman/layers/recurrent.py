@@ -276,9 +276,10 @@ class Recurrent(nn.Module):
     def _runs_in_one_call(self, batch: Sequences, every: bool) -> bool:
         """Whether nothing stands between the layers, and PyTorch's kernels take all at once."""
         between = self.skip or (self.training and self.dropout and self.num_layers > 1)
+        wanted = choice.forced()
         return (
             not (between or every or batch.resets is not None)
-            and choice.forced() in (None, "torch")
+            and (wanted == "torch" or (wanted is None and pytorch.is_faster(batch.x)))
             and pytorch.takes_stack(self._noiseless, batch.x)
         )
 

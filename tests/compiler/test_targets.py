@@ -172,18 +172,31 @@ class Elsewhere(NamedTuple):
 
 @pytest.fixture
 def call():
-    x = SimpleNamespace(device=torch.device("cuda", 0), shape=(6, 2, 3), is_cuda=True)
-    return Elsewhere(x, (torch.zeros(2, 5),) * 2)
+    return Elsewhere(elsewhere(6, 2), (torch.zeros(2, 5),) * 2)
+
+
+def elsewhere(steps, batch, dtype=torch.float32):
+    device = torch.device("cuda", 0)
+    return SimpleNamespace(device=device, shape=(steps, batch, 3), is_cuda=True, dtype=dtype)
 
 
 def test_engines_on_a_gpu_are_pytorchs_for_its_own_cells_or_else_kernels(call):
     lstm = elman.cells.LSTM(3, 5)
-    assert choice._preferred(lstm, call) == ["torch", "cuda", "reference"]
+    assert choice._preferred(lstm, call) == ["torch", "cuda", "reference"]  # few steps
+    assert choice._preferred(lstm, call._replace(x=elsewhere(50, 99)))[0] == "torch"  # many rows
+    assert choice._preferred(lstm, call._replace(x=elsewhere(50, 9, torch.half)))[0] == "torch"
+    long = call._replace(x=elsewhere(50, 9))
+    assert choice._preferred(lstm, long) == ["cuda", "torch", "reference"]
+    with cuda_autocast(torch.float16):
+        assert choice._preferred(lstm, long)[0] == "torch"
+    with cuda_autocast(torch.bfloat16):
+        assert choice._preferred(lstm, long)[0] == "cuda"
     resets = torch.zeros(6, 2, dtype=torch.bool)
     assert choice._preferred(lstm, call._replace(resets=resets)) == ["cuda", "reference"]
     assert choice._preferred(Own(3, 5), call) == ["cuda", "reference"]
     with targets.replaced("cuda", Counting(name="cuda").target):
-        assert choice.usual(lstm, torch.float32, "cuda") == "torch"
+        assert choice.usual(lstm, torch.float32, "cuda") == "cuda"
+        assert choice.usual(lstm, torch.float64, "cuda") == "torch"
         assert choice.usual(Own(3, 5), torch.float32, "cuda") == "cuda"
         assert cuda.unsupported(Own(3, 5), call._replace(state=(torch.zeros(2, 5).bfloat16(),)))
     with targets.replaced("cuda", Counting(missing=lambda: "no NVRTC was found").target):
