@@ -1,12 +1,16 @@
 """Dialogue beside an n-gram model: the perplexity of replies by interpolated Kneser–Ney.
 
-    python benchmarks/dialogue_ngram.py benchmarks/recipes/dialogue-en.toml [--order 5]
+    python benchmarks/dialogue_ngram.py benchmarks/recipes/dialogue-en.toml [--order 5] [--run RUN]
 
 The data, its parts, the tokens, the vocabulary and ``<unk>`` are those of the recipe, and so is
 what is counted: every token of a reply and its end. The n-gram model learns from every turn of the
 dialogues that are learned from, the first ones too. It reads a dialogue as one line, each turn with
 its end, so that for a reply's first words it sees the last ones of the turn before: n − 1 tokens in
 all, whoever said them. Writes benchmarks/results/<recipe>-ngram.json.
+
+DailyDialog has many dialogues more than once, in several parts. Those of which at least half of the
+longer turns are among what is learned from are known by heart: figures are told of all dialogues,
+and of the others alone; with ``--run``, also those of a trained network.
 
 Before it answers, its probabilities are compared with those of nltk on the first dialogues.
 """
@@ -20,7 +24,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+import elman
+from elman.networks.conversation import collate
 from elman.tasks.dialogue.task import Conversation
 from elman.training.settings import read_recipe
 from elman.training.storage import to_json
@@ -134,10 +141,24 @@ def check(lines: Sequence[Sequence[int]], order: int, size: int) -> None:
     np.testing.assert_allclose(own, expected, rtol=1e-9)
 
 
+def is_new(turns: Sequence[Sequence[int]], learned: set[tuple[int, ...]]) -> bool:
+    """Whether less than half of a dialogue's turns of more than six tokens were learned from."""
+    known = [tuple(turn) in learned for turn in turns if len(turn) > 6]
+    return 2 * sum(known) < len(known) or not known
+
+
+def _nats(network: Conversation, turns: list[list[int]]) -> float:
+    """−log P of all replies of a dialogue."""
+    with torch.inference_mode():
+        sums, _ = network.tally(network.model.eval(), collate([turns], network.side.end), None)
+    return sums["loss"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--order", type=int, default=5)
+    parser.add_argument("--run", type=Path, help="a run of the recipe, to be measured beside it")
     options = parser.parse_args()
     recipe = read_recipe(options.recipe)
     data = recipe.pop("data")
@@ -153,16 +174,31 @@ def main() -> None:
     model = KneserNey(lines["train"], options.order, size)
     figures: dict[str, float] = {}
     unknown_id = task.side.vocabulary.unknown_id
+    learned = {tuple(turn) for turns in task.coded("train") for turn in turns}
     for part in ("validation", "test"):
         turns = [(k > 0, turn) for each in task.coded(part) for k, turn in enumerate(each)]
         is_reply = np.array([later for later, turn in turns for _ in turn])
         nats = -model.log_probabilities(lines[part])[is_reply]
+        new = np.array([is_new(each, learned) for each in task.coded(part)])
+        replies = [sum(map(len, each[1:])) for each in task.coded(part)]
         unknown = sum(later * turn.count(unknown_id) for later, turn in turns) / len(nats)
         figures |= {
             f"{part} perplexity": float(np.exp(nats.mean())),
             f"{part} tokens": len(nats),
             f"{part} unknown share": unknown,
+            f"{part} share of dialogues that are new": float(new.mean()),
+            f"{part} perplexity of those": float(np.exp(nats[new.repeat(replies)].mean())),
         }
+        if options.run:
+            network = elman.open_run(options.run)
+            nats = np.array([_nats(network, each) for each in task.coded(part)])
+            count = np.array(replies)
+            figures |= {
+                f"{part} perplexity of the network": float(np.exp(nats.sum() / count.sum())),
+                f"{part} perplexity of the network, new ones": float(
+                    np.exp(nats[new].sum() / count[new].sum())
+                ),
+            }
     result = {
         "recipe": options.recipe.name,
         "command": f"python benchmarks/dialogue_ngram.py benchmarks/recipes/{options.recipe.name}",
