@@ -239,6 +239,6 @@ def _of_elman() -> str:
     found = hashlib.sha256()
     for part in ("cells", "compiler", "engines"):
         for path in sorted((folder / part).rglob("*")):
-            if path.suffix in (".py", ".hpp", ".cpp"):
+            if path.suffix in (".py", ".hpp", ".cpp", ".cuh"):
                 found.update(path.read_bytes())
     return found.hexdigest()

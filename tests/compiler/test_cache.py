@@ -21,6 +21,7 @@ import elman
 from elman import folders
 from elman.cells.options import Reading
 from elman.compiler import cache
+from elman.compiler.cpu.target import CPU
 from elman.engines.check import fingerprint
 from elman.engines.choice import EngineWarning
 
@@ -376,9 +377,10 @@ def test_a_mark_is_the_same_in_every_process():
             pass
 
         hoisted = SimpleNamespace(recording=["a"], operations=[function])
+        compiled = SimpleNamespace(hoisted=hoisted, digest="program")
         kept.append(function)
         key = Reading(elman.cells.LSTM(2, 3), elman.Cell).key, function.__code__
-        return fingerprint(hoisted, "source", torch.float32, key)
+        return fingerprint(compiled, CPU, "cpu", torch.float32, key)
 
     kept = []
     assert mark() == mark() and kept[0] is not kept[1]

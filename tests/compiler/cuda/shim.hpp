@@ -379,7 +379,6 @@ inline unsigned observe(const unsigned* flag) {
   shim::pause();
   return *static_cast<const volatile unsigned*>(flag);
 }
-inline void fence() {}
 template <class T>
 T load_fresh(const T* at) {
   return *at;
@@ -395,16 +394,9 @@ inline void cluster_barrier(SHIM_LINE) {
 // Nobody is let through before all have come to wait, which is later than the hardware asks for.
 inline void cluster_arrive() {}
 inline void cluster_wait(SHIM_LINE) { cluster_barrier(line); }
-inline unsigned cluster_rank() { return blockIdx.x % shim::grid->cluster; }
-inline void store_cluster(float* at, unsigned rank, float value) {
-  const std::ptrdiff_t offset = reinterpret_cast<char*>(at) - shared_memory();
-  const unsigned block = blockIdx.x - cluster_rank() + rank;
-  *reinterpret_cast<float*>(shim::shared_of(block) + offset) = value;
-}
-
 inline uint4 load_cluster(const uint4* at, unsigned rank) {
   const std::ptrdiff_t offset = reinterpret_cast<const char*>(at) - shared_memory();
-  const unsigned block = blockIdx.x - cluster_rank() + rank;
+  const unsigned block = blockIdx.x / shim::grid->cluster * shim::grid->cluster + rank;
   return *reinterpret_cast<const uint4*>(shim::shared_of(block) + offset);
 }
 

@@ -68,12 +68,12 @@ extern "C" __global__ void device(const Parameters p) {
   p.v[2] = load(p.v, p.fresh);
   block_barrier();
   warp_barrier();
-  fence();
   publish(p.flags, shuffle_xor(threadIdx.x, 2));
   while (observe(p.flags) < 9) {}
   float* shared = reinterpret_cast<float*>(shared_memory());
 #if __CUDA_ARCH__ >= 900
-  store_cluster(shared, cluster_rank() ^ 1, p.x[0]);
+  const uint4 theirs = load_cluster(reinterpret_cast<const uint4*>(shared), blockIdx.x & 1);
+  if (theirs.x) p.x[4] = 1;
   cluster_barrier();
 #endif
   p.x[3] = shared[threadIdx.x];

@@ -88,7 +88,7 @@ def test_a_launch(driver):
     function.launch(128, 128, 64, parameters, cluster=16)
     assert driver.said() == [
         "large clusters = 1",
-        "grid 128 1 1 block 128 1 1 shared 64 stream (nil) cooperative 1 cluster 16 1 1",
+        "grid 128 1 1 block 128 1 1 shared 64 stream (nil) cluster 16 1 1",
         f"parameters {parameters.decode()}",
     ]
 

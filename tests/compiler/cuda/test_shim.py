@@ -146,9 +146,13 @@ extern "C" __global__ void ring(const Parameters p) {
 }
 extern "C" __global__ void exchange(const Parameters p) {
   float* shared = reinterpret_cast<float*>(shared_memory());
-  store_cluster(shared + threadIdx.x, (cluster_rank() + 1) % 4, p.x[threadIdx.x] + blockIdx.x);
+  shared[threadIdx.x] = p.x[threadIdx.x] + blockIdx.x;
   cluster_barrier();
-  p.y[blockIdx.x * blockDim.x + threadIdx.x] = shared[threadIdx.x];
+  const uint4* const four = reinterpret_cast<const uint4*>(shared) + threadIdx.x / 4;
+  const uint4 theirs = load_cluster(four, (blockIdx.x + 3) % 4);
+  const unsigned words[] = {theirs.x, theirs.y, theirs.z, theirs.w};
+  p.y[blockIdx.x * blockDim.x + threadIdx.x] = reals(words[threadIdx.x % 4]);
+  cluster_barrier();
 }
 extern "C" __global__ void butterfly(const Parameters p) {
   real x = p.x[threadIdx.x];

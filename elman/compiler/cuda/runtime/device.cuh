@@ -40,7 +40,6 @@ ELMAN_INLINE unsigned observe(const unsigned* flag) {
   asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
   return value;
 }
-ELMAN_INLINE void fence() { __threadfence(); }
 
 // What other blocks have written while the kernel runs: from the L2 cache, never from a stale L1.
 ELMAN_INLINE float load_fresh(const float* at) {
@@ -162,19 +161,6 @@ ELMAN_INLINE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.al
 ELMAN_INLINE void cluster_barrier() {
   cluster_arrive();
   cluster_wait();
-}
-ELMAN_INLINE unsigned cluster_rank() {
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-// Write to where `at` is in the shared memory of the cluster's block `rank`, whose threads see it after
-// a cluster_barrier. No block may end before that.
-ELMAN_INLINE void store_cluster(float* at, unsigned rank, float value) {
-  const unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(at));
-  unsigned there;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(rank));
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
 }
 // What lies at `at` in the shared memory of the cluster's block `rank`, as it was when that arrived.
 ELMAN_INLINE uint4 load_cluster(const uint4* at, unsigned rank) {
