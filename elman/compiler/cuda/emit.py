@@ -350,8 +350,14 @@ class _Writer(Values):
     def _reduce(self, stage: Stage, k: int) -> Iterator[str]:
         """What reductions give, from all threads to all blocks: of all at once, in two rounds."""
         found, rows = stage.reductions, self.division.rows
-        at = f"((step & 1) * groups + group) * {self._most} * PARTS * ROWS"
+        # Each reduction of a step has a place of its own: a block may be at the next while another
+        # still reads this one.
+        at = f"((step & 1) * groups + group) * {len(self.placed.reduced)} * PARTS * ROWS"
         gathered = f"({self.pointer('gathered')} + {at})"
+        numbers = [
+            self.placed.reduced[self.resolved(f.slots[slot][0]), f.slots[slot][1]]
+            for f, slot, _ in found
+        ]
         yield "  block_barrier();"
         yield f"  for (int i = threadIdx.x; i < {len(found)} * ROWS; i += THREADS) {{"
         for r, (function, _, node) in enumerate(found):
@@ -360,7 +366,7 @@ class _Writer(Values):
             yield f"      const real* const mine = each + i * {self._units};"
             yield f"      real total = {_start(node)};"
             yield f"      for (int u = 0; u < {own}; ++u) total = {node.op}(total, mine[u]);"
-            yield f"      {gathered}[({r} * PARTS + part) * ROWS + i % ROWS] = total;"
+            yield f"      {gathered}[({numbers[r]} * PARTS + part) * ROWS + i % ROWS] = total;"
             yield "    }"
         yield "  }"
         yield from self.arrive()
@@ -375,7 +381,7 @@ class _Writer(Values):
         yield "#pragma unroll 4"
         yield f"    for (int p = slice; p < PARTS && slice < {slices}; p += {slices}) {{"
         for r, (_, _, node) in enumerate(found):
-            value = f"load_fresh({gathered} + ({r} * PARTS + p) * ROWS + row)"
+            value = f"load_fresh({gathered} + ({numbers[r]} * PARTS + p) * ROWS + row)"
             yield f"      total{r} = {node.op}(total{r}, {value});"
         yield "    }"
         yield from (
@@ -383,34 +389,27 @@ class _Writer(Values):
         )
         yield "    block_barrier();"
         yield f"    for (int i = threadIdx.x; i < {len(found)} * ROWS; i += THREADS) {{"
-        for r, (function, slot, node) in enumerate(found):
-            buffer, offset = function.slots[slot]
-            index = self.placed.reduced[self.resolved(buffer), offset]
+        for r, (_, _, node) in enumerate(found):
             yield f"      if (i / ROWS == {r}) {{"
             yield f"        const real* const parts = slices + {r} * THREADS + i % ROWS;"
             yield f"        real total = {_start(node)};"
             yield f"        for (int s = 0; s < {slices}; ++s)"
             yield f"          total = {node.op}(total, parts[s * ROWS]);"
-            yield f"        reduced[{index} * ROWS + i % ROWS] = total;"
+            yield f"        reduced[{numbers[r]} * ROWS + i % ROWS] = total;"
             yield "      }"
         yield "    }"
         yield "    block_barrier();"
         yield "  }"
-        for function, slot, _ in found:
+        for (function, slot, _), index in zip(found, numbers, strict=True):
             buffer, offset = function.slots[slot]
             buffer = self.resolved(buffer)
             wanted = self.is_series(buffer) or buffer.kind in ("after", "sum")
             wanted |= buffer in self.placed.sources or bool(self.placed.read.get(buffer))
             if wanted or self.placed.kept.get(buffer):
-                value = f"reduced[{self.placed.reduced[buffer, offset]} * ROWS + row]"
+                value = f"reduced[{index} * ROWS + row]"
                 yield from self.each(1)
                 yield from self.inside(self._written_as(value, buffer, (1, offset)))
                 yield "  }"
-
-    @property
-    def _most(self) -> int:
-        """Reductions of a stage, at most."""
-        return max(len(s.reductions) for s in self.placed.stages)
 
     @property
     def _units(self) -> int:

@@ -160,8 +160,7 @@ class Kernel:
             depth = -(-source.width // deep) * deep
             room.add(f"exchange {source.name}", 2 * rows * depth * bytes_)
         room.zeros = room.size
-        most = max(len(stage.reductions) for stage in placed.stages)
-        room.add("gathered", 2 * rows * most * division.parts * size)
+        room.add("gathered", 2 * rows * len(placed.reduced) * division.parts * size)
         for buffer in (*self.buffers, *placed.states):
             if f"space {buffer.name}" in emitted.arguments:
                 room.add(f"space {buffer.name}", 2 * shape.batch * buffer.width * size)

@@ -138,6 +138,7 @@ struct Grid {
   std::size_t shared_bytes, shared_pitch;
   unsigned cluster;
   std::uint64_t seed;
+  unsigned favoured = 0;  // the block that mostly goes on
 
   Context scheduler;
   std::vector<Fiber> fibers;
@@ -237,7 +238,14 @@ inline void schedule() {
       g.trouble = "nothing happens but that threads look at flags which nobody sets";
     } else {
       if (g.seed) {
-        std::swap(g.ready[g.first], g.ready[g.first + draw(g.seed) % (g.ready.size() - g.first)]);
+        // One block at a time is far ahead of the others, or far behind them.
+        if (draw(g.seed) % 2048 == 0) g.favoured = draw(g.seed) % g.blocks.size();
+        std::size_t drawn = 0;
+        for (int tries = 0; tries < 16; ++tries) {
+          drawn = g.first + draw(g.seed) % (g.ready.size() - g.first);
+          if (g.fibers[g.ready[drawn]].block == g.favoured) break;
+        }
+        std::swap(g.ready[g.first], g.ready[drawn]);
       }
       g.current = g.ready[g.first++];
       if (g.first > 4096 && 2 * g.first > g.ready.size()) {
