@@ -399,7 +399,7 @@ def divisions() -> Iterator[Callable[[], None]]:
 
     def forced(rows: int, parts: int, sharing: str, name: str, shape: tuple[int, int, int],
                operand: str) -> None:  # fmt: skip
-        kernels.divide = lambda *_: Division(rows, parts, sharing)
+        kernels.divide = lambda *_: [(Division(rows, parts, sharing), False)]
         try:
             say(division=[rows, parts, sharing])
             ours(name, *shape, operand)

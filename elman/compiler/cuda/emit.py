@@ -16,9 +16,6 @@ from elman.compiler.ir import Buffer, Node
 from elman.compiler.schedule import Function
 from elman.compiler.statements import call, definitions, number, parts
 
-SHARED = 220 * 1024
-"""Bytes of shared memory that a block may have."""
-
 ALIGNED = 128
 
 
@@ -40,14 +37,20 @@ class Emitted:
     packed: dict[int, int]
 
 
-def emit(name: str, placed: Placement, division: Division, operand: str, real_size: int) -> Emitted:
-    """The kernel of a program that is divided in this way."""
-    return _Writer(name, placed, division, operand, real_size=real_size).write()
+def emit(
+    name: str, placed: Placement, division: Division, operand: str, real_size: int, room: int
+) -> Emitted:
+    """The kernel of a program that is divided in this way.
+
+    Matrices lie in shared memory as long as a block has ``room`` for them, in bytes.
+    """
+    return _Writer(name, placed, division, operand, real_size=real_size, room=room).write()
 
 
 @dataclass
 class _Writer(Values):
     real_size: int = 4
+    room: int = 0
     shared: int = 0
     packed: dict[int, int] = field(default_factory=dict)
 
@@ -145,7 +148,7 @@ class _Writer(Values):
         bytes_ = tiles * (8 * size if deep == 1 else 256)
         assert product.buffer.product is not None
         units = self.division.units(product.units)
-        if self.shared + bytes_ <= SHARED:
+        if self.shared + bytes_ <= self.room:
             where = f"shared + {self._room(bytes_)}"
         else:
             self.packed[k] = bytes_

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from elman.compiler.kernel import Shape, State, Where
 from elman.compiler.memory import plain, pointer, resolved
 from elman.compiler.modes import profiled
 from elman.compiler.schedule import Program
+from elman.errors import InputError
 
 
 class Function(Protocol):
@@ -46,6 +47,8 @@ class Device(Protocol):
     multiprocessors: int
     cluster: int
     """The most blocks that reach each other's shared memory; 1 where none does."""
+    shared: int
+    """Bytes of shared memory that a block may have."""
 
     def load(self, source: str, name: str, real: torch.dtype) -> Function:
         """The kernel of that name."""
@@ -78,7 +81,7 @@ class Kernel:
     ):
         self.name, self.program, self.real, self._device = name, program, real, device
         self.buffers = program.buffers
-        self._functions: dict[Any, tuple[Emitted, Function]] = {}
+        self._functions: dict[Any, Function] = {}
         self._ways: dict[Any, _Way] = {}
 
     def run(
@@ -141,16 +144,23 @@ class Kernel:
         operand, size = shape.operand or str(self.real)[len("torch.") :], self.real.itemsize
         backward = self.name == "backward"
         placed = place(self.program, widths, backward)
-        division = divide(placed, shape.batch, device, operand, size)
-        key = widths, division, operand, device
+        for division, resident in divide(placed, shape.batch, device, operand):
+            emitted = emit(self.name, placed, division, operand, size, device.shared)
+            if emitted.shared <= device.shared and not (resident and emitted.packed):
+                break
+        else:
+            raise InputError(
+                f"the cuda engine needs {emitted.shared:,} bytes of shared memory for this cell, "
+                f"and a block of this GPU has {device.shared:,}: use elman.engine('reference')."
+            )
+        key = emitted.source, device
         if key not in self._functions:
-            emitted = emit(self.name, placed, division, operand, size)
-            self._functions[key] = emitted, device.load(emitted.source, self.name, self.real)
-        emitted, function = self._functions[key]
+            self._functions[key] = device.load(emitted.source, self.name, self.real)
+        function = self._functions[key]
         groups = -(-shape.batch // division.rows)
-        resident = groups
+        at_once = groups
         if division.sharing != "cluster":  # all blocks have to be there at once
-            resident = min(groups, max(1, device.multiprocessors // division.parts))
+            at_once = min(groups, max(1, device.multiprocessors // division.parts))
         products = [m.buffer.product for stage in placed.stages for m in stage.products]
         room = _Room()
         _, deep, bytes_ = OPERANDS[operand]
@@ -165,10 +175,10 @@ class Kernel:
             if f"space {buffer.name}" in emitted.arguments:
                 room.add(f"space {buffer.name}", 2 * shape.batch * buffer.width * size)
         for k, packed in emitted.packed.items():
-            room.add(f"packed {k}", packed * resident * division.parts)
+            room.add(f"packed {k}", packed * at_once * division.parts)
         return _Way(
             division, emitted, function, [p for p in products if p is not None], groups,
-            resident * division.parts, room,
+            at_once * division.parts, room,
         )  # fmt: skip
 
 
@@ -196,60 +206,48 @@ class _Room:
         self.size += -(-size // ALIGNED) * ALIGNED
 
 
-def divide(placed: Placement, batch: int, device: Device, operand: str, real_size: int) -> Division:
-    """How to divide the work on a batch, so that a step takes little time.
+def divide(
+    placed: Placement, batch: int, device: Device, operand: str
+) -> Iterator[tuple[Division, bool]]:
+    """Ways to divide the work on a batch, the first the best, and whether only with the matrices
+    in shared memory.
 
     A step's time is mostly that of a meeting and of reading the sources, which each block does for
     its rows. So the blocks are a cluster where its shared memory holds the matrices, because their
     meetings take less time. Otherwise rows come in small groups, as long as each group has blocks
-    enough to hold its matrices.
+    enough to hold its matrices; then in turn, as many at once as there is room for.
     """
     many, (_, deep, _) = device.multiprocessors, OPERANDS[operand]
-    for rows in (16, 32, 64):
-        groups = -(-batch // rows)
-        for parts in (16, 8, 4, 2, 1):
-            division = Division(rows, parts, "cluster")
-            if (
-                parts <= device.cluster
-                and (groups * parts <= many or (rows == 64 and groups * parts <= 4 * many))
-                and placed.clusters(division, deep)
-                and _shared(placed, division, operand, real_size) <= CLUSTER_LIMIT
-            ):
-                return division
     widest = max(
         [s.width for s in placed.states] + [m.units for s in placed.stages for m in s.products]
     )
-    division = Division(16, 1)
-    for rows in (16, 32, 64):
+    for rows in ROWS:
+        groups = -(-batch // rows)
+        for parts in (16, 8, 4, 2, 1):
+            division = Division(rows, parts, "cluster")
+            at_once = many if rows < ROWS[-1] else 4 * many
+            fits = parts <= device.cluster and groups * parts <= at_once
+            if fits and placed.clusters(division, deep):
+                yield division, True
+    for rows in ROWS:
         groups = -(-batch // rows)
         for most in (min(many // groups, MOST_PARTS), many // groups):
-            units = -(-widest // max(1, most))
-            division = Division(rows, -(-widest // units))
-            fits = _shared(placed, division, operand, real_size) <= SHARED_LIMIT
-            if fits and groups * division.parts <= many:
-                return division
-    return division
+            if most:
+                yield Division(rows, _parts(widest, most)), True
+    for rows in reversed(ROWS):
+        for most in (8, 16, 32, MOST_PARTS, many):
+            yield Division(rows, _parts(widest, min(most, many))), True
+    for rows in reversed(ROWS):
+        for most in (min(MOST_PARTS, many), many):
+            yield Division(rows, _parts(widest, most)), False
 
 
+def _parts(widest: int, most: int) -> int:
+    """Into how many parts a width is divided, of equal units and no more than that many."""
+    return -(-widest // -(-widest // most))
+
+
+ROWS = (16, 32, 64)
+"""Of the batch, that a group of blocks may have."""
 MOST_PARTS = 64
 """Blocks of a group beyond which their meetings cost more than their work saves."""
-SHARED_LIMIT = 200 * 1024
-CLUSTER_LIMIT = 215 * 1024
-
-
-def _shared(placed: Placement, division: Division, operand: str, real_size: int) -> int:
-    """Bytes of shared memory that a block takes, about."""
-    _, deep, size = OPERANDS[operand]
-    total = 0
-    for product in (m for stage in placed.stages for m in stage.products):
-        assert product.buffer.product is not None
-        columns = -(-product.columns(division) // 8) * 8
-        _, _, parts = division.warps(columns)
-        depth = -(-product.buffer.product.source.width // deep) * deep
-        total += columns * depth * size + parts * division.rows * (columns + 2) * real_size
-    if division.sharing == "cluster":
-        for source in placed.sources:
-            every = placed.written(source)
-            own = len(every) * division.units(every[0][0])
-            total += 2 * division.rows * own * size
-    return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +23,10 @@ class GPU:
     """A GPU that runs kernels."""
 
     def __init__(self, index: int):
-        properties = torch.cuda.get_device_properties(index)
+        properties: Any = torch.cuda.get_device_properties(index)
         self.index = index
         self.multiprocessors: int = properties.multi_processor_count
+        self.shared: int = properties.shared_memory_per_block_optin
         # More than eight need not fit on every GPU; on Hopper and its successors sixteen do.
         self.cluster = 16 if properties.major >= 9 else 1
         self.architecture = build.architecture(properties.major, properties.minor)

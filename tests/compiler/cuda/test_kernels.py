@@ -11,10 +11,12 @@ import torch
 import elman
 from elman.cells.registry import CELLS, make
 from elman.compiler import targets
+from elman.compiler.compiled import compile_cell
 from elman.compiler.cpu.products import column_sums
-from elman.compiler.cuda import emit, kernels
+from elman.compiler.cuda import kernels
+from elman.compiler.cuda.emit import emit
 from elman.compiler.cuda.kernels import Kernel
-from elman.compiler.cuda.placement import Division
+from elman.compiler.cuda.placement import Division, place
 from elman.engines import check, native
 
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -28,9 +30,9 @@ def product(a, b, bias=None, *, out=None, operand=""):
 class Machine:
     """As many multiprocessors as one likes, whose threads run in an order that is drawn."""
 
-    def __init__(self, shim, multiprocessors=4, seed=1, cluster=1):
+    def __init__(self, shim, multiprocessors=4, seed=1, cluster=1, shared=1 << 18):
         self.shim, self.multiprocessors, self.seed = shim, multiprocessors, seed
-        self.cluster = cluster
+        self.cluster, self.shared = cluster, shared
 
     def load(self, source, name, real):
         module = self.shim.Module(source, [f"-DELMAN_REAL={REALS[real]}"], seed=self.seed)
@@ -61,7 +63,7 @@ def _rounded(run, operand, shape, *rest):
 @contextmanager
 def divided(rows, parts, sharing="meeting"):
     usual = kernels.divide
-    kernels.divide = lambda *_: Division(rows, parts, sharing)
+    kernels.divide = lambda *_: [(Division(rows, parts, sharing), False)]
     try:
         yield
     finally:
@@ -138,7 +140,46 @@ def test_rows_come_in_groups_and_groups_in_turn(shim, name, division, cluster):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_matrices_that_fit_into_no_shared_memory_are_read_from_memory(shim, monkeypatch):
-    monkeypatch.setattr(emit, "SHARED", 0)
+def test_matrices_that_fit_into_no_shared_memory_are_read_from_memory(shim):
     with divided(16, 2):
-        assert difference(make("lstm", 3, 11).double(), Machine(shim)) is None
+        assert difference(make("lstm", 3, 11).double(), Machine(shim, shared=40_000)) is None
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_block_may_be_at_the_next_reduction(shim, seed):
+    with divided(16, 2):
+        cell = make("lstm-layer-norm", 3, 11).double()
+        assert difference(cell, Machine(shim, seed=seed)) is None
+
+
+class Hopper:
+    multiprocessors, cluster, shared = 132, 16, 227 * 1024
+
+
+class Ampere:
+    multiprocessors, cluster, shared = 108, 1, 163 * 1024
+
+
+class Small:
+    multiprocessors, cluster, shared = 20, 1, 99 * 1024
+
+
+@pytest.mark.parametrize("operand", ["tf32", "bf16"])
+@pytest.mark.parametrize("machine", [Hopper, Ampere, Small])
+def test_there_is_a_division_for_every_batch(machine, operand):
+    for units in (1, 100, 768):
+        compiled = compile_cell(make("lstm-layer-norm", 8, units), torch.float32)
+        widths = [b.width for b in compiled.plan.step.states]
+        for name in ("train", "backward"):
+            placed = place(compiled.programs[name], widths, name == "backward")
+            for batch in (32, 8192):
+                found = (
+                    emit(name, placed, division, operand, 4, machine.shared)
+                    for division, _ in kernels.divide(placed, batch, machine, operand)
+                )
+                assert any(e.shared <= machine.shared for e in found), (units, batch)
+
+
+def test_a_cell_for_which_there_is_no_room_is_said(shim):
+    with pytest.raises(elman.InputError, match="bytes of shared memory for this cell"):
+        difference(make("lstm", 3, 11), Machine(shim, shared=100))
