@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -115,6 +116,8 @@ def operand(real: torch.dtype, device: str) -> str:
 
 @constant_while_compiling
 def _rounded() -> str:
+    if _exact.get():
+        return "float32"
     if torch.is_autocast_enabled("cuda"):
         kind = torch.get_autocast_dtype("cuda")
         return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "float32")
@@ -125,16 +128,16 @@ def _rounded() -> str:
 
 @contextmanager
 def exact(device: str) -> Iterator[None]:
-    """A block in which products on a type of device round nothing to TensorFloat-32."""
-    if device != "cuda":
-        yield
-        return
-    switches: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.rnn
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "ieee"
+    """A block in which the products of kernels on a type of device round nothing.
+
+    PyTorch's switches stay as they are: they are other threads' too, and one that is set, if only
+    to what it was, no longer follows the switch above it.
+    """
+    token = _exact.set(device == "cuda" or _exact.get())
     try:
         yield
     finally:
-        for switch, chosen in zip(switches, before, strict=True):
-            switch.fp32_precision = chosen
+        _exact.reset(token)
+
+
+_exact: ContextVar[bool] = ContextVar("exact", default=False)

@@ -122,7 +122,7 @@ def _called(cell: Cell, tensor: Tensor) -> str:
 def undisturbed(function: Callable[[], _T], device: str = "cpu") -> _T:
     """``function()`` as if nothing surrounded it: what is found holds for every later call.
 
-    It runs on a type of device, on which products are as exact as their numbers.
+    It runs on a type of device, on which the kernels' products are as exact as their numbers.
 
     In inference mode and under autocast PyTorch records other operations, and hooks would see what
     is not theirs.

@@ -52,6 +52,7 @@ class _Steps:
     def __init__(self, network: Recurrent):
         self.lock = threading.Lock()
         self.left = _AGAIN
+        self.told: set[str] = set()
         self.begin(network)
 
     def begin(self, network: Recurrent) -> None:
@@ -59,11 +60,23 @@ class _Steps:
         self.where = _addresses(network)
         self.readings = [(Reading(cell, Cell), cell) for cell in network._noiseless]
         self.seen: dict[Any, _Graph | None] = {}
+        self.failed: set[Any] = set()
         self.left -= 1
 
     def hold(self, network: Recurrent) -> bool:
         """Whether weights and cells are as they were recorded."""
         return self.where == _addresses(network) and all(r.holds(c) for r, c in self.readings)
+
+    def say(self, network: Recurrent, why: str) -> None:
+        """Warn, once, that steps are not recorded."""
+        if why not in self.told:
+            self.told.add(why)
+            warnings.warn(
+                f"Steps of this {type(network).__name__} run operation by operation, which is "
+                f"slower: {why}.",
+                EngineWarning,
+                stacklevel=callers_level(),
+            )
 
 
 _steps: weakref.WeakKeyDictionary[Recurrent, _Steps] = weakref.WeakKeyDictionary()
@@ -78,16 +91,20 @@ def step(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any] | None
     except KeyError:
         steps = _steps[network] = _Steps(network)
     if steps.left <= 0:
+        steps.say(network, f"what a CUDA graph holds of it has changed {_AGAIN} times")
         return None
     given = _parts(state)
     key = _key(network, x, state, given)
     with steps.lock:
         if not steps.hold(network):
             steps.begin(network)
+        if key in steps.failed:
+            return None
         graph = steps.seen.get(key)
         if graph is None:
             if key not in steps.seen:
                 if len(steps.seen) >= _MOST:
+                    steps.say(network, f"only {_MOST} shapes are recorded as CUDA graphs")
                     return None
                 check_row(x, network.input_size)
                 found = _run(network, x, state)  # which checks the state
@@ -97,6 +114,7 @@ def step(network: Recurrent, x: Tensor, state: Any) -> tuple[Tensor, Any] | None
                 return found
             graph = steps.seen[key] = _recorded(steps, network, x, state)
             if graph is None:
+                steps.failed.add(key)
                 return None
         torch._foreach_copy_(graph.read, [x, *given])
         graph.replay()
@@ -164,13 +182,7 @@ def _recorded(steps: _Steps, network: Recurrent, x: Tensor, state: Any) -> _Grap
         try:
             replay = _captured(x.device, work)
         except Exception as error:  # whatever a cell does that a graph cannot hold
-            steps.left = 0
-            warnings.warn(
-                f"The steps of this {type(network).__name__} run operation by operation, which is "
-                f"slower: they cannot be recorded as a CUDA graph ({one_line(error)}).",
-                EngineWarning,
-                stacklevel=callers_level(),
-            )
+            steps.say(network, f"they cannot be recorded as a CUDA graph ({one_line(error)})")
             return None
     out, new, parts = made
     flat = type(new) is tuple and all(isinstance(part, Tensor) for part in new)
@@ -182,13 +194,14 @@ def _recorded(steps: _Steps, network: Recurrent, x: Tensor, state: Any) -> _Grap
 def _captured(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
     """What replays ``work`` on the GPU, which is recorded and not done."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph):
+    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     return graph.replay
 
 
 def _key(network: Recurrent, x: Tensor, state: Any, given: list[Tensor]) -> Any:
     """What a graph is for: shapes and types, and whatever else its operations depend on."""
+    switch: Any = torch.backends.cudnn.rnn
     return (
         (x.shape, x.dtype, x.device),
         type(state),
@@ -197,7 +210,7 @@ def _key(network: Recurrent, x: Tensor, state: Any, given: list[Tensor]) -> Any:
         *((s.shape, s.dtype, s.device) for s in given),
         choice.forced(),
         torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.cudnn.allow_tf32,
+        switch.fp32_precision,
         # Two streams run at once, and would write to the same memory.
         torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0,
     )

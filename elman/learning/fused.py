@@ -60,7 +60,8 @@ class Kernels:
 
     def _launch(self, name: str, grid: int, parameters: bytes) -> None:
         threads, shared = (64, 0) if name == "count" else (THREADS, 8 * (THREADS // 32))
-        self._of[name].launch(grid, threads, shared, parameters, stream=self.device.stream())
+        with self.device.current():
+            self._of[name].launch(grid, threads, shared, parameters, stream=self.device.stream())
 
     def clip(self, gradients: Sequence[Tensor], threshold: float | None) -> Tensor:
         """The norm of all gradients, which are scaled to ``threshold`` where they are longer."""

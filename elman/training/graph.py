@@ -61,7 +61,8 @@ class Graphs:
         self.optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
         self.why = self._obstacle()
         self._seen: dict[Any, int] = {}
-        self._recorded: dict[Any, _Recorded] = {}
+        self._recorded: dict[Any, _Recorded | None] = {}  # None: it cannot be
+        self._told_of: set[str] = set()
         self._parameters = list(trainer.model.parameters())
         self._where: list[int] = []
         self._pending: list[tuple[int, float]] = []  # counts and rates of what is not read yet
@@ -112,17 +113,19 @@ class Graphs:
         where = [p.data_ptr() for p in self._parameters]
         if where != self._where:  # a graph holds addresses, and the weights have moved
             self._recorded.clear()
+            self._pool = None  # which ends with its last graph
             self._where = where
         key = (_shapes(batch), _shapes(self.trainer.carry))
         recorded = self._recorded.get(key)
         if recorded is None:
+            if key in self._recorded:
+                return None
             self._seen[key] = self._seen.get(key, 0) + 1
             if self._seen[key] <= _WARM or len(self._recorded) >= _MOST:
                 return None
-            recorded = self._record(batch)
+            recorded = self._recorded[key] = self._record(batch)
             if recorded is None:
                 return None
-            self._recorded[key] = recorded
         for held, given in zip(nested.leaves(recorded.batch), nested.leaves(batch), strict=True):
             held.copy_(given, non_blocking=True)
         if self.trainer.carry is not None and self.trainer.carry is not self._carry:
@@ -164,8 +167,13 @@ class Graphs:
             with self._rates_on_device():
                 replay, count = self._captured(lambda: self._update(held, carry))
         except Exception as error:  # whatever a job does that a graph cannot hold
-            self.why = f"an update cannot be recorded ({one_line(error)})"
-            _logger.warning("Updates run one by one, not as a CUDA graph: %s.", self.why)
+            why = one_line(error)
+            if why not in self._told_of:
+                self._told_of.add(why)
+                _logger.warning(
+                    "Updates of this shape run one by one, not as a CUDA graph: an update cannot "
+                    "be recorded (%s).", why,
+                )  # fmt: skip
             self.optimizer.zero_grad()
             return None
         return _Recorded(replay, held, count)
@@ -175,7 +183,7 @@ class Graphs:
         device, graph = self.trainer.fabric.device, torch.cuda.CUDAGraph()
         draws = torch.cuda.get_rng_state(device)
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 count = update()
         except BaseException:
             torch.cuda.set_rng_state(draws, device)

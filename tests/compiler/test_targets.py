@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ import elman
 from elman import Affine, Cell
 from elman.compiler import targets
 from elman.compiler.cpu.target import CPU
+from elman.compiler.cuda import build, target
 from elman.compiler.modes import exact, operand
-from elman.engines import choice, cuda, native
+from elman.engines import check, choice, cuda, native
 
 
 class Own(Cell):
@@ -223,7 +225,65 @@ def test_products_are_rounded_as_pytorch_is_told():
             assert operand(torch.float32, "cpu") == "float32"
     with exact("cuda"):
         assert operand(torch.float32, "cuda") == "float32"
-    assert torch.backends.cudnn.rnn.fp32_precision == "tf32"
+        torch.backends.cudnn.fp32_precision = "ieee"
+    try:
+        assert operand(torch.float32, "cuda") == "float32"  # no switch was pinned
+    finally:
+        torch.backends.cudnn.fp32_precision = "none"
+    assert operand(torch.float32, "cuda") == "tf32"
+
+
+def test_modules_are_loaded_where_they_run(monkeypatch):
+    current, loaded = [0], []
+
+    @contextmanager
+    def device(index):
+        current.append(index)
+        yield
+        current.pop()
+
+    class Module:
+        def __init__(self, cubin):
+            loaded.append(current[-1])
+
+        def function(self, name):
+            return name
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(target, "Module", Module)
+    monkeypatch.setattr(target.build, "compile", lambda *_: build.Built(b"", ""))
+    gpu = target.GPU.__new__(target.GPU)
+    gpu.index, gpu.architecture = 1, "sm_90a"
+    assert gpu.load("", "scan", torch.float32) == "scan"
+    assert loaded == [1] and current == [0]
+
+
+def test_a_check_on_other_gpus_is_another(monkeypatch):
+    cards = ["H100", "A100"]
+    monkeypatch.setattr(check.build, "version", lambda: "NVRTC 13.0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda k: cards[k])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda k: (9, 0))
+    found = check._described("cuda")
+    assert found == "NVRTC 13.0, A100 (9, 0), H100 (9, 0)"
+    cards[:] = ["A100", "H100", "H100"]
+    assert check._described("cuda") == found
+    cards[:] = ["H100"]
+    assert check._described("cuda") != found
+
+
+def test_a_check_allows_for_the_rounding_that_pytorch_is_told_to_do():
+    matmul = torch.backends.cuda.matmul
+    x = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+    assert check._tolerance(x) == check.TOLERANCE[torch.float32]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32"
+    try:
+        assert check._tolerance(x) == check.ROUNDED
+        x.dtype = torch.float64
+        assert check._tolerance(x) == check.TOLERANCE[torch.float64]
+    finally:
+        matmul.fp32_precision = before
 
 
 class cuda_autocast:

@@ -6,6 +6,7 @@ The CPU records no graphs. Here, what is recorded is done again at each replay, 
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -216,13 +217,60 @@ def test_what_cannot_be_recorded_is_said_once(replays, monkeypatch):
 def test_weights_that_move_all_the_time_are_left(replays):
     network = CELLS["lstm"]()
     x, state = torch.randn(2, 5), network.initial_state(2)
-    kept = []
+    kept, said = [], pytest.warns(EngineWarning, match="changed 8 times")
     with torch.no_grad():
         for _ in range(20):
             kept.append(network.weight_hh_l0.data)
             network.weight_hh_l0.data = kept[-1].clone()
-            same(network.step(x, state), by_cells(network, x, state))
+            with said if len(kept) == replay._AGAIN + 1 else nullcontext():
+                same(network.step(x, state), by_cells(network, x, state))
     assert not replays
+
+
+def test_shapes_that_are_too_many_are_said_once(replays, monkeypatch):
+    monkeypatch.setattr(replay, "_MOST", 2)
+    network = CELLS["lstm"]()
+    with torch.no_grad():
+        for rows in (1, 1, 2, 2):
+            network.step(torch.randn(rows, 5), network.initial_state(rows))
+        for rows, told in ((3, True), (3, False), (4, False), (1, False)):
+            x, state = torch.randn(rows, 5), network.initial_state(rows)
+            with pytest.warns(EngineWarning, match="only 2 shapes") if told else nullcontext():
+                same(network.step(x, state), by_cells(network, x, state))
+    assert replays == ["recorded", "replayed"] * 2 + ["replayed"]
+
+
+def test_a_shape_that_cannot_be_recorded_leaves_the_others(replays, monkeypatch):
+    captured = replay._captured
+
+    def fails(device, work):
+        if not replays:
+            replays.append("failed")
+            raise RuntimeError("out of memory")
+        return captured(device, work)
+
+    monkeypatch.setattr(replay, "_captured", fails)
+    network = CELLS["lstm"]()
+    with torch.no_grad():
+        for k, rows in enumerate((1, 1, 1, 2, 2, 1)):
+            x, state = torch.randn(rows, 5), network.initial_state(rows)
+            with pytest.warns(EngineWarning, match="out of mem") if k == 1 else nullcontext():
+                same(network.step(x, state), by_cells(network, x, state))
+    assert replays == ["failed", "recorded", "replayed"]
+
+
+def test_a_precision_that_changes_is_recorded_anew(replays):
+    network, switch = CELLS["lstm"](), torch.backends.cudnn
+    x, state = torch.randn(2, 5), network.initial_state(2)
+    with torch.no_grad():
+        try:
+            for precision in ("none", "ieee"):
+                switch.fp32_precision = precision  # which that of recurrent networks follows
+                for _ in range(3):
+                    network.step(x, state)
+        finally:
+            switch.fp32_precision = "none"
+    assert replays.count("recorded") == 2
 
 
 def test_threads_do_not_meet_in_a_graph(replays):

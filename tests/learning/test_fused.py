@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,14 @@ class Machine:
         assert real == torch.float32
         return self.shim.Module(source, ["-DELMAN_REAL=float"], seed=1).function(name)
 
+    @contextmanager
+    def current(self):
+        self.is_current = True
+        yield
+        self.is_current = False
+
     def stream(self):
+        assert self.is_current
         return 0
 
 

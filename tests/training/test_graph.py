@@ -119,7 +119,7 @@ def test_a_replayed_training_goes_on(train, replays):
 
 def test_weights_that_move_are_recorded_where_they_are(train, replays, monkeypatch):
     """As a stack's do on a GPU when it first runs in one call, which may be an evaluation."""
-    recorded, measure = [], Trainer._measure
+    recorded, pools, measure = [], [], Trainer._measure
     captured = Graphs._captured
 
     def moving(self, *given, **how):
@@ -129,11 +129,16 @@ def test_weights_that_move_are_recorded_where_they_are(train, replays, monkeypat
                 p.data = p.data.clone()
 
     monkeypatch.setattr(Trainer, "_measure", moving)
-    monkeypatch.setattr(
-        Graphs, "_captured", lambda self, u: recorded.append(self.trainer.position.epoch) or
-        captured(self, u),
-    )  # fmt: skip
+
+    def pooled(self, update):
+        recorded.append(self.trainer.position.epoch)
+        pools.append(self._pool)
+        self._pool = recorded[-1]  # as a graph leaves its own
+        return captured(self, update)
+
+    monkeypatch.setattr(Graphs, "_captured", pooled)
     train("run")
+    assert pools[recorded.index(3)] is None and 3 in pools  # a pool ends with its last graph
     assert recorded.count(3) >= 2  # of an epoch's first window, and of those that go on
 
 
@@ -175,3 +180,19 @@ def test_what_cannot_be_recorded_is_said_once(train, replays, monkeypatch, caplo
     said = [r.message for r in caplog.records if "CUDA graph" in r.message]
     assert len(said) == 1
     assert "stream is capturing" in said[0]
+
+
+def test_a_shape_that_cannot_be_recorded_leaves_the_others(train, replays, monkeypatch, caplog):
+    captured, tried = Graphs._captured, []
+
+    def fails(self, update):
+        tried.append(update)
+        if len(tried) == 1:
+            raise RuntimeError("out of memory")
+        return captured(self, update)
+
+    monkeypatch.setattr(Graphs, "_captured", fails)
+    trainer = train("run")
+    assert len(tried) > 1 and replays and not trainer.graphs.why
+    assert list(trainer.graphs._recorded.values()).count(None) == 1
+    assert sum("out of memory" in r.message for r in caplog.records) == 1

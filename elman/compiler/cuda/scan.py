@@ -133,12 +133,12 @@ class Scanner:
         shared = 2 * block * (2 * parts + 1) * c.itemsize + 4 * warps
         key = device, c.dtype, course.complex, fixed, backward
         function = self._function(*key)
-        if (*key, block) not in self._fitting:
-            fitting = function.blocks_per_multiprocessor(block, shared)
-            self._fitting[*key, block] = fitting * device.multiprocessors
-        grid = min(chunks * groups, self._fitting[*key, block])
         parameters = struct.pack(f"{len(_FIELDS)}q", *(given[name] for name in _FIELDS))
-        with profiled("elman::scan"):
+        with device.current(), profiled("elman::scan"):
+            if (*key, block) not in self._fitting:
+                fitting = function.blocks_per_multiprocessor(block, shared)
+                self._fitting[*key, block] = fitting * device.multiprocessors
+            grid = min(chunks * groups, self._fitting[*key, block])
             function.launch(grid, block, shared, parameters, stream=device.stream())
         return to_a, to_again
 

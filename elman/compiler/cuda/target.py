@@ -34,7 +34,8 @@ class GPU:
     def load(self, source: str, name: str, real: torch.dtype) -> Function:
         """A kernel, compiled or taken from the cache."""
         built = build.compile(source, self.architecture, [f"-DELMAN_REAL={REALS[real]}"])
-        return Module(built.cubin).function(name)
+        with self.current():  # a module belongs to the device that is current
+            return Module(built.cubin).function(name)
 
     def current(self) -> torch.cuda.device:
         """A block in which it is the one that launches are for."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -27,7 +29,14 @@ class Machine:
         options = [f"-DELMAN_REAL={REALS[real]}"]
         return self.shim.Module(source, options, seed=self.seed).function(name)
 
+    @contextmanager
+    def current(self):
+        self.is_current = True
+        yield
+        self.is_current = False
+
     def stream(self):
+        assert self.is_current
         self.launches += 1
         return 0
 
