@@ -53,7 +53,7 @@ def emit(part: str, **line: Any) -> None:
     text = json.dumps({"part": part, "at": round(time.monotonic() - BEGAN, 1), **line})
     print(text, flush=True)
     if OUT:
-        with (OUT / "gpu.jsonl").open("a") as file:
+        with (OUT / "gpu.jsonl").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
 
