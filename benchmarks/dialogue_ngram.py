@@ -191,6 +191,7 @@ def main() -> None:
         }
         if options.run:
             network = elman.open_run(options.run)
+            assert isinstance(network, Conversation)
             nats = np.array([_nats(network, each) for each in task.coded(part)])
             count = np.array(replies)
             figures |= {

@@ -221,7 +221,7 @@ def book(folder: Path) -> str:
             return "time-machine"
     pages = [p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("**/*.md"))]
     path = folder / "book.txt"
-    path.write_text(" ".join(pages)[:200_000])
+    path.write_text(" ".join(pages)[:200_000], encoding="utf-8")
     return str(path)
 
 
@@ -443,7 +443,7 @@ def main() -> None:
     text = "\n".join(table)
     print(text, flush=True)
     if OUT:
-        (OUT / "gpu.txt").write_text(text + "\n")
+        (OUT / "gpu.txt").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ ROWS = (
         "tag-chunks", "tag, chunks of CoNLL-2000", F1,
         "94.46 by a BiLSTM-CRF ([Huang et al., 2015](https://arxiv.org/abs/1508.01991))",
     ),
+    Row("tag-chunks-vectors", "tag, the same from vectors of Brown", F1, NONE),
     Row("tag-segment-chinese", "tag, words of UD Chinese GSD", F1, NONE),
     Row("tag-segment-chinese-joint", "tag, words and their parts of speech", F1, NONE),
     Row("extract-english", "extract, entities and relations, English", F1, NONE),

@@ -120,6 +120,13 @@ def test_inputs_may_be_laid_out_in_any_way(agree):
     turned = [v.detach().transpose(0, 1).contiguous().transpose(0, 1) for v in (a, b)]
     expected = by_hand(a, b, first, None, course)
     agree(recurrence.scan(*turned, first, None, course), expected)
+    # As many numbers as a row has units, but one for each step and row.
+    gate, many = torch.rand(2, 4, 1).double(), torch.randn(2, 4, 8).double()
+    begin = torch.zeros(4, 8).double()
+    agree(
+        recurrence.scan(gate, many, begin, None, course._replace(resets=None, lengths=None)),
+        by_hand(gate.expand(2, 4, 8), many, begin, None, course),
+    )
     wide = first.detach()[:1].expand(4, 5)
     agree(recurrence.scan(a, b, wide, None, course), by_hand(a, b, wide, None, course))
 

@@ -69,7 +69,7 @@ def _spread(a: Tensor, c: Tensor) -> Tensor:
 
 
 def _is_fixed(a: Tensor, c: Tensor) -> bool:
-    return a.numel() == c.shape[-1]
+    return a.numel() == a.shape[-1] == c.shape[-1]
 
 
 def _forward(

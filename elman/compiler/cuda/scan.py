@@ -175,7 +175,7 @@ def _warps(parts: int, groups: int, multiprocessors: int) -> int:
 
 
 def _is_fixed(a: Tensor, c: Tensor) -> bool:
-    return a.numel() == c.shape[-1]
+    return a.numel() == a.shape[-1] == c.shape[-1]
 
 
 def _rows(x: Tensor, c: Tensor) -> Tensor:
