@@ -107,7 +107,7 @@ def tests(name: str, files: list[str], seconds: int, workers: int, *more: str) -
         log = ""
         try:
             done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=seconds,
+                command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=seconds,
                 env={**os.environ, "ELMAN_TEST_DEVICE": DEVICE},
             )  # fmt: skip
             log = done.stdout + done.stderr
