@@ -7,6 +7,7 @@ operations one by one; a graph is asked for once (PyTorch's ``torch.cuda.CUDAGra
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,7 +58,8 @@ class Graphs:
     """
 
     def __init__(self, trainer: Trainer):
-        self.trainer = trainer
+        # Not held: whoever lets go of a trainer lets go of its run at once.
+        self.trainer: Trainer = weakref.proxy(trainer)
         self.optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
         self.why = self._obstacle()
         self._seen: dict[Any, int] = {}
