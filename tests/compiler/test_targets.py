@@ -223,13 +223,11 @@ def test_products_are_rounded_as_pytorch_is_told():
             assert operand(torch.float32, "cuda") == name
             assert operand(torch.float64, "cuda") == "float64"
             assert operand(torch.float32, "cpu") == "float32"
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn, torch.backends.cudnn.rnn
+    before = [switch.fp32_precision for switch in switches]
     with exact("cuda"):
         assert operand(torch.float32, "cuda") == "float32"
-        torch.backends.cudnn.fp32_precision = "ieee"
-    try:
-        assert operand(torch.float32, "cuda") == "float32"  # no switch was pinned
-    finally:
-        torch.backends.cudnn.fp32_precision = "none"
+    assert [switch.fp32_precision for switch in switches] == before
     assert operand(torch.float32, "cuda") == "tf32"
 
 

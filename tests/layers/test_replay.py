@@ -260,16 +260,17 @@ def test_a_shape_that_cannot_be_recorded_leaves_the_others(replays, monkeypatch)
 
 
 def test_a_precision_that_changes_is_recorded_anew(replays):
-    network, switch = CELLS["lstm"](), torch.backends.cudnn
+    network, switch = CELLS["lstm"](), torch.backends.cudnn.rnn
+    before = switch.fp32_precision
     x, state = torch.randn(2, 5), network.initial_state(2)
     with torch.no_grad():
         try:
-            for precision in ("none", "ieee"):
-                switch.fp32_precision = precision  # which that of recurrent networks follows
+            for precision in ("tf32", "ieee"):
+                switch.fp32_precision = precision
                 for _ in range(3):
                     network.step(x, state)
         finally:
-            switch.fp32_precision = "none"
+            switch.fp32_precision = before
     assert replays.count("recorded") == 2
 
 
