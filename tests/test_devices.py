@@ -258,10 +258,10 @@ def test_streams_and_packs(same) -> None:
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "indrnn", "lru", "sru"])
 @pytest.mark.parametrize("rule", RULES)
 def test_learning_rules(rule, name, resets, same) -> None:
-    try:
-        RULES[rule](elman.Recurrent(cells.make(name, WIDTH, SIZE)), mse_loss)
-    except InputError as why:
-        pytest.skip(str(why))
+    if name == "lru" and rule in ("snap1", "rflo"):
+        with pytest.raises(InputError):
+            RULES[rule](elman.Recurrent(cells.make(name, WIDTH, SIZE)), mse_loss)
+        return
 
     def compute(to: Move) -> Any:
         rnn = to(elman.Recurrent(cells.make(name, WIDTH, SIZE, dtype=torch.float64)))

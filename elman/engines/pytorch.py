@@ -70,8 +70,9 @@ def is_faster(x: Tensor) -> bool:
     """Whether PyTorch's kernels run its own cells on x (T, B, M) faster than compiled ones do.
 
     cuDNN takes a sequence in one kernel in float16 alone. Of float32 and bfloat16 it begins every
-    step anew, which takes two to four times as long as the engine ``cuda`` on up to 64 rows, and
-    is not known to be slower on more, or on few steps (benchmarks/gpu.md).
+    step anew: measured, 2.8 to 5 times the engine ``cuda``'s time on 16 rows of 1,024 steps, and
+    1.8 to 2.3 times on 32 rows of 35 (benchmarks/gpu.md). Fewer steps and more rows were not
+    measured, and are left to it.
     """
     if not x.is_cuda or x.dtype != torch.float32:
         return True

@@ -170,12 +170,9 @@ def test_kernels_that_compute_something_else_are_not_used(kernels, monkeypatch):
         assert fused.kernels(CPU) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="NVRTC is there for Linux")
 def test_the_kernels_compile_for_a_gpu():
-    try:
-        build.version()
-    except BuildError as why:
-        pytest.skip(str(why))
-    source = (Path(fused.__file__).parent / "fused.cu").read_text()
+    source = (Path(fused.__file__).parent / "fused.cu").read_text(encoding="utf-8")
     found = build.resources(build.compile(source, "sm_90a", ["-DELMAN_REAL=float"]))
     assert set(found) == {"squares", "scale", "count", "nadam"}
     for name in ("squares", "scale", "nadam"):

@@ -92,7 +92,10 @@ class Kernel:
         weights: Sequence[Tensor],
         zeroed: Collection[Buffer] = (),
     ) -> None:
-        """Run the program over all steps, in one launch."""
+        """Run the program over all steps, in one launch.
+
+        Rows past their end are zeros in every series that it writes, ``zeroed`` or not.
+        """
         carried = [s for s in states if not s.past]
         like = carried[0].first
         device = self._device(like)

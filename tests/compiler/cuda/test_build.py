@@ -1,6 +1,7 @@
 """CUDA C++ to cubins, on any machine that has NVRTC."""
 
 import os
+import sys
 
 import pytest
 
@@ -8,10 +9,8 @@ from elman.compiler import cache
 from elman.compiler.cuda import build
 from elman.compiler.ops import OPS
 
-try:
-    build.version()
-except build.BuildError as why:
-    pytest.skip(str(why), allow_module_level=True)
+if sys.platform != "linux":  # elsewhere it is not among what the tests install
+    pytest.skip("NVRTC is there for Linux", allow_module_level=True)
 
 SCALE = """
 extern "C" __global__ void scale(float* x, float a) {

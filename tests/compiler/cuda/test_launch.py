@@ -4,6 +4,7 @@ import ctypes
 import os
 import struct
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def headers():
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
+    if sys.platform != "linux":  # elsewhere it is not among what the tests install
+        pytest.skip("cuda.h is there for Linux")
     place = headers()
-    if place is None:
-        pytest.skip("needs cuda.h")
+    assert place, "no cuda.h: install what the extra dev names"
     made = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
     source = Path(__file__).parent / "driver.cpp"
     subprocess.run(
