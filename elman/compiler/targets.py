@@ -82,15 +82,15 @@ def of(device: torch.device) -> Target:
     found = _provided.get(device.type)
     if found is None:
         raise InputError(
-            f"cells are compiled for tensors on {' and '.join(_provided)}, not on {device}: move "
+            f"cells are compiled for tensors on {' and '.join(devices())}, not on {device}: move "
             "the tensors, or use elman.engine('reference')."
         )
     return found
 
 
 def devices() -> tuple[str, ...]:
-    """The types of device that there are targets for."""
-    return tuple(_provided)
+    """The types of device that there are targets for, in the order of their names."""
+    return tuple(sorted(_provided))
 
 
 @contextmanager
